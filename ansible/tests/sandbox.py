@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places in which tests may do what they like: nothing of it is left on the machine."""
+"""Sandboxes for tests: nothing that happens inside is left on the machine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Copy:
             raise RuntimeError("cannot make a copy of the machine: root's rights and overlayfs are needed")
         self.root = at / "root"
         namespace = "/proc/%d/ns/mnt" % self.process.pid
-        # Of what runs inside, systemctl knows that there is no systemd to talk to.
+        # Inside, systemctl knows that it cannot talk to systemd.
         self.before = ["nsenter", "--mount=" + namespace, "chroot", str(self.root), "env", "SYSTEMD_OFFLINE=1"]
 
     def run(self, *command, check=True):

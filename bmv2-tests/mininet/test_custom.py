@@ -1,4 +1,4 @@
-"""What `mn --custom` makes of our file: it runs the text, and takes every name of it over into its own.
+"""Our file under `mn --custom`, which runs its text and copies each of its names into its own namespace.
 
 `mn` itself is not called here: when something fails it kills processes by name and deletes files of others.
 """
@@ -29,7 +29,7 @@ def main():
     assert WANTED <= set(bound), "a name that mn looks for is missing"
     assert bound["switches"]["p4"] and bound["topos"]["exercise"] and bound["hosts"]["p4host"]
     theirs = set(names(ast.parse(MN.read_text())))
-    # The same thing under the same name harms nobody.
+    # The same object under the same name does no harm.
     shared = {"Topo", "Host", "Switch", "json", "os", "time", "subprocess", "shutil", "tempfile", "pathlib"}
     clash = (theirs & set(names(ast.parse(OURS.read_text())))) - shared
     assert not clash, f"mn would lose its own {sorted(clash)}"

@@ -1,4 +1,4 @@
-"""Our fabric under Mininet: pings inside a vDC are answered and between vDCs never, also while links are down.
+"""Our fabric under Mininet: pings inside a vDC get replies, those between vDCs never do, also while links are down.
 
     test_fabric.py [SWITCH]      with another switch, such as simple_switch_grpc
 """
@@ -34,7 +34,7 @@ def main(switch):
         all_reach(net, blue)
         all_reach(net, red)
         none_reaches(net, blue, red)
-        # simple_switch_grpc reads no port any more once one of its interfaces was set down.
+        # simple_switch_grpc stops reading its ports once one of its interfaces was set down.
         if not switch:
             links(net, blue)
     finally:

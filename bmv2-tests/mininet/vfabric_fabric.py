@@ -40,7 +40,7 @@ P4RUNTIME_PORT, REST_PORT, AGENT_PORT = 9559, 8443, 9443
 CPU_PORT = 510
 # Names in /run/netns of this run's workloads and agents begin with it.
 PREFIX = "vfmn"
-# A fabric needs a few seconds, on a busy machine some more.
+# A fabric needs a few seconds; on a busy machine, some more.
 PATIENCE = 60
 LOOK_EVERY = 0.05
 # Addresses are usable at once, and nothing configures itself.
@@ -162,7 +162,7 @@ class FabricController(Node):
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def ask(self, *words):
-        """What `fabricctl` says, as an object."""
+        """The output of `fabricctl` as an object."""
         done = self.fabricctl(*words, "-o", "json")
         if done.returncode:
             raise FabricError(f"fabricctl {' '.join(words)}: {done.stderr.strip()}")
@@ -225,7 +225,7 @@ class FabricHost(Host):
 
 
 class Workload(Host):
-    """A machine of a tenant: what it has of the network comes from the agent, or from an access port."""
+    """A machine of a tenant. Its interface comes from the agent, or is the link to an access port."""
 
     def publish(self):
         """Gives the namespace a name, by which the agent finds it."""
@@ -237,11 +237,11 @@ class Workload(Host):
         return f"{PREFIX}-{self.name}"
 
     def defaultIntf(self):
-        """None before there is one; Mininet would warn."""
+        """None before there is an interface, without the warning that Mininet would print."""
         return super().defaultIntf() if self.intfs else None
 
     def adopt(self, interface):
-        """Lets Mininet know of the interface that the agent has made."""
+        """Adds the interface that the agent has made to Mininet."""
         self.intfs.clear()
         Intf(interface, node=self, moveIntfFn=lambda *_: None).updateIP()
 
@@ -267,7 +267,7 @@ def until(what, controller, is_so):
 
 
 class FabricNet(Mininet):
-    """A fabric with an intent. `start` returns when every device holds what the intent asks for."""
+    """A fabric with an intent. `start` returns when every device holds all of its entities."""
 
     def __init__(self, topology, intent, sw_path=None, **params):
         super().__init__(controller=None, **params)
@@ -366,7 +366,7 @@ class FabricNet(Mininet):
         return 100.0 * lost / len(pairs)
 
     def wait_for_links(self, up):
-        """Waits until the controller routes over so many links, and all switches hold what follows from it."""
+        """Waits until the controller routes over this number of links, and all switches hold the resulting entries."""
         c0 = self.controller_node()
         until(f"{up} links up", c0, lambda: sum(link["up"] for link in c0.ask("get", "links")) == up)
         settled = lambda: all(s["status"]["state"] == "in_sync" and not s["status"]["pending"] for s in c0.ask("get", "switches"))

@@ -29,7 +29,7 @@ from mininet.topo import Topo
 FIRST_GRPC_PORT = 50051
 FIRST_THRIFT_PORT = 9090
 START_SECONDS = 20
-# Folders in which the files that a topology names are looked for: its own, and those above it. `mn --custom` takes over
+# Number of folders in which a topology's files are searched: its own, and those above it. `mn --custom` takes over
 # every name of this file, so none may be one of Mininet's own, such as LEVELS.
 FOLDERS_UP = 3
 
@@ -65,14 +65,14 @@ def near(base, named):
 
 
 def whole_checksums(node):
-    """Packets leave with whole checksums, as they would on a cable: nobody behind a software switch completes them."""
+    """Makes packets leave with complete checksums, as on a cable, because nothing after a software switch completes them."""
     for intf in node.intfList():
         if intf.name != "lo":
             node.cmd(f"ethtool -K {intf.name} tx off")
 
 
 class P4Host(Host):
-    """A host without IPv6, whose packets carry whole checksums."""
+    """A host without IPv6, whose packets have complete checksums."""
 
     def config(self, **params):
         result = super().config(**params)
@@ -145,7 +145,7 @@ class P4RuntimeSwitch(Switch):
                 command += ["-i", f"{port}@{intf.name}"]
         if self.pcap_dump:
             command += ["--pcap", str(self.pcap_dump)]
-        # A runtime file brings the program with it.
+        # A runtime file also names the program.
         command += ["--no-p4"] if self.runtime_json or not output else [str(output)]
         command += ["--", "--grpc-server-addr", f"{self.grpc_ip}:{self.grpc_port}"]
         if self.cpu_port:
@@ -171,7 +171,7 @@ class P4RuntimeSwitch(Switch):
             raise P4Error(f"{self.name}: {(errors or said).strip()}")
 
     def command_line(self):
-        """Hands commands to the switch, by the name under which it takes them."""
+        """Passes commands to the switch under the name that it knows."""
         link = os.path.join(self.files.name, "simple_switch_CLI")
         os.symlink(program("p4-switch"), link)
         with open(self.cli_input, "rb") as commands:
@@ -269,7 +269,7 @@ class ExerciseTopo(Topo):
         return (switch, int(port)) if separator and port.isdigit() else (text, None)
 
     def finish(self, net):
-        """Runs the hosts' commands; their interface is called eth0 in them. Call it when the network is up."""
+        """Runs the hosts' commands, in which the interface is called eth0. Call it when the network is up."""
         for host in net.hosts:
             for command in self.nodeInfo(host.name).get("commands", []):
                 host.cmd(command.replace("eth0", host.defaultIntf().name))

@@ -51,12 +51,12 @@ async def refused(what, code, awaitable):
 
 
 async def read(sw, entity):
-    """All entities that a read gives."""
+    """All entities that a read returns."""
     return [found async for found in sw.read(entity)]
 
 
 def messages(sw, entities):
-    """Entities as messages, which have no aliases that could differ."""
+    """Entities as messages, in which aliases cannot differ."""
     return [entity.encode(sw.p4info) for entity in entities]
 
 

@@ -20,11 +20,11 @@ use std::fmt;
 /// One field that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Where, as `tables[ingress.route].match_fields[hdr.ip.dst].bitwidth`.
+    /// The place, such as `tables[ingress.route].match_fields[hdr.ip.dst].bitwidth`.
     pub path: String,
-    /// What we have there; `None` if the field or element is missing.
+    /// Our value; `None` if the field or element is missing.
     pub ours: Option<String>,
-    /// What the other file has there.
+    /// The other file's value.
     pub expected: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Where our P4Info differs from a `.p4info.txtpb` file's text.
+/// The differences between our P4Info and the text of a `.p4info.txtpb` file.
 ///
 /// # Errors
 /// The text is no P4Info in protobuf's text format.
@@ -69,7 +69,7 @@ pub fn p4info(ours: &P4Info, expected: &str) -> Result<Vec<Difference>> {
     compare("p4.config.v1.P4Info", ours, expected)
 }
 
-/// Where our entries differ from an `.entries.txtpb` file's text.
+/// The differences between our entries and the text of an `.entries.txtpb` file.
 ///
 /// # Errors
 /// The text is no `WriteRequest` in protobuf's text format.
@@ -106,8 +106,8 @@ fn messages(path: &str, ours: &DynamicMessage, expected: &DynamicMessage, found:
     }
 }
 
-/// The field's value; `None` if it is not set (or, without presence, has its default). Inside a `oneof` also an empty
-/// message says something: which case it is.
+/// The field's value; `None` if it is not set (or, without presence, has its default). Inside a `oneof` even an empty
+/// message has a meaning: it selects the case.
 fn present(message: &DynamicMessage, field: &FieldDescriptor) -> Option<Value> {
     let value = message
         .has_field(field)
@@ -145,7 +145,7 @@ fn items(list: Option<&Value>) -> &[Value] {
     list.and_then(Value::as_list).unwrap_or_default()
 }
 
-/// Scalars; byte strings by the number that they stand for.
+/// Scalars; byte strings count as equal if their numbers are.
 fn same(a: &Value, b: &Value) -> bool {
     fn number(b: &[u8]) -> &[u8] {
         b.iter().position(|b| *b != 0).and_then(|i| b.get(i..)).unwrap_or(&[])
@@ -212,7 +212,7 @@ fn element(
     }
 }
 
-/// Elements by what identifies them; `None` if something has no identity or shares it.
+/// Elements by their identity; `None` if one has no identity or two share one.
 fn by_identity(list: &[Value]) -> Option<BTreeMap<String, &Value>> {
     let mut out = BTreeMap::new();
     for v in list {

@@ -17,7 +17,7 @@ pub enum Core {
     Reference,
     /// The packet engine, with machine code for the program.
     Engine,
-    /// The same, interpreting the program.
+    /// The packet engine, with the interpreter.
     Interpreter,
 }
 

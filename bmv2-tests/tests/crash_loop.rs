@@ -1,5 +1,6 @@
-//! The controller is killed in the middle of its work, again and again, while several clients change what they have:
-//! nothing that was acknowledged is lost, and nothing is half done. And its store is backed up while it works, and restored.
+//! The controller is killed in the middle of its work, again and again, while several clients change their objects.
+//! Nothing that was acknowledged is lost, and nothing is half done. Its store is also backed up under load, and
+//! restored.
 //!
 //! `CRASH_LOOP_KILLS` says how often it is killed (20; `cargo xtask crash-loop` asks for 200). The moment is drawn: after so many acknowledgements since the start,
 //! and a little later. The seed is printed; `CRASH_LOOP_SEED` repeats one.
@@ -23,30 +24,30 @@ use vfabric_api::kind::{AttachmentSpec, Key, Kind, NetworkSpec, Spec, VdcSpec, V
 use vfabric_api::labels::{LabelKey, LabelValue};
 use vfabric_api::service::ApplyOptions;
 
-/// Kills when nobody says how many.
+/// Default number of kills.
 const KILLS: u32 = 20;
 /// Kills between two lines about the progress.
 const SAID_EVERY: u32 = 10;
 /// Clients, each in a vDC of its own.
 const CLIENTS: usize = 4;
-/// Acknowledgements between a start and a kill, at the most.
+/// Most acknowledgements between a start and a kill.
 const WORK: u64 = 40;
-/// How much later it may be killed, in microseconds.
+/// Longest delay after that until the kill, in microseconds.
 const LATER_US: u64 = 20_000;
 /// Longest wait for the work before a kill.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What there is of a network: the number of the change that wrote it, and whether its attachment is there.
+/// State of a network: the number of the change that wrote it, and whether its attachment exists.
 type Content = BTreeMap<Name, (u64, bool)>;
 
-/// A change that was sent and not acknowledged.
+/// A change that was sent but not acknowledged.
 #[derive(Clone)]
 struct Pending {
     /// Its `Idempotency-Key`.
     key: String,
-    /// What is there after it.
+    /// The state after it.
     after: Content,
-    /// What is asked for.
+    /// The request.
     ask: Ask,
 }
 
@@ -61,7 +62,7 @@ enum Ask {
 struct Tenant {
     vdc: Name,
     rng: StdRng,
-    /// What was acknowledged.
+    /// The acknowledged state.
     sure: Content,
     pending: Option<Pending>,
     /// The last revision that was acknowledged.
@@ -156,7 +157,7 @@ impl Tenant {
         }
     }
 
-    /// Changes one thing after the other until the controller is gone.
+    /// Makes one change after the other until the controller is gone.
     async fn work(mut self, client: Client, acknowledged: Arc<watch::Sender<u64>>) -> Self {
         loop {
             let pending = match self.pending.take() {
@@ -178,7 +179,7 @@ impl Tenant {
         }
     }
 
-    /// What the controller has.
+    /// The controller's state.
     async fn found(&self, client: &Client) -> Content {
         let mut found = Content::new();
         for view in client.list(Kind::Network, Some(&self.vdc)).await.unwrap() {
@@ -197,7 +198,7 @@ impl Tenant {
         found
     }
 
-    /// Checks that all that was acknowledged is there, and the rest whole or not at all.
+    /// Checks that everything acknowledged exists, and that a pending change exists as a whole or not at all.
     async fn check(&self, client: &Client) {
         let found = self.found(client).await;
         let is_done = self.pending.as_ref().is_some_and(|pending| found == pending.after);
@@ -219,7 +220,7 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     )
 }
 
-/// Clients, each with a vDC of its own.
+/// Clients, each with its own vDC.
 async fn tenants(live: &Live, seed: u64) -> Vec<Tenant> {
     let mut tenants = Vec::new();
     for (number, seed) in (1..=CLIENTS).zip(seed..) {
@@ -238,7 +239,7 @@ async fn tenants(live: &Live, seed: u64) -> Vec<Tenant> {
     tenants
 }
 
-/// Lets all work, and does something when so much was acknowledged.
+/// Lets all clients work, and does something after a number of acknowledgements.
 async fn work_until(
     live: &mut Live,
     tenants: Vec<Tenant>,
@@ -290,7 +291,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_half_done() {
             println!("{kill} of {kills} kills, revision {last}");
         }
     }
-    // What was pending is sent again with its key, and is carried out once.
+    // The pending change is sent again with its key, and is carried out only once.
     for client in &mut clients {
         if let Some(pending) = client.pending.take() {
             client.send(&live.admin, &pending).await.unwrap();
@@ -317,7 +318,7 @@ async fn a_backup_that_is_made_under_load_is_whole_and_can_be_restored() {
             octets.extend(part);
         }
         std::fs::write(&to, octets).unwrap();
-        // It goes on meanwhile; what comes later is not in it.
+        // Changes go on meanwhile; later ones are not in the backup.
         let later = Spec::Vdc(VdcSpec::new(name("later")));
         live.admin.create(&name("later"), &later, None).await.unwrap();
         live.kill();
@@ -359,7 +360,7 @@ async fn a_watch_does_not_hold_up_the_end() {
     let mut events = live.admin.watch_events(0, None).await.unwrap();
     let vdc = Spec::Vdc(VdcSpec::new(name("acme")));
     live.admin.create(&name("acme"), &vdc, None).await.unwrap();
-    // Both are open: the one has brought the change.
+    // Both were pending: the first has made the change.
     while !matches!(
         watch.next().await.unwrap().unwrap(),
         vfabric_api::client::Watched::Revision(_)

@@ -161,7 +161,7 @@ fn forward(port: u16) -> ActionCall {
     ActionCall::new(FORWARD, [(1, port.to_be_bytes())])
 }
 
-/// One entity of each kind that the fabric uses, in the order of making.
+/// One entity of each kind that the fabric uses, in the order of creation.
 fn entities() -> Vec<SwitchEntity> {
     let member = |member_id, port| GroupMember {
         member_id,
@@ -347,7 +347,7 @@ async fn a_switch_with_another_name_is_not_trusted() {
     assert!(foreign.connect().await.is_err());
 }
 
-/// A port as a switch has it that nobody meddled with.
+/// A port of a switch that nobody has changed.
 fn port(name: &str, id: u32) -> Interface {
     Interface {
         name: name.into(),
@@ -384,7 +384,7 @@ async fn what_others_set_on_ports_over_gnmi_is_put_right() {
     plan.set([planned(1, 1600), planned(2, 1600)].into());
     let mut driver = driver(&address, &authority, "leaf1");
     driver.keep_ports(plan.clone());
-    // Before anybody looks.
+    // Before a controller watches.
     switch.set_enabled("a", false).unwrap();
     driver.connect().await.unwrap();
     assert_eq!(
@@ -392,7 +392,7 @@ async fn what_others_set_on_ports_over_gnmi_is_put_right() {
         Event::Repaired("port 1 (a) was disabled".into())
     );
     assert!(switch.get("a").unwrap().enabled);
-    // While somebody looks: an operator with the rights to do so, each of what can be set.
+    // While a controller watches: an operator with the necessary rights changes each setting.
     switch.set_enabled("b", false).unwrap();
     assert_eq!(
         next(&mut driver).await,

@@ -1,4 +1,5 @@
-//! Exercises of the shape of p4lang's tutorials and of p4-utils run as they are. Needs root, `ip`, `tc`, `ethtool` and `ping`.
+//! Exercises in the form of p4lang's tutorials and of p4-utils run unchanged. Needs root, `ip`, `tc`, `ethtool` and
+//! `ping`.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! P4Runtime and gNMI clients that nobody here wrote, against the server of p4-switch.
+//! P4Runtime and gNMI clients of other projects, with the server of p4-switch.
 //!
 //! Entities are held by the packet engine; it has no ports, and every packet-out comes back as a packet-in and as a digest.
 //! What is tested is the protocol, not what packets do.
@@ -23,7 +23,7 @@ const LEARN: u32 = 398_033_514;
 /// Port of packet-in and packet-out in the test program.
 const CPU_PORT: u32 = 510;
 
-/// Port that drops.
+/// The port that means "drop".
 const DROP_PORT: u32 = 511;
 
 fn data(file: &str) -> PathBuf {

@@ -14,12 +14,12 @@ struct Suite(&'static str, Pipeline, &'static str, usize);
 const LEAF: Suite = Suite("leaf", Pipeline::LEAF, "1,3,4,10-12", 27);
 const SPINE: Suite = Suite("spine", Pipeline::SPINE, "1,3-5", 9);
 
-/// Environment variable that tells runs apart.
+/// Environment variable that identifies a run.
 const RUN: &str = "VFABRIC_PTF_RUN";
-/// A switch ends sooner, on a machine that has time for it.
+/// Longest time until a switch ends; on an idle machine it takes much less.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whether a process of a run is left.
+/// Whether a process of a run still exists.
 fn is_running(run: &Path) -> bool {
     let wanted = format!("{RUN}={}", run.display());
     let processes = fs::read_dir("/proc").unwrap().flatten();
@@ -53,7 +53,7 @@ fn run(suite: &Suite, switch: &Path, only: &[&str]) -> (bool, String) {
     // protobuf's own code does not read what this version of the package was generated with.
     command.env("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python");
     command.env("PYTHONDONTWRITEBYTECODE", "1");
-    // The switch inherits it: so it is found.
+    // The switch inherits the variable, by which it is found.
     command.env(RUN, dir.path());
     let output = command.current_dir(dir.path()).output().unwrap();
     let started = Instant::now();

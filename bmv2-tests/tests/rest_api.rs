@@ -1,8 +1,8 @@
-//! The REST API, judged by tools that nobody here wrote: a validator of OpenAPI documents, a client that a generator made
-//! of the document, and calls that Schemathesis makes of it, as each kind of user.
+//! The REST API, tested with tools of other projects: a validator of OpenAPI documents, a client that a generator made
+//! from the document, and calls that Schemathesis generates from it, as each kind of user.
 //!
-//! Each test has a controller of its own: a process with an empty store, and switches that are not there. Needs the
-//! Python environments `openapi` and `schemathesis`, and `curl`.
+//! Each test has its own controller: a process with an empty store, and switches that do not exist. Needs the Python
+//! environments `openapi` and `schemathesis`, and `curl`.
 
 mod live;
 
@@ -16,9 +16,9 @@ use vfabric_api::error::ErrorCode;
 use vfabric_api::ident::Name;
 use vfabric_api::kind::{Key, Kind, Spec, VdcSpec};
 
-/// What tools that nobody here wrote are used for.
+/// The controller that the tools test.
 impl Live {
-    /// Its document, in a file, as anybody gets it.
+    /// Its document, in a file.
     fn document(&self) -> PathBuf {
         let file = self.at("openapi.json");
         run(Command::new("curl")
@@ -63,7 +63,8 @@ impl Live {
         self.admin.make_token(&key, &TokenSpec::default()).await.unwrap().secret
     }
 
-    /// Calls of every operation but the watches, which do not end. `coverage` goes through the document systematically.
+    /// Calls of every operation but the watches, which do not end. Its phase `coverage` tests the document
+    /// systematically.
     fn schemathesis(&self, token: &str, phases: &str, examples: &str) {
         let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/rest_api");
         let settings = ours.join("schemathesis.toml");
@@ -83,7 +84,7 @@ impl Live {
     }
 }
 
-/// Runs a command to its end; what it said is shown if it failed.
+/// Runs a command to its end, and shows its output if it failed.
 fn run(command: &mut Command) -> String {
     let output = command
         .output()
@@ -110,7 +111,7 @@ fn a_foreign_generator_makes_a_client_that_creates_and_reads_a_vdc() {
     let document = live.document();
     let python = bmv2_tests::venv::python("openapi").unwrap();
     let bin = python.parent().unwrap();
-    // The generator calls a formatter that lies beside it.
+    // The generator calls a formatter in the same directory.
     let path = std::env::var("PATH").unwrap_or_default();
     run(Command::new(bin.join("openapi-python-client"))
         .args(["generate", "--meta", "none", "--fail-on-warning", "--path"])

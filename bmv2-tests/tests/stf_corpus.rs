@@ -72,7 +72,7 @@ const NOT_ON_BMV2: &[(&str, &str)] = &[
     ("value_set", "it has no value sets over P4Runtime"),
 ];
 
-/// What the compiler writes is what bmv2 takes, and what a script expects is what bmv2 does.
+/// bmv2 accepts the compiler's output, and behaves as the scripts expect.
 #[test]
 fn the_reference_switch_agrees_where_it_is_installed() {
     const PEER: &str = "simple_switch_grpc";

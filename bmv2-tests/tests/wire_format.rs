@@ -1,5 +1,4 @@
-//! The wire format is proven, not believed: our descriptors against those that
-//! packages of others ship.
+//! The wire format: compares our descriptors with those in packages of other projects.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -108,7 +107,7 @@ impl Schema {
             .insert(format!("{package}.{}", service.name()), methods.collect());
     }
 
-    /// What the Python modules of a peer environment declare.
+    /// The declarations in the Python modules of a peer environment.
     fn theirs(venv: &str, modules: &[&str]) -> Result<Self> {
         let output = Command::new(bmv2_tests::venv::python(venv)?)
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/dump_descriptors.py"))
@@ -227,7 +226,7 @@ fn gnmi_is_compatible_with_a_client_of_an_older_version() -> Result<()> {
         "pygnmi",
         &["pygnmi.spec.v080.gnmi_ext_pb2", "pygnmi.spec.v080.gnmi_pb2"],
     )?;
-    // What gNMI added and withdrew between 0.8 and 0.10.
+    // Declarations that gNMI added and withdrew between 0.8 and 0.10.
     let added = [
         "gnmi.SetRequest.union_replace",
         "gnmi.UpdateResult.Operation.UNION_REPLACE",

@@ -1,4 +1,4 @@
-//! Certificates for devices: the name comes from the inventory, and of the device's request only the key is taken.
+//! Certificates for devices. The name comes from the inventory; only the key comes from the device's request.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use rcgen::{
 
 use crate::error::BootzError;
 
-/// Certificates are valid since this time before their making: clocks differ a little.
+/// Certificates are valid from this long before they are made, because clocks differ a little.
 const BACKDATED: Duration = Duration::from_secs(5 * 60);
 
 /// An authority that devices of the fabric trust.
@@ -48,7 +48,7 @@ impl Authority {
     /// A certificate for `identity`. Without a request it makes a key.
     ///
     /// # Errors
-    /// The request cannot be read, or is not signed by its own key.
+    /// The request cannot be read, or is not signed with its own key.
     pub fn issue(
         &self,
         identity: &Identity,

@@ -1,4 +1,5 @@
-//! A device from its first start to service, with its files; started again after any of its steps, it goes on.
+//! A device from its first start to service, with its files. If it is restarted after any step, it continues with the
+//! next.
 //!
 //! | file | what | who writes it |
 //! | --- | --- | --- |
@@ -7,11 +8,12 @@
 //! | `device.json` | `{"manufacturer": ..., "model": ...}` | manufacturer |
 //! | `own.key` | key of its certificate in the fabric | step 1 |
 //! | `bootstrap.json` | what its owner gave it, and from which server | step 2 |
-//! | `ca.pem`, `tls.key`, `cert.pem` | the same, for TLS | step 3, at every start |
+//! | `ca.pem`, `tls.key`, `cert.pem` | the certificate, its key and the authorities, for TLS | step 3, at every start |
 //! | `reported` | the owner knows that it serves | step 4 |
 //!
-//! Each file is there whole or not at all (written aside, flushed, renamed), so a step happened or it did not. A key is on the disk
-//! before its certificate is asked for. Removing all but the manufacturer's files makes the device blank again.
+//! Each file exists whole or not at all (written to another name, flushed, renamed), so each step is either done or
+//! not. A key is on the disk before its certificate is asked for. Removing all but the manufacturer's files makes the
+//! device blank again.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -43,16 +45,17 @@ use crate::transport::Secret;
 use crate::x509::{Anchors, certificates, parse, signing_key};
 use crate::{dial, proof};
 
-/// Longest wait for one answer of the server, which asks the controller.
+/// Longest wait for one answer of the server, which has to ask the controller.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Waits between attempts, doubled each time, with jitter: a rack that was powered on at once does not come back at once.
+/// Waits between attempts, doubled each time, with jitter, so that a rack that was powered on at once does not retry
+/// all at once.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// A certificate is renewed when this part of its life is left.
+/// A certificate is renewed when one part in this many of its lifetime is left.
 const RENEW_LAST_PART: u32 = 3;
-/// Longest sleep until the certificate is looked at again.
+/// Longest sleep before the certificate is checked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
-/// Who made the device.
+/// The device's manufacturer.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Made {
@@ -67,7 +70,7 @@ pub struct Enrolled {
     pub config: SwitchConfig,
     /// Its certificate (PEM).
     pub certificate: String,
-    /// The key of it (PEM), if the owner made it; else it is the device's own.
+    /// Its key (PEM), if the owner made it; otherwise the device has made its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Authorities to trust (PEM).
@@ -177,7 +180,7 @@ impl Client {
     fn write(&self, name: &str, text: &str) -> Result<(), BootzError> {
         let (path, new) = (self.path(name), self.path(&format!("{name}.new")));
         let write = || -> std::io::Result<()> {
-            // What an earlier start left half written goes.
+            // Remove files that an earlier start left half written.
             let mut file = OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -192,7 +195,7 @@ impl Client {
         write().map_err(at(&path))
     }
 
-    /// What its owner gave it; none if it is blank.
+    /// The bootstrap data that its owner sent; none if the device is blank.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -211,7 +214,8 @@ impl Client {
     /// if an earlier exchange named one.
     ///
     /// # Errors
-    /// The server cannot be reached or refuses, or it is not our owner's. Nothing has changed then but the device's own key.
+    /// The server cannot be reached or refuses, or it is not our owner's. Then nothing has changed, except that the
+    /// device may have made its own key.
     pub async fn bootstrap(&self, server: &str, trusted: Option<Anchors>) -> Result<Enrolled, BootzError> {
         let key = match read_if_there(&self.path("own.key"))? {
             Some(key) => key,
@@ -237,7 +241,7 @@ impl Client {
             server: server.to_owned(),
             server_trust: data.server_trust_cert,
         };
-        // What cannot be used is not kept.
+        // Data that cannot be used is not kept.
         enrolled.trust()?;
         enrolled.renew_in(UnixTime::now())?;
         let text = serde_json::to_string_pretty(&enrolled).map_err(|error| message("bootstrap.json", error))?;
@@ -262,10 +266,11 @@ impl Client {
         talk.say(Say::ChallengeResponse(response)).await
     }
 
-    /// What the owner gave, now or before: from the first of these servers (`HOST:PORT`) that has it.
+    /// The bootstrap data, from the disk or from the first of these servers (`HOST:PORT`) that has it.
     ///
     /// # Errors
-    /// No server has it; what the last one says. Refusals are not for good: the operator mends the inventory.
+    /// No server has it; the error of the last one. A refusal is not final, because the operator may correct the
+    /// inventory.
     pub async fn attempt(&self, servers: &[String]) -> Result<Enrolled, BootzError> {
         match self.enrolled() {
             Ok(Some(enrolled)) => return Ok(enrolled),
@@ -279,7 +284,7 @@ impl Client {
         for server in servers {
             match self.bootstrap(server, None).await {
                 Ok(enrolled) => return Ok(enrolled),
-                // It may have failed after the data was on the disk: the next attempt finds it.
+                // If it failed after the data was on the disk, the next attempt finds it there.
                 Err(error) => {
                     tracing::warn!(
                         server,
@@ -294,7 +299,7 @@ impl Client {
         Err(refused)
     }
 
-    /// Gets bootstrap data, as often as it takes, from the server that it was pointed to.
+    /// Gets bootstrap data from the server that it was pointed to. Tries until it succeeds.
     pub async fn enrol(&self, server: &str) -> Enrolled {
         let (servers, mut waits) = ([server.to_owned()], waits());
         loop {
@@ -342,7 +347,8 @@ impl Client {
         self.write("reported", "")
     }
 
-    /// Reports that the device serves, as often as it takes, then renews its certificate before it ends, for good.
+    /// Reports that the device serves, and tries until that succeeds; then renews its certificate, each time before it
+    /// expires. Never returns.
     pub async fn keep(&self, mut enrolled: Enrolled) {
         let mut retry = waits();
         while !self.is_reported() {
@@ -401,7 +407,7 @@ fn words(error: &BootzError) -> String {
     text
 }
 
-/// One stream, whose every answer is waited for so long and no longer.
+/// One stream. Each of its answers has a time limit.
 struct Talk {
     out: mpsc::Sender<BootstrapStreamRequestV1>,
     incoming: Streaming<BootstrapStreamResponseV1>,
@@ -412,11 +418,11 @@ fn late(what: &'static str) -> BootzError {
 }
 
 impl Talk {
-    /// Connects and says the first thing.
+    /// Connects and sends the first message.
     async fn begin(server: &str, trusted: Option<Anchors>, first: Say) -> Result<Self, BootzError> {
         let mut client = dial::connect(server, trusted).await?;
         let (out, requests) = mpsc::channel(1);
-        // There is room for one.
+        // The queue has room for one message.
         let _ = out.try_send(BootstrapStreamRequestV1 { r#type: Some(first) });
         let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
         let call = timeout(PATIENCE, client.bootstrap_stream_v1(requests)).await;

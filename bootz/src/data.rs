@@ -46,10 +46,10 @@ fn certificate(pem: &str, key: Option<PrivateKeyType>) -> Certificate {
     }
 }
 
-/// Puts settings and profile together.
+/// Makes bootstrap data from settings and profile.
 ///
 /// # Errors
-/// Never for a [`SwitchConfig`]; it is JSON's to say.
+/// None for a [`SwitchConfig`]; the type is that of the JSON encoder.
 pub fn write(
     serial: &str,
     server_trust_cert: String,
@@ -96,7 +96,7 @@ pub fn write(
     })
 }
 
-/// Takes them apart.
+/// Reads settings and profile from bootstrap data.
 ///
 /// # Errors
 /// Something that a switch needs is missing or unreadable.

@@ -30,7 +30,7 @@ use crate::transport::{Sealed, Secret};
 use crate::voucher;
 use crate::x509::{Anchors, check_signature, sign, signing_key};
 
-/// A device with what it was made with.
+/// A device with the identity and the trust that its manufacturer gave it.
 pub struct Device {
     manufacturer: String,
     part_number: String,
@@ -40,7 +40,7 @@ pub struct Device {
     makers: Anchors,
 }
 
-/// A request for a certificate, with a key that stays here.
+/// A request for a certificate. Its key never leaves the device.
 ///
 /// # Errors
 /// The key cannot be used.
@@ -162,10 +162,10 @@ impl Device {
         }
     }
 
-    /// Proves who it is. With a request for a certificate if it wants one; what comes back can be read with `secret` alone.
+    /// Proves who the device is. `request` asks for a certificate. Only `secret` can decrypt the answer.
     ///
     /// # Errors
-    /// The challenge is of a kind that it has no answer to, or its key fails.
+    /// The challenge is of a kind that the device cannot answer, or signing failed.
     pub fn respond(
         &self,
         challenge: &ChallengeRequest,
@@ -192,10 +192,10 @@ impl Device {
     }
 
     /// Checks, in this order: the voucher is of the manufacturer and for this device; it pins the owner; the owner signed the
-    /// encrypted octets; they are for this exchange. Then what they hold.
+    /// encrypted octets; they are for this exchange. Then returns what they contain.
     ///
     /// # Errors
-    /// What does not hold. Nothing of the answer may be used then.
+    /// The first check that failed. Then no part of the answer may be used.
     pub fn accept(
         &self,
         response: &StreamBootstrapDataResponse,

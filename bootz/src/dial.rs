@@ -1,8 +1,8 @@
 //! How a device calls the Bootz server.
 //!
-//! The first call goes to the server that DHCP or an operator named. Its TLS certificate proves nothing to a device that knows
-//! nobody yet; what the call brings is believed for the owner's signature in it alone (Bootz, "BootstrapStream v1.0"). Later
-//! calls trust the authority that the bootstrap data named.
+//! The first call goes to the server that DHCP or an operator named. Its TLS certificate proves nothing to a device
+//! that trusts nobody yet. The device trusts only the owner's signature inside the reply (Bootz, "BootstrapStream
+//! v1.0"). Later calls trust the authority that the bootstrap data named.
 
 use std::future::Future;
 use std::io;
@@ -30,7 +30,7 @@ use crate::x509::Anchors;
 
 /// Longest time for connecting, and again for the handshake: three lost SYNs.
 const PATIENCE: Duration = Duration::from_secs(7);
-/// A server that is gone without a word is noticed after both.
+/// Interval and timeout of keep-alives: together, the time until a server that vanished is noticed.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 /// Scheme of the addresses that DHCP hands out.
 const SCHEME: &str = "bootz://";
@@ -58,7 +58,7 @@ pub fn address(uri: &str) -> Result<&str, BootzError> {
 
 #[derive(Debug)]
 struct Verifier {
-    /// Who must vouch for the server; anybody may answer where there is none.
+    /// Authorities of which one must vouch for the server; if there are none, any server is accepted.
     trusted: Option<Anchors>,
     provider: Arc<CryptoProvider>,
 }

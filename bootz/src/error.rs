@@ -1,4 +1,4 @@
-//! Why a device or a server refuses the other.
+//! Reasons for which a device and a server refuse each other.
 
 /// Errors of both sides. None holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -19,10 +19,10 @@ pub enum BootzError {
         /// In the words of the check.
         problem: String,
     },
-    /// A signature is not of the key that it must be of.
+    /// A signature was not made with the expected key.
     #[error("the signature of {0} is wrong")]
     Signature(&'static str),
-    /// A message has not the shape that it must have.
+    /// A message does not have the expected form.
     #[error("{what}: {problem}")]
     Message {
         /// Which one.
@@ -41,7 +41,7 @@ pub enum BootzError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A voucher is for another device, or no longer good.
+    /// A voucher is for another device, or has expired.
     #[error("the ownership voucher {0}")]
     Voucher(String),
     /// Encryption or decryption failed.

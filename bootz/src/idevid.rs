@@ -8,7 +8,7 @@ use x509_parser::oid_registry::OID_X509_SERIALNUMBER;
 use crate::error::BootzError;
 use crate::x509::{Anchors, certificates, check_signature, parse};
 
-/// What errors call the certificate.
+/// Name of the certificate in errors.
 const WHAT: &str = "the IDevID certificate";
 /// Longest text of a certificate chain, in octets.
 const LONGEST: usize = 64 * 1024;
@@ -55,11 +55,11 @@ impl Idevid {
                     "expected one serial number in its subject (IEEE 802.1AR, section 8.6)",
                 ));
             };
-            let serial = serial.as_str().map_err(|_| problem("its serial number is no text"))?;
+            let serial = serial.as_str().map_err(|_| problem("its serial number is not text"))?;
             let serial = own_part(serial);
             let is_text = serial.bytes().all(|b| b.is_ascii_graphic());
             if serial.is_empty() || serial.len() > LONGEST_SERIAL || !is_text {
-                return Err(problem("its serial number is no word of ASCII"));
+                return Err(problem("its serial number is not one word of printable ASCII"));
             }
             (serial.to_owned(), fingerprint(parsed.public_key().raw))
         };
@@ -71,7 +71,7 @@ impl Idevid {
         })
     }
 
-    /// Whether a manufacturer that is trusted vouches for it.
+    /// Checks that a trusted manufacturer vouches for it.
     ///
     /// # Errors
     /// None does.
@@ -79,7 +79,7 @@ impl Idevid {
         manufacturers.check(WHAT, &self.certificate, &self.intermediates, now)
     }
 
-    /// Whether a signature is of the device's key.
+    /// Checks that a signature was made with the device's key.
     ///
     /// # Errors
     /// It is not.

@@ -18,7 +18,7 @@ use crate::x509::{check_signature, sign, signing_key};
 /// Ending of the files with vouchers (RFC 8366, section 8.5, media type `application/voucher-cms+json`).
 const ENDING: &str = "vcj";
 
-/// What makes devices believe that they are ours.
+/// Everything that the owner needs to convince devices that they are its own.
 pub struct Owner {
     vouchers: PathBuf,
     certificate: Vec<u8>,
@@ -54,12 +54,12 @@ impl Owner {
         })
     }
 
-    /// The voucher for a device; none if the manufacturer's was not laid down.
+    /// The voucher for a device; none if its file is missing.
     ///
     /// # Errors
     /// The file cannot be read.
     fn voucher(&self, serial: &str) -> Result<Option<Vec<u8>>, BootzError> {
-        // The serial number is a word that a manufacturer signed, but it is a file's name only if it is one.
+        // A manufacturer signed the serial number, but it still has to be checked before it becomes a file name.
         let is_name = serial
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))

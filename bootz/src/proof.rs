@@ -10,9 +10,9 @@ use crate::error::{BootzError, message};
 use crate::idevid::Idevid;
 use crate::x509::Anchors;
 
-/// What errors call the signed octets.
+/// Name of the signed octets in errors.
 pub(crate) const WHAT: &str = "the challenge response";
-/// Octets of a nonce: 256 bits, so that none comes twice.
+/// Octets of a nonce: 256 bits, so that no nonce occurs twice.
 const NONCE: usize = 32;
 /// Longest transport key with a request for a certificate, in octets.
 const LONGEST: usize = 16 * 1024;
@@ -35,16 +35,16 @@ pub fn nonce() -> Result<Vec<u8>, BootzError> {
 pub struct Proven {
     /// Its identity.
     pub idevid: Idevid,
-    /// What answers are encrypted to.
+    /// The key to which replies are encrypted.
     pub key: TransportKey,
-    /// Its request for a certificate (DER), if it has a key of its own for it.
+    /// Its request for a certificate (DER), if it made a key of its own.
     pub request: Option<Vec<u8>>,
 }
 
 /// Checks a proof: a trusted manufacturer made the device, the device signed, and it signed the nonce.
 ///
 /// # Errors
-/// What does not hold.
+/// The first check that failed.
 pub fn check(proof: &Proof, manufacturers: &Anchors, now: UnixTime) -> Result<Proven, BootzError> {
     let idevid = Idevid::read(&proof.idevid_cert)?;
     idevid.check(manufacturers, now)?;
@@ -52,7 +52,7 @@ pub fn check(proof: &Proof, manufacturers: &Anchors, now: UnixTime) -> Result<Pr
     if octets.len() > LONGEST {
         return Err(message(WHAT, "it is too long"));
     }
-    // Nothing in the octets is read before the signature is right.
+    // The octets are parsed only after the signature has been verified.
     idevid.check_signature(WHAT, octets, &proof.signature)?;
     let key = TransportKey::decode(octets).map_err(|error| message(WHAT, error))?;
     if proof.nonce.len() != NONCE || key.nonce != proof.nonce {

@@ -17,7 +17,7 @@ use crate::x509::Anchors;
 
 /// A certificate authority with its texts (PEM).
 pub struct Signer {
-    /// What signs.
+    /// The signing key.
     pub issuer: Issuer<'static, KeyPair>,
     /// Its certificate.
     pub pem: String,
@@ -36,7 +36,7 @@ pub struct Made {
 
 /// A directory with a manufacturer, `maker.pem`, and an owner, `owner.pem`, `owner.key`, `owner.cms`.
 pub struct World {
-    /// The directory, in which vouchers are laid down too.
+    /// The directory; vouchers are in it, too.
     pub dir: PathBuf,
     /// The manufacturer.
     pub maker: Signer,
@@ -85,7 +85,7 @@ fn openssl(dir: &Path, args: &str) {
 
 #[allow(clippy::unwrap_used)] // For tests, which should end here.
 impl World {
-    /// In a directory. The owner's key is RSA, which is what the specification has.
+    /// Creates both in a directory. The owner's key is RSA, as in the specification.
     pub fn new(dir: &Path) -> Self {
         let maker = signer("maker");
         std::fs::write(dir.join("maker.pem"), &maker.pem).unwrap();
@@ -115,7 +115,7 @@ impl World {
         )
     }
 
-    /// Lays a voucher down, signed by the manufacturer, for the device of a serial number.
+    /// Writes the voucher for a device, by its serial number, signed by the manufacturer.
     pub fn lay_down(&self, serial: &str, text: &str) {
         std::fs::write(self.dir.join("voucher.json"), text).unwrap();
         let sign = "cms -sign -binary -nodetach -outform DER -md sha256";
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// Writes what a device leaves its manufacturer with to a directory of its own.
+    /// Writes the files with which a device leaves its manufacturer into a directory of their own.
     pub fn deliver(&self, made: &Made, dir: &Path) {
         std::fs::create_dir_all(dir).unwrap();
         std::fs::write(dir.join("idevid.pem"), &made.certificate).unwrap();

@@ -13,9 +13,9 @@ type Private = <X25519HkdfSha256 as Kem>::PrivateKey;
 type Public = <X25519HkdfSha256 as Kem>::PublicKey;
 type Encapsulated = <X25519HkdfSha256 as Kem>::EncappedKey;
 
-/// What errors call the key.
+/// Name of the key in errors.
 const WHAT: &str = "the transport key";
-/// The one suite that is neither empty nor unencrypted.
+/// The only suite that encrypts.
 const SUITE: HpkeCipherSuite = HpkeCipherSuite::X25519HkdfSha256HkdfSha256Aes256Gcm;
 
 /// Encrypted octets, and what the holder of the private key needs besides it.
@@ -51,7 +51,7 @@ impl Secret {
     /// Decrypts.
     ///
     /// # Errors
-    /// It was encrypted to another key, or changed.
+    /// The data was encrypted to another key, or was changed.
     pub fn open(&self, sealed: &Sealed) -> Result<Vec<u8>, BootzError> {
         let failed = || BootzError::Seal("decrypted");
         let encapsulated = Encapsulated::from_bytes(&sealed.encapsulated).map_err(|_| failed())?;
@@ -69,7 +69,7 @@ impl Secret {
 /// Encrypts to a transport key.
 ///
 /// # Errors
-/// The key asks for another suite, or is none.
+/// The key asks for another suite, or is not a key.
 pub fn seal(key: &TransportKey, octets: &[u8]) -> Result<Sealed, BootzError> {
     if key.cipher_suite() != SUITE {
         let problem = format!(
@@ -117,7 +117,7 @@ mod tests {
         let mut key = Secret::generate().public(vec![]);
         key.public_key.pop();
         assert!(seal(&key, b"data").is_err());
-        // A point of small order has a shared secret that everybody knows (RFC 9180, section 7.1.4).
+        // With a point of small order, the shared secret is known to everybody (RFC 9180, section 7.1.4).
         key.public_key = vec![0; 32];
         assert!(seal(&key, b"data").is_err());
     }

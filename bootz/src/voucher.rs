@@ -1,5 +1,5 @@
-//! Ownership: what a manufacturer says of who owns a device (RFC 8366), and the owner's certificate; both signed messages
-//! (RFC 5652) in DER.
+//! Proofs of ownership: the manufacturer's voucher, which says who owns a device (RFC 8366), and the owner's
+//! certificate. Both are signed messages (RFC 5652) in DER.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -26,7 +26,7 @@ const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.
 /// Longest message, in octets.
 const LONGEST: usize = 256 * 1024;
 
-/// A signed message whose signature is right. Whether its signer is trusted is a question of its own.
+/// A signed message with a correct signature. Whether its signer is trusted must be checked separately.
 pub(crate) struct Signed {
     /// What was signed.
     pub(crate) content: Vec<u8>,
@@ -39,7 +39,7 @@ pub(crate) struct Signed {
 /// Reads a signed message with one signer, and checks its signature.
 ///
 /// # Errors
-/// It has another shape, or the signature is wrong.
+/// It has another form, or the signature is wrong.
 pub(crate) fn read_signed(what: &'static str, octets: &[u8]) -> Result<Signed, BootzError> {
     let malformed = |error: der::Error| message(what, error);
     if octets.len() > LONGEST {
@@ -120,7 +120,7 @@ pub(crate) fn read_signed(what: &'static str, octets: &[u8]) -> Result<Signed, B
     })
 }
 
-/// The voucher as JSON (RFC 8366, section 5.3). Fields that are not read here are left alone.
+/// The voucher as JSON (RFC 8366, section 5.3). Other fields are ignored.
 #[derive(Deserialize)]
 struct Document {
     #[serde(rename = "ietf-voucher:voucher")]
@@ -136,10 +136,10 @@ struct Voucher {
     expires_on: Option<String>,
 }
 
-/// The certificate that a voucher pins: of the owner, or of an authority of the owner.
+/// The certificate that a voucher pins: that of the owner, or of one of the owner's authorities.
 ///
 /// # Errors
-/// No manufacturer that is trusted has signed it, it is for another device, or it has ended.
+/// No trusted manufacturer has signed it, it is for another device, or it has expired.
 pub fn pinned(voucher: &[u8], serial: &str, manufacturers: &Anchors, now: UnixTime) -> Result<Anchors, BootzError> {
     const WHAT: &str = "the ownership voucher";
     let signed = read_signed(WHAT, voucher)?;
@@ -174,7 +174,7 @@ pub fn pinned(voucher: &[u8], serial: &str, manufacturers: &Anchors, now: UnixTi
 /// The certificate of the owner, which the pinned one vouches for.
 ///
 /// # Errors
-/// It does not.
+/// The pinned certificate does not vouch for it.
 pub fn owner(certificate: &[u8], pinned: &Anchors, now: UnixTime) -> Result<CertificateDer<'static>, BootzError> {
     const WHAT: &str = "the ownership certificate";
     let signed = read_signed(WHAT, certificate)?;

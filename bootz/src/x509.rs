@@ -1,4 +1,4 @@
-//! Certificates, chains and signatures, with rustls-webpki and the keys that rustls can use.
+//! Certificates, chains and signatures, by rustls-webpki, with the kinds of keys that rustls supports.
 
 use std::sync::Arc;
 
@@ -27,10 +27,10 @@ fn algorithms() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
     default_provider().signature_verification_algorithms.all
 }
 
-/// Certificates from PEM; at least one.
+/// Reads one or more certificates from PEM.
 ///
 /// # Errors
-/// It is no PEM, has no certificate, or too many.
+/// It is not PEM, or has no certificate or too many.
 pub fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BootzError> {
     let problem = |problem: String| BootzError::Certificate { what, problem };
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).take(MOST + 1).collect();
@@ -47,10 +47,10 @@ pub fn pem(certificate: &CertificateDer<'_>) -> String {
     pem::encode(&pem::Pem::new("CERTIFICATE", certificate.as_ref()))
 }
 
-/// A private key from PEM.
+/// Reads a private key from PEM.
 ///
 /// # Errors
-/// It is none, or of a kind that cannot sign.
+/// It is not a key, or is of a kind that cannot sign.
 pub fn signing_key(what: &'static str, pem: &[u8]) -> Result<Arc<dyn SigningKey>, BootzError> {
     let problem = |problem: String| BootzError::Key { what, problem };
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| problem(error.to_string()))?;
@@ -69,7 +69,7 @@ pub fn sign(what: &'static str, key: &dyn SigningKey, octets: &[u8]) -> Result<V
     signer.sign(octets).map_err(|error| problem(error.to_string()))
 }
 
-/// Whether a signature is of the key in a certificate. The hash is one that fits the key.
+/// Checks that a signature was made with the key of a certificate. The hash function is the one that fits the key.
 ///
 /// # Errors
 /// [`BootzError::Signature`], or the certificate cannot be read.
@@ -126,7 +126,7 @@ impl Anchors {
         Self::new(what, certificates(what, pem)?)
     }
 
-    /// Whether one of them vouches for a certificate (RFC 5280, section 6), or is it.
+    /// Checks that one of them vouches for a certificate (RFC 5280, section 6), or is that certificate.
     ///
     /// # Errors
     /// [`BootzError::Untrusted`], or it cannot be read.

@@ -129,13 +129,13 @@ fn the_owner_refuses_what_is_not_proven() {
             .unwrap_err()
     };
 
-    // An octet of what was signed is another.
+    // One octet of the signed data was changed.
     for i in 0..good.serialized_transport_key.len() {
         let mut proof = good.clone();
         proof.serialized_transport_key[i] ^= 1;
         assert!(matches!(check(&proof), BootzError::Signature(_)), "octet {i}");
     }
-    // A recorded proof for a new challenge.
+    // A recorded proof, replayed for a new challenge.
     let replayed = Proof {
         nonce: proof::nonce().unwrap(),
         ..good.clone()

@@ -1,4 +1,4 @@
-//! The task that keeps an interface supplied with an address: sockets, times and a file around [`Machine`].
+//! The task that keeps an interface supplied with an address: sockets, timers and a lease file around [`Machine`].
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -30,7 +30,7 @@ pub struct Settings {
     pub model: String,
     /// Its serial number.
     pub serial: String,
-    /// The file that keeps a lease over a restart.
+    /// The file that keeps the lease across restarts.
     pub memory: PathBuf,
 }
 
@@ -42,7 +42,7 @@ struct Memory {
     since: u64,
 }
 
-/// A client that runs, until it is dropped. The address stays on the interface until its lease ends.
+/// A running client. It stops when it is dropped; the address stays on the interface until its lease ends.
 pub struct Client {
     leases: watch::Receiver<Option<Lease>>,
     again: Arc<Notify>,
@@ -53,7 +53,7 @@ impl Client {
     /// Starts it.
     ///
     /// # Errors
-    /// There is no such interface, or it may not be changed.
+    /// There is no such interface, or this process may not change it.
     pub async fn start(settings: Settings) -> Result<Self, DhcpError> {
         let interface = Interface::open(&settings.interface).await?;
         let remembered = remembered(&settings.memory, since_1970());
@@ -84,7 +84,7 @@ impl Client {
             if let Some(lease) = self.leases.borrow_and_update().clone() {
                 return lease;
             }
-            // The task ends with this value, not before.
+            // The task ends only when this value is dropped.
             if self.leases.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -110,26 +110,28 @@ fn since_1970() -> u64 {
         .as_secs()
 }
 
-/// The lease of an earlier life with its age. A clock that was set back makes it a new one: it is asked for before it is used.
+/// The lease of an earlier run, with its age. If the clock was set back, the lease counts as new; the server is asked
+/// about it before it is used.
 fn remembered(path: &Path, now: u64) -> Option<(Lease, Duration)> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the lease of the last start cannot be read");
+            tracing::warn!(path = %path.display(), %error, "the stored lease cannot be read");
             return None;
         }
     };
     match serde_json::from_slice::<Memory>(&text) {
         Ok(memory) => Some((memory.lease, Duration::from_secs(now.saturating_sub(memory.since)))),
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the lease of the last start makes no sense");
+            tracing::warn!(path = %path.display(), %error, "the stored lease makes no sense");
             None
         }
     }
 }
 
-/// Written aside and renamed. After a loss of power it may be missing: then an address is asked for from the beginning.
+/// Written to another name and renamed. It may be missing after a power failure; then the client asks for an address
+/// from the beginning.
 fn remember(path: &Path, lease: &Lease, left: Duration) -> io::Result<()> {
     let gone = u64::from(lease.seconds).saturating_sub(left.as_secs());
     let memory = Memory {
@@ -206,7 +208,7 @@ impl Task {
                     self.machine.ask_again(self.began.elapsed());
                     continue;
                 }
-                // A machine that is bound for ever has its time far away.
+                // A machine with an endless lease has a timer in the far future.
                 () = sleep_until(due) => {
                     self.is_deaf = false;
                     self.machine.timer(self.began.elapsed(), &mut rand::random)
@@ -259,7 +261,7 @@ impl Task {
                 if let Err(error) = self.interface.lose(address).await {
                     tracing::warn!(%error, source = std::error::Error::source(&error), "DHCP");
                 }
-                // Nothing to remove is as good.
+                // An address that is not there needs no removal.
                 let _ = std::fs::remove_file(&self.memory);
                 self.publish.send_replace(None);
             }

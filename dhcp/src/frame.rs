@@ -1,4 +1,5 @@
-//! Requests in Ethernet frames, and replies out of them. For a client without an address (RFC 2131 section 4.1).
+//! Puts requests into Ethernet frames and takes replies out of them, for a client without an address (RFC 2131 section
+//! 4.1).
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +9,7 @@ use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 pub const CLIENT_PORT: u16 = dhcproto::v4::CLIENT_PORT;
 /// UDP port of servers and relays.
 pub const SERVER_PORT: u16 = dhcproto::v4::SERVER_PORT;
-/// Requests reach the network that they are sent to, and no router forwards a broadcast.
+/// TTL of requests. They need not go beyond their own network, because no router forwards a broadcast.
 const TTL: u8 = 64;
 
 /// A broadcast of a client.
@@ -17,17 +18,17 @@ pub fn broadcast(mac: [u8; 6], from: Ipv4Addr, request: &[u8]) -> Vec<u8> {
         .ipv4(from.octets(), Ipv4Addr::BROADCAST.octets(), TTL)
         .udp(CLIENT_PORT, SERVER_PORT);
     let mut out = Vec::with_capacity(headers.size(request.len()));
-    // Writing fails for more octets than IPv4 can carry, and for no other reason.
+    // Writing fails only for more octets than IPv4 can carry.
     if headers.write(&mut out, request).is_err() {
         out.clear();
     }
     out
 }
 
-/// The message in a frame of a server to a client; `None` for all else.
+/// The message in a frame from a server to a client; `None` for any other frame.
 ///
-/// The checksum of UDP is not looked at: frames that a host sends to itself have none yet. The number and the hardware
-/// address in the message say that it is meant.
+/// The UDP checksum is ignored, because frames that a host sends to itself have none yet. The transaction id and the
+/// hardware address in the message show whom it is for.
 pub fn reply(frame: &[u8]) -> Option<&[u8]> {
     let packet = SlicedPacket::from_ethernet(frame).ok()?;
     let Some(NetSlice::Ipv4(ip)) = &packet.net else {

@@ -31,8 +31,8 @@ pub struct Interface {
     handle: Handle,
 }
 
-/// A packet socket for replies, and for broadcasts from no address. Tokio has none: what it does with datagrams of a bound
-/// socket, waiting, sending and receiving, is the same with frames.
+/// A packet socket for replies, and for broadcasts without a source address. Tokio has no such type, but its datagram
+/// socket can wait, send and receive on a packet socket in the same way.
 pub struct Frames(UdpSocket);
 
 fn seconds(left: Duration) -> u32 {
@@ -112,7 +112,7 @@ impl Interface {
         Ok(Frames(UdpSocket::from_std(socket.into())?))
     }
 
-    /// Opens a socket for datagrams to the own address.
+    /// Opens a socket for datagrams to the interface's own address.
     ///
     /// # Errors
     /// The system refuses it, or the address is gone.

@@ -1,8 +1,8 @@
-//! The client's state machine (RFC 2131 section 4.4). No I/O: the time or a message in, actions out.
+//! The client's state machine (RFC 2131 section 4.4). It takes a time or a message and returns actions; it does no I/O.
 //!
 //! | state | leaves when |
 //! | --- | --- |
-//! | selecting | an offer with a Bootz server arrives, or another one and the wait is over (requesting) |
+//! | selecting | an offer with a Bootz server arrives, or the wait is over and there is another offer (requesting) |
 //! | requesting | acknowledged (bound), refused or not answered (selecting) |
 //! | rebooting | acknowledged (bound), refused (selecting), not answered (bound while the lease lasts, else selecting) |
 //! | bound | T1 (renewing), or the user wants fresh options (rebooting) |
@@ -18,27 +18,29 @@ use crate::message::{self, Ask, Identity, Lease, Reply};
 
 /// Waits for a reply, doubled from the first to the last (RFC 2131 section 4.1).
 const WAIT: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(64));
-/// Most that a wait is shorter or longer than that, so that machines that were powered on at once do not ask at once.
+/// A wait is shorter or longer than that by at most this much, so that machines that were powered on together do not
+/// ask together.
 const JITTER: Duration = Duration::from_secs(1);
-/// REQUESTs for an offer until it counts as gone: 4, 8, 16 and 32 seconds.
+/// REQUESTs for an offer before it counts as gone; the waits are 4, 8, 16 and 32 seconds.
 const REQUESTS: u32 = 4;
-/// REQUESTs for an address of an earlier life: a switch that has a lease does not wait longer for a server that is away.
+/// REQUESTs for the address of an earlier run: a switch that has a lease does not wait longer for a server that is
+/// away.
 const REBOOTS: u32 = 2;
 /// Shortest wait between two attempts to renew (RFC 2131 section 4.4.5).
 const RENEWALS: Duration = Duration::from_secs(60);
-/// Wait after a refusal: a server that refuses all that it offers is not asked in a loop.
+/// Wait after a refusal, so that a server that refuses its own offers is not asked in a tight loop.
 const REFUSED: Duration = Duration::from_secs(2);
 
-/// What is to be done.
+/// What the caller must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Send these octets as a broadcast, with this source.
     Broadcast(Ipv4Addr, Vec<u8>),
     /// Send these octets to a server.
     Send(Ipv4Addr, Vec<u8>),
-    /// This lease is in force for so long: the address belongs on the interface.
+    /// Put the address of this lease on the interface, for this long.
     Use(Lease, Duration),
-    /// This address is ours no longer.
+    /// Remove this address: it is no longer ours.
     Lose(Ipv4Addr),
 }
 
@@ -47,9 +49,9 @@ pub enum Action {
 pub enum Listen {
     /// Nowhere.
     Nowhere,
-    /// In frames, for there may be no address.
+    /// In frames, because there may be no address.
     Frames,
-    /// In datagrams to the own address.
+    /// In datagrams to the interface's own address.
     Datagrams(Ipv4Addr),
 }
 
@@ -68,7 +70,7 @@ struct Held {
     lease: Lease,
     /// When it began.
     since: Duration,
-    /// Whether the user has it.
+    /// Whether the user knows of it.
     is_used: bool,
 }
 
@@ -91,7 +93,7 @@ pub struct Machine {
     xid: u32,
     /// When this exchange began.
     began: Duration,
-    /// When the last message was sent: a lease is counted from there.
+    /// When the last message was sent: the lease counts from then.
     sent: Duration,
     /// Messages sent in this state.
     tries: u32,
@@ -99,11 +101,11 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A client that begins at `now`, with a lease of an earlier life that began so long ago. Times are counted from any fixed
-    /// moment.
+    /// A client that starts at `now`. `remembered` is the lease of an earlier run and its age. Times count from any
+    /// fixed moment.
     pub fn new(who: Identity, remembered: Option<(Lease, Duration)>, now: Duration) -> Self {
         let held = remembered.and_then(|(lease, age)| {
-            // Times before the fixed moment cannot be said: what is left of the lease is what matters.
+            // A time before the fixed moment cannot be expressed; only the rest of the lease matters.
             let gone = u32::try_from(age.as_secs()).ok()?;
             let left = |seconds: u32| seconds.saturating_sub(gone);
             let lease = Lease {
@@ -149,7 +151,7 @@ impl Machine {
         }
     }
 
-    /// The user wants options that are fresh: its Bootz server does not work.
+    /// The user asks for fresh options, because its Bootz server does not work.
     pub fn ask_again(&mut self, now: Duration) {
         if matches!(self.state, State::Bound | State::Renewing) && self.held.is_some() {
             self.enter(State::Rebooting, now);
@@ -172,7 +174,7 @@ impl Machine {
         (self.tries, self.began, self.due) = (0, now, now);
     }
 
-    /// From an address that was lost, or from nothing, to the beginning.
+    /// Starts from the beginning, after the address was lost or when there was none.
     fn begin(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if let Some(held) = self.held.take()
             && held.is_used
@@ -182,7 +184,7 @@ impl Machine {
         self.enter(State::Selecting(None), now);
     }
 
-    /// The transitions that time makes.
+    /// The transitions when the timer fires.
     fn advance(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let ends = self.held.as_ref().map(Held::ends);
         if ends.is_some_and(|ends| now >= ends) {
@@ -207,7 +209,7 @@ impl Machine {
         }
     }
 
-    /// Uses the lease that is held, without a server that says so (RFC 2131 section 3.2).
+    /// Uses the stored lease although no server has confirmed it (RFC 2131 section 3.2).
     fn keep(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let Some(held) = &mut self.held else { return };
         if !held.is_used {
@@ -222,7 +224,7 @@ impl Machine {
         }
     }
 
-    /// Sends what the state asks for, and chooses when to send again.
+    /// Sends the message of the current state, and sets the time of the next attempt.
     fn speak(&mut self, now: Duration, random: &mut dyn FnMut() -> u32, actions: &mut Vec<Action>) {
         if self.state == State::Bound {
             return;
@@ -299,7 +301,7 @@ impl Machine {
                     self.enter(State::Requesting(offer), now);
                     self.speak(now, random, &mut actions);
                 } else {
-                    // Perhaps a server that knows the fabric speaks, too.
+                    // A server that knows the fabric may answer, too.
                     best.get_or_insert(offer);
                 }
             }

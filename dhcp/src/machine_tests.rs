@@ -29,7 +29,7 @@ impl Run {
         }
     }
 
-    /// Each number is another one, and all of them are 1000 ms in the range of the jitter.
+    /// Each number differs, and each means 1000 ms in the range of the jitter.
     fn with<T>(&mut self, call: impl FnOnce(&mut Machine, Duration, &mut dyn FnMut() -> u32) -> T) -> T {
         let (next, now) = (&mut self.next, self.now);
         call(&mut self.machine, now, &mut || {
@@ -150,7 +150,7 @@ fn the_offer_that_leads_on_is_taken_and_another_one_only_without_it() {
         request.opts().get(OptionCode::ServerIdentifier),
         Some(&DhcpOption::ServerIdentifier([192, 0, 2, 2].into()))
     );
-    // What the other server says now counts for nothing.
+    // What the other server sends now is ignored.
     assert!(run.hear(ACK, GOOD).is_empty() && run.hear(NAK, &[(54, &[192, 0, 2, 1])]).is_empty());
     let mut alone = Run::new(None);
     alone.wait();
@@ -237,7 +237,7 @@ fn fresh_options_are_asked_for_without_losing_the_address() {
         panic!()
     };
     assert_eq!(lease.bootz, ["bootz://b:"]);
-    // No server: what there was goes on.
+    // No server answers: the lease stays in use.
     let now = run.now;
     run.machine.ask_again(now);
     run.wait();

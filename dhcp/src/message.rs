@@ -1,4 +1,4 @@
-//! Requests of the client as octets, and replies of servers read.
+//! Writes the client's requests and reads servers' replies.
 
 use std::net::Ipv4Addr;
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::option::{self, code};
 
-/// Largest reply that is accepted: a whole Ethernet frame, with the headers of IP and UDP (RFC 2132 section 9.10).
+/// Largest reply that is accepted, with its IP and UDP headers: a whole Ethernet frame (RFC 2132 section 9.10).
 const LARGEST: u16 = 1500;
-/// The smallest size of a request: relays and servers of old drop shorter ones.
+/// Smallest size of a request: old relays and servers drop shorter ones.
 const BOOTP: usize = dhcproto::v4::MIN_PACKET_SIZE;
 /// First octet of a client identifier that is not a hardware address (RFC 2132 section 9.14).
 pub const NOT_HARDWARE: u8 = 0;
-/// What is asked for.
+/// Options that are asked for.
 const PARAMETERS: [u8; 5] = [
     code::SUBNET_MASK,
     code::ROUTERS,
@@ -22,10 +22,10 @@ const PARAMETERS: [u8; 5] = [
     code::REBINDING_SECONDS,
     code::SZTP_REDIRECT,
 ];
-/// Vendor class of this client, before the model.
+/// Vendor class of this client; the model follows.
 pub const VENDOR_CLASS: &str = "p4-switch:";
 
-/// Who asks.
+/// The client's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Hardware address of the interface.
@@ -36,7 +36,7 @@ pub struct Identity {
     pub serial: String,
 }
 
-/// What a server gave.
+/// A lease, as a server grants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// The address.
@@ -53,11 +53,11 @@ pub struct Lease {
     pub renew_seconds: u32,
     /// After how many seconds any server is asked (T2).
     pub rebind_seconds: u32,
-    /// Bootz servers, as `bootz://HOST:PORT`; what option 143 has besides is left out.
+    /// Bootz servers, as `bootz://HOST:PORT`; other URLs of option 143 are left out.
     pub bootz: Vec<String>,
 }
 
-/// What a request says.
+/// Contents of a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ask {
     pub(crate) xid: u32,
@@ -74,7 +74,7 @@ pub(crate) struct Ask {
 pub(crate) fn request(kind: MessageType, who: &Identity, ask: Ask) -> Vec<u8> {
     let none = Ipv4Addr::UNSPECIFIED;
     let mut message = Message::new_with_id(ask.xid, ask.in_use.unwrap_or(none), none, none, none, &who.mac);
-    // Frames to the own hardware address are heard without an address, so no broadcast is asked for.
+    // Without an address, the client still receives frames to its hardware address, so it does not ask for broadcasts.
     message.set_secs(ask.secs).set_flags(Flags::default());
     let options = message.opts_mut();
     options.insert(DhcpOption::MessageType(kind));
@@ -92,7 +92,7 @@ pub(crate) fn request(kind: MessageType, who: &Identity, ask: Ask) -> Vec<u8> {
         options.insert(DhcpOption::ServerIdentifier(server));
     }
     let mut out = Vec::with_capacity(BOOTP);
-    // Encoding fails for texts that are too long only, and they are cut at the lengths of options.
+    // Encoding fails only for texts that are too long, and these were cut to the length of an option.
     if message.encode(&mut Encoder::new(&mut out)).is_err() {
         return Vec::new();
     }
@@ -105,14 +105,14 @@ pub(crate) fn request(kind: MessageType, who: &Identity, ask: Ask) -> Vec<u8> {
 pub(crate) enum Reply {
     Offer(Lease),
     Ack(Lease),
-    /// From this server, if it says so; with its words.
+    /// A refusal: the server, if it names itself, and its message.
     Nak(Option<Ipv4Addr>, String),
 }
 
-/// Reads a reply to `xid` for the hardware address; `None` for all else.
+/// Reads a reply to `xid` for the hardware address; `None` for any other message.
 pub(crate) fn reply(octets: &[u8], mac: [u8; 6], xid: u32) -> Option<Reply> {
     let message = borrowed::Message::new(octets).ok()?;
-    // The library trusts the length of the hardware address: it is looked at first.
+    // The library trusts the length of the hardware address, so check it first.
     if message.opcode() != Opcode::BootReply || message.htype() != HType::Eth || message.hlen() != 6 {
         return None;
     }

@@ -1,5 +1,5 @@
-//! Options of DHCPv4: their numbers, and reading them as raw octets, so that one that holds junk does not hide those behind
-//! it.
+//! Options of DHCPv4: their numbers, and how to read them as raw octets, so that a malformed option does not hide those
+//! after it.
 
 use std::collections::BTreeMap;
 
@@ -51,8 +51,8 @@ const SNAME: std::ops::Range<usize> = 44..108;
 /// Where the options begin: after the fixed part and the magic cookie.
 const OPTIONS: usize = 240;
 
-/// The options of a message by their numbers. Parts of one option are joined (RFC 3396); `file` and `sname` are read too where
-/// the message says that options go on there (RFC 2131 section 4.1).
+/// The options of a message by their numbers. Parts of one option are joined (RFC 3396). `file` and `sname` are read,
+/// too, if the message says that they contain options (RFC 2131 section 4.1).
 pub fn read(message: &[u8]) -> BTreeMap<u8, Vec<u8>> {
     let mut options = BTreeMap::new();
     collect(message.get(OPTIONS..).unwrap_or_default(), &mut options);
@@ -73,8 +73,8 @@ fn collect(octets: &[u8], into: &mut BTreeMap<u8, Vec<u8>>) {
     }
 }
 
-/// The texts of option 143 (RFC 8572 section 8.3): each has its length in two octets before it. Reading ends at the first one
-/// that is cut or is not ASCII.
+/// The texts of option 143 (RFC 8572 section 8.3), each preceded by its length in two octets. Reading stops at the
+/// first text that is truncated or not ASCII.
 pub fn redirects(octets: &[u8]) -> Vec<String> {
     let (mut rest, mut all) = (octets, Vec::new());
     while let Some((length, after)) = rest.split_first_chunk::<2>() {

@@ -1,22 +1,19 @@
 //! Measures the controller's own time for one more attachment, by number of tenant networks.
 //!
-//! Devices are in memory and answer at once, and so is the store: what remains is the way
-//! of a change through checks, model, rendering and actors. The point of the figures is
-//! their ratio: a change may not cost more because others exist.
+//! Store and devices are in memory, and devices answer at once. So only the controller's own work is measured: checks,
+//! model, rendering and actors. The ratio of the figures matters: a change may not cost more because other objects
+//! exist.
 //!
-//! **Fairness.** The fabrics of all sizes stand side by side and take turns, so that all see
-//! the same machine at the same time. Two cases separate the controller's work from the
-//! machine's memory:
-//! - *again*: one network gets and loses the same attachment over and over. What this touches
-//!   is in the processor's caches at every size, so the times are those of the work, and are
-//!   to be equal.
-//! - *spread*: as many networks at each size, evenly over all there are, take turns. The same
-//!   work, but the more networks there are, the further apart in memory lies what it touches,
-//!   and the fewer of these places are in a cache or have their page's address at hand.
+//! **Fairness.** The fabrics of all sizes exist side by side and take turns, so that all see the same machine at the
+//! same time. Two cases separate the controller's work from the machine's memory:
+//! - *again*: one network gets and loses the same attachment over and over. The data that this touches is in the
+//!   processor's caches at every size. So the times are those of the work, and should be equal.
+//! - *spread*: at each size, the same number of networks, spread evenly over all of them, take turns. The work is the
+//!   same, but with more networks the data lies further apart in memory, and less of it is in caches and TLBs.
 //!
-//! That the work is the same is also counted: entities written for each attachment.
+//! The entities written for each attachment are counted, to show that the work is the same.
 //!
-//! Then how many changes a second clients get stored on a disk ([`clients`]).
+//! Another part measures how many changes a second clients get stored on a disk ([`clients`]).
 
 mod clients;
 
@@ -187,7 +184,7 @@ fn vdc() -> Result<Name> {
 
 fn network(n: usize) -> Result<Change> {
     let subnet = SubnetSpec {
-        // Large enough for addresses that rest between two turns.
+        // Large enough although released addresses rest between two turns.
         cidr: "10.0.0.0/16".parse()?,
         gateway: None,
     };
@@ -234,7 +231,7 @@ struct Fabric {
 }
 
 impl Fabric {
-    /// With as many networks, each with one attachment, all on their devices.
+    /// A controller with this many networks, each with one attachment, all applied.
     async fn with(networks: usize) -> Result<Self> {
         let controller = Controller::load(topology()?, MemoryStore::default(), Arc::new(FabricRender)).await?;
         let stop = CancellationToken::new();
@@ -362,7 +359,7 @@ impl Measured {
     }
 
     fn add(&mut self, time: Duration) {
-        // It grows as needed, so that nothing is too great for it.
+        // It grows as needed, so that no value is too large for it.
         let _ = self.0.record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     }
 

@@ -58,7 +58,7 @@ impl News {
     }
 }
 
-/// What makes two events the same.
+/// Two events are the same if these are equal.
 type Subject = (Scope, EventReason, Option<String>, Option<Name>);
 
 fn subject(event: &Event) -> Subject {
@@ -84,7 +84,7 @@ impl Kept {
         self.by_scope.get(scope).map_or(0, BTreeSet::len)
     }
 
-    /// Changes the numbers of a scope.
+    /// Changes the counts of a scope.
     fn change(&mut self, scope: &Scope, change: impl FnOnce(&mut BTreeSet<u64>)) {
         self.by_count.remove(&(self.count(scope), scope.clone()));
         let numbers = self.by_scope.entry(scope.clone()).or_default();
@@ -138,7 +138,8 @@ pub struct Events {
 
 impl Default for Events {
     fn default() -> Self {
-        // A thousand numbers for each millisecond: more than a start gives, so that the next one begins behind them.
+        // A thousand numbers for each millisecond: more than one run can use, so that the next run continues with
+        // larger ones.
         let last = now_ms().saturating_mul(1000);
         let kept = Kept {
             by_number: BTreeMap::new(),
@@ -209,7 +210,7 @@ impl Events {
         kept.by_subject.insert(subject, number);
         kept.by_number.insert(number, event);
         drop(kept);
-        // Numbers are given under the lock, and told behind it: the greatest counts.
+        // Numbers are allocated under the lock but published after it, so keep the greatest.
         self.last.send_if_modified(|last| {
             let is_later = number > *last;
             *last = number.max(*last);

@@ -2,7 +2,7 @@
 //!
 //! **Problem.** Tenants ask for networks, routers and attachments. Switches and hosts must
 //! hold exactly the entities that follow from that: after every change, after every failure on
-//! either side, for millions of networks, and at a cost that does not grow with their number.
+//! either side, for millions of networks, at a cost that does not grow with their number.
 //!
 //! **Model.** Intent ([`model`]) is the only truth, kept in a [`store`]. What a device should
 //! hold is the sum of *contributions* ([`ident::Source`]), each a pure function ([`render`])

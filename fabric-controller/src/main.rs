@@ -377,7 +377,7 @@ fn provider(args: &Args) -> Option<oidc::Settings> {
     })
 }
 
-/// On a task of its own, so that it can finish its requests while others end.
+/// Runs on a task of its own, so that it can finish its requests while others end.
 fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
     tokio::spawn(future)
 }

@@ -1,8 +1,8 @@
 //! Metrics for a monitoring system, as OpenMetrics text.
 //!
-//! Everything except the two histograms is read at each request, so that nothing is counted twice or
-//! kept in two places. The topology bounds the number of series: there are labels for
-//! devices, links, states and drop reasons, and none for what tenants create.
+//! Everything except the two histograms is read at each request, so that nothing is counted twice or stored in two
+//! places. The topology bounds the number of series: there are labels for devices, links, states and drop reasons, and
+//! none for what tenants create.
 
 use std::collections::BTreeSet;
 
@@ -60,7 +60,7 @@ fn single(registry: &mut Registry, name: &str, help: &str, value: u64) {
     registry.register(name, help, gauge);
 }
 
-/// Registers a family of gauges with their values; those of equal labels are added up.
+/// Registers a family of gauges with their values; values with equal labels are added up.
 fn gauges(registry: &mut Registry, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, usize)>) {
     let family = Family::<Labels, Gauge>::default();
     for (labels, value) in values {
@@ -180,7 +180,7 @@ impl Snapshot {
             let devices = self.devices.iter();
             devices.map(move |(_, name, n)| (one("device", name), of(n)))
         };
-        let lag = |n: &Numbers| usize::try_from(n.target.saturating_sub(n.epoch)).unwrap_or(usize::MAX);
+        let lag = |n: &Numbers| usize::try_from(n.last_change.saturating_sub(n.epoch)).unwrap_or(usize::MAX);
         let help = "Revisions between the last change that concerns a device and what it has fully applied";
         gauges(r, "device_epoch_lag", help, gauge(lag));
         gauges(
@@ -251,7 +251,7 @@ impl Snapshot {
         let missing: BTreeSet<&str> = self.drops.missing.iter().map(|m| m.device.as_str()).collect();
         let devices = self.devices.iter().map(|(_, name, _)| name);
         let unread = devices.map(|name| (one("device", name), usize::from(missing.contains(name.as_str()))));
-        let help = "Whether a device could not be asked for all that it lost";
+        let help = "Whether a device did not return all of its losses";
         gauges(r, "drops_unread", help, unread);
     }
 }
@@ -295,7 +295,7 @@ mod tests {
         timings.of("switch").applied(Duration::from_millis(20));
         let numbers = Numbers {
             state: DeviceState::Degraded,
-            target: 9,
+            last_change: 9,
             epoch: 7,
             desired: 5,
             pending: 2,

@@ -1,4 +1,4 @@
-//! What the controller proves itself with, and what users of the API prove themselves with; read again while it runs.
+//! The controller's own credentials, and those of the API's users. They are reloaded while it runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use crate::access::oidc::{Provider, Settings};
 
 /// Certificate, key, authorities and tokens.
 pub struct Secrets {
-    /// Of the controller.
+    /// The controller's own.
     pub credentials: Arc<Credentials>,
-    /// Of the operator, for the API.
+    /// The operator's tokens for the API.
     pub tokens: Tokens,
-    /// Whose tokens users of the API may have besides.
+    /// The identity provider, whose tokens users of the API may also use.
     pub provider: Option<Provider>,
     token_file: PathBuf,
 }
@@ -40,7 +40,7 @@ fn read(path: &std::path::Path) -> Result<String, String> {
 }
 
 impl Secrets {
-    /// Reads them. The file of tokens is made, with one, if it is not there.
+    /// Reads them. If the file of tokens does not exist, it is created with one token.
     ///
     /// # Errors
     /// A file cannot be read or used, or the certificate is not the controller's.
@@ -55,7 +55,8 @@ impl Secrets {
         };
         let made = file::make(&token_file).map_err(|error| error.to_string());
         if made.map_err(at(&token_file))? {
-            tracing::info!(target: "audit", path = %token_file.display(), "the first token of an administrator was made");
+            tracing::info!(target: "audit", path = %token_file.display(), "the first token of an administrator was \
+                created");
         }
         let tokens = read(&token_file).and_then(|text| Tokens::parse(&text));
         let tokens = tokens.map_err(at(&token_file))?;
@@ -71,10 +72,10 @@ impl Secrets {
         })
     }
 
-    /// Follows the files for ever, as [`Credentials::follow`] does.
+    /// Follows the files for ever, like [`Credentials::follow`].
     ///
     /// # Errors
-    /// SIGHUP cannot be listened for.
+    /// SIGHUP cannot be handled.
     pub async fn follow(&self) -> std::io::Result<()> {
         let (mut said, mut said_of_keys) = (None, None);
         let look = || {

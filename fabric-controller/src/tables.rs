@@ -1,4 +1,4 @@
-//! How many entries the tables of switches have room for.
+//! The sizes of the tables of switches.
 //!
 //! The numbers are those of the P4Info that the switches run (P4Runtime 1.4, section 7.2.2, `Table.size`): one set for each
 //! role. Tables whose entries are const are left out, as nobody writes to them, and so are tables without a size.
@@ -84,7 +84,7 @@ fn read(info: &P4Info) -> FxHashMap<u32, Table> {
     bounded.filter_map(table).collect()
 }
 
-/// The P4Info id of the table that an entity is an entry of; none if it is no entry.
+/// The P4Info id of an entry's table; none if the entity is not a table entry.
 pub fn table_of(entity: &Entity) -> Option<u32> {
     match entity {
         Entity::Switch(entity) => match entity.key() {

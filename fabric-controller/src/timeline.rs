@@ -1,14 +1,15 @@
-//! Time lines of switches: what each one went through from its first sign of life to service.
+//! Time lines of switches: the steps of each one from its first sign of life to service.
 //!
-//! **Model.** A line has one *round*: the steps since the switch was last lost. The first step after a loss that is no trouble
-//! begins the next round. Within a round an equal step with equal words is one step with a count, so that a switch that is
-//! refused again and again has a short line. Between rounds nothing is kept but a count: events say what happened earlier.
+//! **Model.** A line has one *round*: the steps since the switch was last lost. After a loss, the first step that is
+//! not a trouble begins the next round. Within a round, equal steps with equal text become one step with a count, so
+//! that a switch that is refused again and again has a short line. Of earlier rounds, only their number is kept; events
+//! show what happened then.
 //!
-//! | stands | until |
+//! | state | until |
 //! | --- | --- |
 //! | coming | it is in sync, and a probe has crossed each of its links (in service) |
 //! | in service | it refuses entities (coming), or its session ends (lost) |
-//! | lost | a step that is no trouble (coming, a new round) |
+//! | lost | a step that is not a trouble (coming, a new round) |
 //!
 //! A link that fails later does not take a switch out of service: links have events and a state of their own.
 //!
@@ -22,7 +23,7 @@ use vfabric_api::provisioning::{BootStep, Provisioning, TimelineStep};
 
 /// Steps of a round that are kept.
 const STEPS: usize = 64;
-/// Of these, so many are the first ones.
+/// How many of these are the first ones.
 const FIRST: usize = 32;
 /// Longest words of a step, in characters.
 const DETAIL: usize = 300;
@@ -105,12 +106,12 @@ impl Line {
         });
     }
 
-    /// The step that the switch has come to.
+    /// The step that the switch has reached.
     fn reached(&self) -> Option<BootStep> {
         self.steps.iter().rev().find(|s| !s.trouble).map(|s| s.step)
     }
 
-    /// What is next, in words.
+    /// The next step, as text.
     fn next(&self) -> &'static str {
         match (self.stands, self.reached()) {
             (Stands::Lost, _) => "a session with the controller",
@@ -118,7 +119,7 @@ impl Line {
             (_, Some(BootStep::Discovered | BootStep::Released)) => "an address",
             (_, Some(BootStep::Leased | BootStep::ImageFetched | BootStep::ScriptFetched)) => "proof of its identity",
             (_, Some(BootStep::Challenged)) => "its bootstrap data",
-            (_, Some(BootStep::Enrolled | BootStep::Bootstrapping)) => "word that it serves",
+            (_, Some(BootStep::Enrolled | BootStep::Bootstrapping)) => "its report that it serves",
             (_, Some(BootStep::Bootstrapped)) => "a session with the controller",
             (_, Some(BootStep::Arbitrated)) => "its pipeline",
             (_, Some(BootStep::PipelineLoaded)) => "what it holds",
@@ -129,7 +130,7 @@ impl Line {
 }
 
 impl Timelines {
-    /// Takes note of a step at a time in milliseconds since 1970.
+    /// Adds a step at a time in milliseconds since 1970.
     pub fn note(&mut self, switch: &Name, step: BootStep, at_ms: u64, detail: &str) {
         match self.0.get_mut(switch) {
             Some(line) => line.note(step, at_ms, detail),
@@ -137,7 +138,7 @@ impl Timelines {
         }
     }
 
-    /// Switches that are in sync but not in service yet: their links are to be looked at.
+    /// Switches that are in sync but not in service yet, whose links must be checked.
     pub fn to_check(&self) -> impl Iterator<Item = &Name> {
         let is_due = |line: &Line| {
             let is_checked = matches!(
@@ -261,7 +262,7 @@ mod tests {
         assert!(!lines.get(&leaf()).in_service && lines.to_check().count() == 1);
         lines.note(&leaf(), BootStep::InService, 6000, "");
         let line = lines.get(&leaf());
-        // How long it took to arrive stays what it was.
+        // The time that it took to arrive does not change.
         assert_eq!((line.in_service, line.took_ms, line.arrivals), (true, Some(1000), 2));
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
-/// Seconds: from what an idle fabric needs to what a device that was away does.
+/// Buckets in seconds: from the time in an idle fabric to that of a device that was away.
 const BUCKETS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
 ];
@@ -50,7 +50,7 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// A device has confirmed everything, so long after the first change that it had not.
+    /// A device has confirmed everything. The time counts from its oldest unconfirmed change.
     pub(crate) fn applied(&self, took: Duration) {
         self.applied.observe(took.as_secs_f64());
     }

@@ -19,7 +19,7 @@ pub struct FabricView {
     pub gateway_mac: Mac,
 }
 
-/// A VTEP: a leaf or a host. Also the destination of a route of the underlay.
+/// A VTEP: a leaf or a host. Also a destination in the underlay.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct VtepView {
     /// Fabric-wide number of the VTEP (16 bits): leaves and hosts. 0 for spines.
@@ -86,13 +86,13 @@ pub struct HostView {
 /// How a switch reaches another one: all shortest paths that are up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PathView {
-    /// Number of the group, unique on this switch and stable: the handle of the target, from 1.
+    /// Number of the group, unique on this switch and stable: the handle of the destination, from 1.
     pub group_id: u32,
-    /// The target: its loopback.
-    pub target: VtepView,
-    /// Hosts behind the target (it is their leaf): their addresses are routed like it.
+    /// The destination: its loopback.
+    pub destination: VtepView,
+    /// Hosts behind the destination (it is their leaf): their addresses are routed like it.
     pub hosts: Vec<VtepView>,
-    /// Ports to use, ascending; empty when the target cannot be reached.
+    /// Ports to use, ascending; empty when the destination cannot be reached.
     pub next_hops: Vec<FabricPort>,
 }
 
@@ -203,7 +203,7 @@ pub struct AccessView {
     pub access_id: u16,
 }
 
-/// Where a leaf replicates broadcast, unknown unicast and multicast frames of a network.
+/// The places to which a leaf replicates broadcast, unknown unicast and multicast frames of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FloodView {
     /// Group for frames from local hosts and access ports: everybody.
@@ -219,12 +219,12 @@ pub struct FloodView {
     pub remote: Vec<(VtepView, PortId)>,
 }
 
-/// What one contribution is rendered from.
+/// The view of one contribution.
 #[derive(Debug, Clone)]
 pub enum View<'a> {
     /// A switch by itself.
     Switch(&'a SwitchView),
-    /// On the first, the way to another switch.
+    /// On the first switch, the path to another one.
     Path(&'a SwitchView, PathView),
     /// On a leaf, a host under it.
     LocalHost(&'a SwitchView, &'a HostView),

@@ -1,12 +1,12 @@
-//! The direction of arrows: a room of the controller uses only rooms below it, and the rooms that decide carry no transport.
+//! Dependencies inside the controller: a module uses only modules below it, and the pure ones use no transport.
 //!
-//! The rooms are the modules of the crate. `use` lines and paths that start with `crate::` are the arrows; code that is
-//! built for tests only (`tests.rs`, `*_tests.rs`, what follows `#[cfg(test)]`) may look anywhere.
+//! Dependencies are `use` lines and paths that start with `crate::`. Code for tests only (`tests.rs`, `*_tests.rs`,
+//! everything after `#[cfg(test)]`) may use any module.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Rooms from the bottom to the top. One may use those before it.
+/// Modules from the bottom to the top. Each may use those before it.
 const ROOMS: &[&str] = &[
     "ident",
     "entity",
@@ -34,7 +34,7 @@ const ROOMS: &[&str] = &[
     "testing",
 ];
 
-/// Rooms that decide: no I/O, no transport.
+/// Pure modules: no I/O, no transport.
 const PURE: &[&str] = &[
     "ident",
     "entity",
@@ -62,7 +62,7 @@ fn arrows_point_down() {
     let mut wrong = Vec::new();
     for (room, file, text) in sources() {
         let Some(height) = ROOMS.iter().position(|r| *r == room) else {
-            wrong.push(format!("{}: room `{room}` is not in the list", file.display()));
+            wrong.push(format!("{}: module `{room}` is not in the list", file.display()));
             continue;
         };
         for used in words_after(&text, "crate::") {
@@ -90,7 +90,7 @@ fn what_decides_carries_no_transport() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// Each source file that is built outside of tests: its room, its path, and its text without comments.
+/// Each source file that is built outside of tests: its module, its path, and its text without comments.
 fn sources() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
@@ -100,7 +100,7 @@ fn sources() -> Vec<(String, PathBuf, String)> {
         let inside = file.strip_prefix(&root).unwrap();
         let room = inside.components().next().unwrap().as_os_str().to_str().unwrap();
         let room = room.trim_end_matches(".rs").to_owned();
-        // The root declares rooms and wires them.
+        // The root declares and connects the modules.
         if room == "lib" || room == "main" {
             continue;
         }

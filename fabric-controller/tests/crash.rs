@@ -1,4 +1,5 @@
-//! The store is killed in the middle of its work, again and again: nothing acknowledged is lost, nothing is half there.
+//! The store's process is killed in the middle of its work, again and again: no acknowledged transaction is lost, and
+//! none is half stored.
 
 use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
@@ -12,7 +13,7 @@ use fabric_controller::store::{Op, RedbStore, Store, StoreTransaction, Versioned
 const FILE: &str = "STORE_CRASH_TEST_FILE";
 /// Kills.
 const ROUNDS: u64 = 12;
-/// Transactions of a group: more and less, so that the kill meets different moments.
+/// Transactions in a group: various numbers, so that the kill hits different moments.
 const GROUPS: [u64; 5] = [1, 3, 17, 2, 64];
 
 fn pair(revision: u64) -> [Vec<u8>; 2] {
@@ -71,7 +72,7 @@ fn run_and_kill(file: &Path, after: Duration) -> (u64, u64) {
     // SIGKILL on Unix.
     child.kill().unwrap();
     child.wait().unwrap();
-    // What it said before it died counts, too.
+    // Output from before its death counts, too.
     lines.for_each(|line| {
         note(&line);
     });

@@ -1,14 +1,14 @@
-//! `docs/new-kind.md` is true: carried out on a copy of the tree, it adds a kind of object that works.
+//! Carries out `docs/new-kind.md` on a copy of the tree: it adds a kind of object that works.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a code block of the page asks for.
+/// The instruction of a code block of the page.
 enum Step<'a> {
     /// A new file.
     New(&'a str, String),
-    /// Lines that go below the item that starts with a text: its line, and the lines that continue it.
+    /// Lines to add below the item that starts with a given text (its line, and the lines that continue it).
     Add(&'a str, String, String),
 }
 
@@ -94,7 +94,7 @@ fn steps(page: &str) -> Vec<Step<'_>> {
     steps
 }
 
-/// Copies what belongs to the project.
+/// Copies the files of the project.
 fn copy_tree(root: &Path, copy: &Path) {
     if copy.exists() {
         std::fs::remove_dir_all(copy).unwrap();

@@ -1,4 +1,5 @@
-//! The benchmark of a large fabric, at small sizes: every row is measured, and what does not depend on speed is right.
+//! The benchmark of a large fabric, at small sizes: every row is measured, and figures that do not depend on speed are
+//! right.
 //!
 //! The controller is a process of its own with a durable store; switches and hosts are in memory behind P4Runtime, gNMI
 //! and the agents' stream.

@@ -3,11 +3,11 @@
 //! **Problem.** A report about the controller is an intent, something that happened, and entries on devices that are wrong. It
 //! should become a test as it is, without a line of Rust.
 //!
-//! **Model.** `scenario.yaml` names a topology and has a list of [`Step`]s; the files that it names stand beside it. The
-//! controller runs over devices in memory that are cabled as the topology says, and its time passes only while nothing is
-//! left to do. After each step the runner waits until every device that can be reached holds what it should. `expected.txt`
-//! has, for each step, what the controller returned and how the contents of each device changed, in the words of the
-//! pipeline. `cargo xtask bless` writes it.
+//! **Model.** `scenario.yaml` names a topology and has a list of [`Step`]s; the files that it names are beside it. The
+//! controller runs over devices in memory that are cabled as the topology says, and its time passes only while it has
+//! nothing left to do. After each step the runner waits until every device that can be reached holds what it should.
+//! `expected.txt` has, for each step, what the controller returned and how the contents of each device changed, in the
+//! words of the pipeline. `cargo xtask bless` writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -59,11 +59,11 @@ enum Step {
     },
     /// Deletes one object of a vDC.
     Delete { vdc: Name, kind: Kind, name: Name },
-    /// Makes the inventory be as a topology file says.
+    /// Changes the inventory to match a topology file.
     Import(PathBuf),
     /// Takes a switch or host out of service.
     Remove(Name),
-    /// Lets paths avoid a switch, or keeps new attachments away from a host.
+    /// Drains a device: paths avoid a switch, and a host gets no new attachments.
     Drain(Name),
     /// Ends a drain.
     Undrain(Name),
@@ -89,7 +89,7 @@ enum Step {
 
 /// Longest time, in the controller's own time, until devices hold what they should.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Devices are looked at this often, and have to stay as they are for one more look.
+/// How often devices are checked; they must be unchanged at the next check.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Devices in memory by name; one that is not there yet is made empty.
@@ -255,7 +255,8 @@ impl World {
         }
     }
 
-    /// Waits until every device that is reachable and alive holds exactly what it should, and for one more look.
+    /// Waits until every device that is reachable and alive holds exactly what it should, and still does at the next
+    /// check.
     async fn settle(&self) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut calm = 0;

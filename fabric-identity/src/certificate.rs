@@ -1,4 +1,4 @@
-//! What a certificate says: who, and from when until when.
+//! The content of a certificate: its identity and validity.
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use x509_parser::time::ASN1Time;
 use crate::error::SpiffeError;
 use crate::spiffe::Identity;
 
-/// A warning is given when this part of a certificate's life is left, ...
+/// A warning is logged when this part of a certificate's lifetime is left, ...
 const WARN_LAST_PART: u32 = 5;
 /// ... but not earlier than this before its end.
 const WARN_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -49,7 +49,7 @@ impl Validity {
     }
 }
 
-/// A time as people say it, rounded down.
+/// A duration for people, rounded down.
 fn in_words(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 86_400, seconds / 3600, seconds / 60) {

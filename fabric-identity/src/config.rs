@@ -19,7 +19,7 @@ const HTTP_1_1: &[u8] = b"http/1.1";
 /// How a server recognises its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// By a certificate; gRPC between parts of the fabric, so HTTP/2 alone.
+    /// By a certificate. For gRPC between parts of the fabric, so only HTTP/2.
     Required,
     /// By a certificate if they have one, otherwise by their requests (such as a token); HTTP/2 and HTTP/1.1.
     Welcome,
@@ -69,7 +69,7 @@ pub(crate) fn server(
         ClientCertificates::Required => vec![H2.to_vec()],
         ClientCertificates::Welcome | ClientCertificates::NotAsked => vec![H2.to_vec(), HTTP_1_1.to_vec()],
     };
-    // A resumed session would be trusted for what its certificate was worth when it began.
+    // A resumed session would be trusted on the basis of a certificate that was checked when it began.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)

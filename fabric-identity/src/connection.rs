@@ -30,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// The verified identity of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// The connection is not encrypted; anybody may be there.
+    /// The connection is not encrypted, so the peer may be anybody.
     PlainText,
     /// TLS, but the client has no certificate.
     NoCertificate,
@@ -42,7 +42,8 @@ pub enum Claim {
 
 /// Whether a connection is still open, for servers that keep something for its peer.
 ///
-/// A server's tasks learn about the end of a connection one after the other; this shows it before the peer can know it.
+/// A server's tasks learn about the end of a connection one after the other. This shows it before the peer can notice
+/// it.
 #[derive(Debug, Clone, Default)]
 pub struct Liveness(Arc<AtomicBool>);
 
@@ -63,7 +64,7 @@ impl Liveness {
 pub struct Peer {
     /// Where it is.
     pub address: SocketAddr,
-    /// Who it is.
+    /// The peer's identity.
     pub claim: Claim,
     /// Validity of its certificate; none if it presented none.
     pub validity: Option<Validity>,
@@ -173,7 +174,7 @@ pub(crate) async fn until_untrusted(
             changed = generation.changed() => if changed.is_err() {
                 return std::future::pending().await;
             },
-            // One more second: a certificate is good up to and including its last one.
+            // One more second, because a certificate is valid up to and including its last second.
             () = tokio::time::sleep((left + Duration::from_secs(1)).min(LOOK_AGAIN)) => {}
         }
     }

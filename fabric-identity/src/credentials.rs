@@ -1,4 +1,4 @@
-//! This process's certificate and key, and the authorities that it trusts; read again while it runs.
+//! This process's certificate and key, and the authorities that it trusts. They are reloaded while it runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -260,7 +260,7 @@ impl Credentials {
         self.keys.load()
     }
 
-    /// Changes when the credentials do.
+    /// Changes when the credentials change.
     pub(crate) fn generation(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }
@@ -394,7 +394,7 @@ impl Credentials {
         if *self.pem.lock().unwrap_or_else(PoisonError::into_inner) == pem {
             return Ok(false);
         }
-        // A new certificate beside its old key fails here: the writer is not done yet, or made a mistake.
+        // A new certificate with the old key fails here: the writer has not finished, or made a mistake.
         self.take(pem).map(|()| true)
     }
 
@@ -441,7 +441,7 @@ impl Credentials {
         }
     }
 
-    /// Logs what has expired or will soon; true when there was something.
+    /// Logs credentials that have expired or will expire soon; returns true if there were any.
     fn warn(&self) -> bool {
         let warnings = self.expiry().warnings();
         let identity = self.identity();

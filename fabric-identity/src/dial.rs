@@ -31,7 +31,7 @@ use crate::words::explain;
 /// Longest time for connecting, and again for the handshake: three lost SYNs.
 const PATIENCE: Duration = Duration::from_secs(7);
 
-/// Opens connections to one subject. Each uses the credentials of that moment.
+/// Opens connections to one subject. Each connection uses the current credentials.
 #[derive(Clone)]
 pub struct Dialer {
     config: Arc<ClientConfig>,
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Dialer {
 
 type Ending = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// A connection to the expected subject. TLS errors are in words.
+/// A connection to the expected subject. TLS errors are explained as text.
 pub struct ClientStream {
     io: Box<TlsStream<TcpStream>>,
     end: Ending,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::spiffe::{Identity, Subject};
 
-/// Why a text or a certificate names nobody of a fabric.
+/// Why a text or a certificate does not name a member of a fabric.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpiffeError {
     /// The name of the fabric has characters that a trust domain may not have.
@@ -13,7 +13,7 @@ pub enum SpiffeError {
     /// Not a SPIFFE id.
     #[error("`{0}` is not a SPIFFE id (spiffe://<fabric>/<subject>)")]
     Malformed(String),
-    /// A SPIFFE id, but of nobody that a fabric has.
+    /// A SPIFFE id, but not of a member that a fabric can have.
     #[error("`{0}` names nobody: expected /controller, /switch/<name>, /host/<name> or /operator/<name>[/admin]")]
     UnknownSubject(String),
     /// A certificate without a URI name.
@@ -79,7 +79,7 @@ pub enum IdentityError {
         #[source]
         source: rustls::Error,
     },
-    /// The certificate names nobody.
+    /// The certificate names no member of a fabric.
     #[error("{what}")]
     Spiffe {
         /// Which file or setting.
@@ -88,14 +88,14 @@ pub enum IdentityError {
         #[source]
         source: SpiffeError,
     },
-    /// The certificate is for somebody else than this process.
+    /// The certificate is not for this process.
     #[error("{what} is for `{found}`, but this is `{expected}`")]
     NotOurs {
         /// Which file or setting.
         what: String,
-        /// Whom the certificate is for.
+        /// The subject of the certificate.
         found: Identity,
-        /// Who this process is.
+        /// The subject of this process.
         expected: Subject,
     },
     /// Other credentials are on trial.

@@ -9,7 +9,7 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::error::IdentityError;
 
-/// What others may do with files of this process.
+/// Protects the files of this process from others.
 const OTHERS: u32 = 0o077;
 
 /// From now on, what this process creates is readable and writable by its owner alone (0600, directories 0700).
@@ -17,7 +17,7 @@ pub fn private_files() {
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
 }
 
-/// Creates a directory with mode 0700 where there is none, and takes the rights of others away where there is one.
+/// Creates a directory with mode 0700, or removes the rights of others from an existing one.
 ///
 /// # Errors
 /// [`IdentityError::Private`].

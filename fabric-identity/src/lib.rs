@@ -1,12 +1,12 @@
-//! Who is at the other end of a connection, and how long the connection may last.
+//! Identifies the other end of a connection, and bounds the life of the connection.
 //!
 //! **Problem.** Every part of a fabric has a certificate from the same authority. A valid certificate alone does not say
 //! what its holder may do: an attacker on a host has the host's key, and this must not open a switch.
 //!
 //! **Model.** A certificate says *who* its holder is: a SPIFFE id in its only URI name ([`Identity`]). The server decides for
 //! each call what the caller may do. [`Credentials`] are this process's own certificate, key and the authorities
-//! that it trusts; they are read again while the process runs. [`Listener`] accepts connections and returns each with
-//! its verified [`Peer`]; [`Dialer`] connects to one subject and to nobody else.
+//! that it trusts; they are reloaded while the process runs. [`Listener`] accepts connections and returns each with its
+//! verified [`Peer`]; [`Dialer`] connects to one subject and to nobody else.
 //!
 //! **Invariants.**
 //! - A process takes the fabric's name from its own certificate; a peer of another fabric has no rights, even if a trusted
@@ -14,7 +14,7 @@
 //! - A connection ends when its peer's certificate expires, or when no trusted authority vouches for it any more.
 //!   TLS sessions are never resumed: every connection is checked in full.
 //! - A listener holds a bounded number of connections, in all and per address, and closes a connection whose peer is silent
-//!   for too long. It never spins and never stops accepting for good.
+//!   for too long. It never loops without a pause, and never stops accepting for ever.
 //! - Nothing secret is logged. A refused peer is logged with its address and the reason, each pair at most once a minute.
 //!
 //! **Cost.** A handshake parses the peer's certificate once. After that a read costs two polls and a look at the clock; no

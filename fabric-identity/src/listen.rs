@@ -36,7 +36,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 /// ... this many times.
 const KEEPALIVE_TRIES: u32 = 3;
-/// An IPv6 host has a /64 to choose addresses from (RFC 7421), so peers are counted by it.
+/// An IPv6 host can choose any address of a /64 (RFC 7421), so peers are counted by /64.
 const IPV6_PREFIX: u128 = !0 << 64;
 
 /// Limits of one listener.
@@ -98,7 +98,8 @@ impl Places {
     fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, &'static str> {
         let peer = counted_as(address);
         let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
-        // The map has at most one entry per peer, and adding up some thousands is quick: no second count to keep in step.
+        // The map has at most one entry per peer. Adding up some thousands is quick, so there is no second count that
+        // could differ.
         let all: usize = by_peer.values().sum();
         if all >= self.most {
             return Err("too many connections are open");
@@ -167,7 +168,7 @@ impl Listener {
     /// Where it listens.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The system refuses to say.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
@@ -219,7 +220,7 @@ impl Listener {
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
                     if !std::mem::replace(&mut no_room, true) {
-                        tracing::error!(server = door.name, %error, "no connection can be accepted; trying on");
+                        tracing::error!(server = door.name, %error, "no connection can be accepted; trying again");
                     }
                     tokio::time::sleep(NO_ROOM).await;
                 }
@@ -237,7 +238,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// What a connection goes through between accept and server.
+/// The handshake of a connection, before the server gets it.
 struct Door {
     name: &'static str,
     limits: Limits,
@@ -256,7 +257,7 @@ impl Door {
         let socket = SockRef::from(&stream);
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_EVERY);
         let keepalive = keepalive.with_retries(KEEPALIVE_TRIES);
-        // Options that cannot be set make a connection worse, not wrong.
+        // A connection also works without these options.
         let _ = socket.set_tcp_keepalive(&keepalive);
         let _ = stream.set_nodelay(true);
         let times = (self.limits.first_octets, self.limits.idle);

@@ -10,7 +10,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// Pairs of peer and reason that are remembered; beyond them nothing is logged until the minute is over.
 const MAX_PAIRS: usize = 1024;
 
-/// When the window of a pair began, and how often it came since.
+/// When the window of a pair began, and how often it has occurred since.
 struct Seen {
     first: Instant,
     since: u64,

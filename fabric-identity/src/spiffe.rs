@@ -42,7 +42,7 @@ impl FromStr for FabricName {
     }
 }
 
-/// Who somebody is within a fabric.
+/// A member of a fabric.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// The controller: `/controller`.
@@ -51,11 +51,11 @@ pub enum Subject {
     Switch(String),
     /// A host, by name: `/host/<name>`.
     Host(String),
-    /// A person who looks at devices without the controller: `/operator/<name>`.
+    /// A person who reads devices without the controller: `/operator/<name>`.
     Operator(String),
     /// A person who may change devices without the controller, for emergencies: `/operator/<name>/admin`.
     Admin(String),
-    /// The provisioning server: `/provision`. The controller lets it ask for enrolments of switches, and nothing else.
+    /// The provisioning server: `/provision`. It may only ask the controller for enrolments of switches.
     Provision,
     /// A user of the controller's API, by name: `/user/<name>`. No device lets it in.
     User(String),
@@ -80,7 +80,7 @@ impl fmt::Display for Subject {
 pub struct Identity {
     /// The fabric.
     pub fabric: FabricName,
-    /// Who in it.
+    /// The subject in the fabric.
     pub subject: Subject,
 }
 

@@ -35,12 +35,12 @@ impl Default for Authority {
 
 #[allow(clippy::unwrap_used)] // For tests, which should end here.
 impl Authority {
-    /// A new one, which no other vouches for.
+    /// A new authority, for which no other one vouches.
     pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Each has a name of its own, as authorities have.
+        // Each has a name of its own, as real authorities do.
         let name = format!("authority {:?}", key.public_key_raw().get(..8));
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let pem = params.self_signed(&key).unwrap().pem();
@@ -55,7 +55,7 @@ impl Authority {
         self.issue_with(&[&format!("spiffe://{FABRIC}/{subject}")], |_| {})
     }
 
-    /// A certificate with these URIs, and with whatever else `change` makes of it.
+    /// A certificate with these URIs; `change` can change everything else.
     pub fn issue_with(&self, uris: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();

@@ -24,7 +24,7 @@ pub(crate) enum End {
 /// Checks that an authority that is trusted now vouches for a chain (RFC 5280, section 6).
 ///
 /// # Errors
-/// With the moments that matter where time is the reason.
+/// If time is the reason, the error contains the relevant times.
 pub(crate) fn check_chain(
     credentials: &Credentials,
     end: End,
@@ -70,13 +70,13 @@ pub(crate) fn member(credentials: &Credentials, certificate: &CertificateDer<'_>
     }
 }
 
-/// Judges the other end of a handshake by the credentials that are in use at that moment.
+/// Judges the other end of a handshake with the current credentials.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     credentials: Arc<Credentials>,
-    /// The subject that must answer; only clients know it.
+    /// The expected subject; only clients have one.
     expected: Option<Subject>,
-    /// Whether a client may come without a certificate.
+    /// Whether a client may connect without a certificate.
     is_optional: bool,
 }
 
@@ -99,7 +99,7 @@ impl Verifier {
         })
     }
 
-    /// For a client that means one server.
+    /// For a client that expects one server.
     pub(crate) fn of_server(credentials: Arc<Credentials>, expected: Subject) -> Arc<Self> {
         Arc::new(Self {
             credentials,
@@ -183,7 +183,7 @@ impl ServerCertVerifier for Verifier {
 
 impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // A hint only (RFC 8446, section 4.2.4); authorities change while this verifier lives.
+        // Empty: it is only a hint (RFC 8446, section 4.2.4), and authorities change while this verifier exists.
         &[]
     }
 

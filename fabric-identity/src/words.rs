@@ -1,4 +1,4 @@
-//! TLS errors as an operator reads them.
+//! TLS errors as texts for operators.
 
 use std::error::Error;
 
@@ -37,17 +37,17 @@ fn certificate(error: &CertificateError) -> String {
 fn alert(alert: AlertDescription) -> String {
     let why = match alert {
         AlertDescription::CertificateExpired => {
-            "the peer says that our certificate has expired or is not valid yet; compare its dates and both clocks"
+            "the peer reports that our certificate has expired or is not valid yet; compare its dates and both clocks"
         }
         AlertDescription::UnknownCA => "the peer does not trust the authority that signed our certificate (unknown CA)",
         AlertDescription::CertificateUnknown | AlertDescription::AccessDenied => {
             "the peer does not accept our certificate: it is for another name"
         }
-        AlertDescription::CertificateRequired => "the peer wants a certificate and got none",
+        AlertDescription::CertificateRequired => "the peer requires a certificate and got none",
         AlertDescription::BadCertificate | AlertDescription::UnsupportedCertificate => {
             "the peer cannot read our certificate"
         }
-        AlertDescription::CertificateRevoked => "the peer says that our certificate is revoked",
+        AlertDescription::CertificateRevoked => "the peer reports that our certificate is revoked",
         other => return format!("the peer ended TLS: {other:?}"),
     };
     why.into()

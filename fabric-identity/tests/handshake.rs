@@ -1,4 +1,4 @@
-//! Two ends on loopback: who gets in, what both sides report, and what new credentials change.
+//! Two ends on loopback: which peers are accepted, what both sides report, and the effect of new credentials.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use fabric_identity::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-/// Long enough for a loaded machine; nothing waits for it when all is well.
+/// Long enough for a loaded machine; a passing test never waits this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn listen(credentials: &Arc<Credentials>) -> (String, Incoming) {
@@ -25,7 +25,7 @@ fn switch(name: &str) -> Subject {
     Subject::Switch(name.to_owned())
 }
 
-/// Connects and sends an octet; returns what came back, or why nothing did.
+/// Connects and sends an octet; returns the reply, or why there was none.
 async fn speak(client: &Arc<Credentials>, expected: Subject, address: &str) -> io::Result<u8> {
     let dialer = Dialer::new(Arc::clone(client), expected).unwrap();
     let mut stream = dialer.connect(address).await?;
@@ -99,7 +99,7 @@ async fn a_client_speaks_only_to_the_server_that_it_means() {
 
 async fn claim(server: &Arc<Credentials>, client: &Issued, ca: &str) -> Claim {
     let (address, mut incoming) = listen(server).await;
-    // A client of another fabric, or without a name, cannot be made of `Credentials`.
+    // `Credentials` cannot make a client of another fabric, or one without a name.
     let mut roots = rustls::RootCertStore::empty();
     use rustls_pki_types::pem::PemObject as _;
     let der = |pem: &str| rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
@@ -164,7 +164,7 @@ async fn the_reason_is_in_words_on_the_clients_side() {
         let text = attempt(&server, &controller).await.unwrap_err().to_string();
         assert!(text.contains(words), "{words}: {text}");
     }
-    // The server refuses the client: it says so in an alert, which the client reads later.
+    // The server refuses the client with an alert, which the client reads later.
     let server = authority.credentials("switch/leaf1");
     let expired = authority.issue_with(&["spiffe://test/controller"], |params| {
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
@@ -197,7 +197,8 @@ async fn an_authority_is_replaced_while_everything_runs() {
             .replace(ca.as_bytes(), issued.cert.as_bytes(), issued.key.as_bytes())
             .unwrap();
     };
-    // Both are trusted everywhere, then everybody gets a certificate of the new one, then the old one goes.
+    // First both authorities are trusted everywhere; then every member gets a certificate of the new one; then the old
+    // one is removed.
     let (server_new, client_new) = (new.issue("switch/leaf1"), new.issue("controller"));
     replace(&server, &both, &old.issue("switch/leaf1"));
     works().await;

@@ -135,7 +135,7 @@ async fn an_attachment_is_added_and_put_into_another_network_as_it_was_seen() {
     let spec = |name: &str| held.lock().unwrap()[name]["spec"].clone();
     let place = json!({ "host": { "host": "h1", "netns": "pod1", "interface": "eth0" } });
     assert_eq!(spec("web")["place"], place);
-    // The addresses are the old network's; the MAC address stays.
+    // The addresses belonged to the old network; the MAC address stays.
     let swapped = run(&dir, "attachment swap blue/web --network green --wait 0");
     assert!(swapped.status.success(), "{}", text(&swapped.stderr));
     assert_eq!(

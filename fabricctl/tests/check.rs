@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// What runs the pipelines: names of `--target`.
+/// The targets, as `--target` names them.
 const OURS: &str = "p4-switch";
 const BMV2: &str = "bmv2";
 
@@ -64,7 +64,7 @@ fn holds_without_rights(target: &str) {
         "{}",
         said(&output)
     );
-    // It is not written over.
+    // It is not overwritten.
     assert_eq!(check(&[], &path, &["--write"]).status.code(), Some(2));
 }
 
@@ -149,7 +149,7 @@ fn faults_are_judged(target: &str) {
     let output = check(&[], &file(&dir, text), &["--target", target]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("6 passed, 2 failed"), "{}", said(&output));
-    // Nothing arrives, but for a reason that says nothing about isolation.
+    // Nothing arrives, but for a reason that proves nothing about isolation.
     for what in ["blue/web1 gets no frame to a switch", "TCP: nothing was tested"] {
         assert!(said(&output).contains(what), "{}", said(&output));
     }

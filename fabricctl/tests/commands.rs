@@ -18,7 +18,7 @@ fn objects_are_shown_in_every_form() {
     let c = Controller::start("info");
     c.ok("apply -f intent.yaml --wait 0");
 
-    // Every word for a kind; only what is named.
+    // Every word for a kind; only the named objects.
     for kind in ["networks", "network", "net", "nets", "NETWORKS"] {
         let out = c.ok(&format!("get {kind} -n blue"));
         let rows: Vec<&str> = out.lines().skip(1).filter_map(|l| cells(l).first().copied()).collect();
@@ -58,7 +58,7 @@ fn objects_are_shown_in_every_form() {
     assert_eq!(json("get switch leaf1 -o json")["name"], "leaf1");
     assert!(c.ok("get vdc red -o yaml").contains("name: red"));
 
-    // What is wrong is said once, with what to do.
+    // An error is shown once, with advice.
     assert!(c.fails("get switches leaf9").contains("switch `leaf9` does not exist"));
     assert!(
         c.fails("get network web9 -n blue")
@@ -91,7 +91,7 @@ fn an_object_is_described_with_who_asked_for_what() {
     ] {
         assert!(web1.contains(part), "{part}: {web1}");
     }
-    // Its own access on its leaf, and what its host is asked for.
+    // Its entries on its leaf, and the objects on its host.
     let entities = web1.split("entities:").nth(1).unwrap();
     assert!(entities.contains("leaf1") && entities.contains("host1"), "{web1}");
     assert!(!entities.contains("attachment `web2`"), "{web1}");
@@ -141,7 +141,7 @@ fn what_happened_is_shown_of_one_vdc_or_of_all() {
     );
     let of_blue = c.ok("history -n blue");
     assert!(of_blue.contains("first") && !of_blue.contains("web1"), "{of_blue}");
-    // That of the context, unless all are asked for.
+    // The vDC of the context, unless all are requested.
     let in_context = |words: &str| {
         let mut command = c.command();
         let (code, out, err) = ended(&command.args(words.split_whitespace()).output().unwrap());
@@ -163,7 +163,7 @@ fn what_happened_is_shown_of_one_vdc_or_of_all() {
         said.contains("copy: revision ") && !c.path("copy.part").exists(),
         "{said}"
     );
-    assert!(c.fails("backup copy").contains("copy is there already"));
+    assert!(c.fails("backup copy").contains("copy exists already"));
 }
 
 #[test]
@@ -193,7 +193,8 @@ fn what_is_exported_is_taken_back_unchanged_and_differences_are_named_by_field()
     c.ok("apply -f intent.yaml --wait 0");
     let (code, out, err) = c.feed("apply -f - --prune --wait 0", &c.ok("export"));
     assert!(code == 0 && out.starts_with("22 unchanged, revision"), "{out}{err}");
-    // One vDC, read elsewhere: it has all that was written and no number that the controller chose.
+    // Export one vDC and apply it elsewhere: it has everything that users wrote, and no number that the controller
+    // chose.
     let blue = c.ok("export blue");
     assert!(
         blue.contains("web-metal") && !blue.contains("red") && !blue.contains("vni"),
@@ -213,7 +214,7 @@ fn what_is_exported_is_taken_back_unchanged_and_differences_are_named_by_field()
         "{out}"
     );
     assert!(out.contains("    mtu: 1500 -> 1400"), "{out}");
-    // Nothing of it was done; then it is, and the revisions differ in the same words.
+    // Nothing was done yet. Then it is applied, and the difference of the revisions has the same text.
     assert_eq!(c.feed("apply -f - --wait 0", &changed).0, 0);
     let revisions = c.ok("history -o json");
     let last = serde_json::from_str::<Value>(&revisions).unwrap()["items"][0]["revision"]
@@ -247,7 +248,7 @@ fn objects_are_deleted_by_name_and_by_file() {
             .contains("does not exist")
     );
     assert!(c.fails("delete network").contains("no network is named"));
-    // What the file names and is gone already is no error if one says so; the rest goes in the right order.
+    // With `--ignore-not-found`, objects that are gone already are not an error; the rest is deleted in the right order.
     let (code, out, err) = c.run("delete -f intent.yaml --wait 0");
     assert!(
         code == 1 && err.contains("2 of 22 objects were not deleted"),
@@ -351,7 +352,7 @@ fn contexts_choose_controller_vdc_and_proof() {
     assert!(run("status", &[("VFABRIC_TOKEN", "wrong"), ("VFABRIC_CONTEXT", "lab")]).0 != 0);
     assert!(run("--context prod status", &[]).2.contains("expected one of lab, red"));
 
-    // What a tenant may not see is not asked for: no refused call of its is on record.
+    // The command does not ask for what a tenant may not see: the audit log has no refused call.
     assert!(ok("describe network web").contains("only users with a role of the fabric"));
     let refused = run("audit -o json", &[("VFABRIC_CONTEXT", "lab")]).1;
     let refused: Value = serde_json::from_str(&refused).unwrap();
@@ -412,7 +413,7 @@ fn a_shell_completes_words_and_names_of_the_controller() {
 
 #[test]
 fn a_log_file_is_plain_and_names_an_absent_device_once() {
-    // The second attempt on every device has been made; at `info` it would not be seen.
+    // A second attempt was made on every device; at level `info`, the log does not show it.
     let c = Controller::start("info,fabric_controller::device=debug");
     let mut again = std::collections::BTreeSet::new();
     let device = |line: &str| {

@@ -1,4 +1,4 @@
-//! The commands of `docs/first-use.md`, run as they stand there. Needs root.
+//! The commands of `docs/first-use.md`, run exactly as written. Needs root.
 
 mod page;
 

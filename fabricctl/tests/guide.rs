@@ -1,4 +1,4 @@
-//! The commands of `docs/testing-your-fabric.md`, run as they stand there. Needs root, or a kernel that lets users make
+//! The commands of `docs/testing-your-fabric.md`, run exactly as written. Needs root, or a kernel that lets users make
 //! namespaces.
 
 #[allow(dead_code, reason = "only its reader")]

@@ -1,4 +1,4 @@
-//! The commands of `docs/install.md`, run as they stand there, with the package's settings and its user. Needs root.
+//! The commands of `docs/install.md`, run exactly as written, with the package's settings and its user. Needs root.
 //!
 //! There is no systemd in the namespaces of a test: a script of a few lines starts, stops and reloads the controller as its
 //! unit does. Units and packages are tested by `xtask/tests/packages.rs`.
@@ -7,7 +7,7 @@ mod page;
 
 use std::path::Path;
 
-/// A `/etc` and a state directory that go with the test; the package's user and settings; what stands for systemd.
+/// A temporary `/etc` and state directory, the package's user and settings, and a substitute for systemd.
 const MACHINE: &str = r#"
 mkdir /run/etc && cp -a /etc/. /run/etc/ && mount --bind /run/etc /etc
 mount -t tmpfs tmpfs /var/lib && mkdir -m 0700 /var/lib/fabric-controller /etc/fabric-controller

@@ -24,7 +24,7 @@ fn a_file_of_26_000_objects_is_one_transaction() {
     }
     let c = Controller::start("info");
     std::fs::write(c.path("big.yaml"), text).unwrap();
-    // Standard error is a terminal, as it is for people; the output goes into a file.
+    // Standard error is a terminal, as for people; standard output goes into a file.
     let apply = format!(
         "stty cols 120; {} --config client.yaml apply -f big.yaml --wait 0 > out",
         env!("CARGO_BIN_EXE_fabricctl")

@@ -1,4 +1,4 @@
-//! What commands print, and to whom.
+//! Output of commands when its reader stops early.
 
 use std::process::{Command, Output, Stdio};
 
@@ -58,7 +58,7 @@ fn history() -> History {
     }
 }
 
-/// A controller that has much to tell, and a file with a client's settings.
+/// A controller with long answers, and a file with a client's settings.
 async fn controller() -> TempDir {
     let authority = Authority::new();
     let credentials = authority.credentials("controller");

@@ -6,8 +6,7 @@
 
 /// `bytes` without leading zero bytes; zero is one zero byte.
 ///
-/// An empty slice stays empty: it is no number, but it is a legal value of a
-/// string-translated type.
+/// An empty slice stays empty: it is not a number, but a legal value of a string-translated type.
 #[must_use]
 pub fn canonical(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();

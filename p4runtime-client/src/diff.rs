@@ -1,6 +1,5 @@
-//! From what a switch holds to what it should hold: ordered, bounded batches.
-//! Pure. The cost is linear in the two states, so this is for read-backs,
-//! not for single changes.
+//! The changes from what a switch holds to what it should hold, in ordered, bounded batches. Pure. The cost is linear
+//! in the two states, so this is for read-backs, not for single changes.
 
 use std::collections::HashMap;
 
@@ -12,8 +11,7 @@ use crate::{
 
 /// Changes that lead from `applied` to `desired`, make before break: batches of
 /// inserts and modifications from the lowest level up, then batches of deletes
-/// from the highest down. Within a batch, which has at most `most` changes, no
-/// change depends on another.
+/// from the highest down. A batch has at most `most` changes, and no change in it depends on another.
 #[must_use]
 pub fn plan<'a>(
     desired: impl IntoIterator<Item = &'a Entity>,

@@ -25,17 +25,17 @@ pub enum Error {
     /// The switch did not answer in time.
     #[error("{what}: no answer within {} s", .after.as_secs_f32())]
     Timeout {
-        /// What was asked.
+        /// The call.
         what: &'static str,
         /// How long was waited.
         after: std::time::Duration,
     },
-    /// The switch answered a call with an error.
+    /// The switch replied to a call with an error.
     #[error("{what}: {} ({:?})", .status.message(), .status.code())]
     Rpc {
-        /// What was asked.
+        /// The call.
         what: &'static str,
-        /// The answer.
+        /// The reply.
         #[source]
         status: Box<tonic::Status>,
     },
@@ -53,7 +53,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// An entity that this crate has no form for.
+    /// An entity that this crate cannot express.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
     /// A name or id that the P4Info does not have, or a value that does not fit.
@@ -79,7 +79,7 @@ impl Error {
         }
     }
 
-    /// gRPC code, where the switch answered with one.
+    /// gRPC code, if the switch replied with one.
     #[must_use]
     pub fn code(&self) -> Option<tonic::Code> {
         match self {
@@ -115,13 +115,13 @@ impl Error {
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The canonical code of a number on the wire; numbers unknown are `UNKNOWN`.
+/// The canonical code of a number on the wire; unknown numbers become `UNKNOWN`.
 #[must_use]
 pub fn code(number: i32) -> Code {
     Code::try_from(number).unwrap_or(Code::Unknown)
 }
 
-/// An error and its causes in one line, each said once.
+/// An error and its causes in one line, without repetition.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

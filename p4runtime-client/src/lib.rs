@@ -3,7 +3,7 @@
 //! # Problem
 //! A controller must keep the entities of hundreds of switches equal to its
 //! intent, over a protocol in which servers reorder batches, reply partially,
-//! restart empty, and each deviate from the specification in their own way.
+//! restart empty, and deviate from the specification, each in a different way.
 //!
 //! # Model
 //! - [`session::Session`]: one stream to one switch, with mastership, events and a
@@ -44,8 +44,7 @@
 //!     let key = TableKey::new(7, Match::builder().exact(1, octets));
 //!     Entity::table(key, ActionCall::bare(9))
 //! };
-//! // Leading zeros do not matter, and the way over the wire changes nothing.
-//! assert_eq!(entry(&[0, 5]), entry(&[5]));
+//! // Leading zeros do not matter, and encoding and decoding change nothing. assert_eq!(entry(&[0, 5]), entry(&[5]));
 //! assert_eq!(Entity::from_proto(&entry(&[5]).to_proto()).unwrap(), entry(&[5]));
 //! ```
 

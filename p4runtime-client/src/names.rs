@@ -109,7 +109,7 @@ impl Names {
         digest digest_by_id digests digests Digest, "digest";
     }
 
-    /// An entity's key in words, for logs and for people.
+    /// An entity's key in words, for logs and people.
     #[must_use]
     pub fn describe(&self, key: &EntityKey) -> String {
         match key {
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_told_in_words() {
+    fn keys_are_shown_in_words() {
         let entity = entry(Match::builder().exact(1, [7]).ternary(2, [8], [15]), 3, 1);
         let text = names().describe(entity.key());
         assert_eq!(text, "Ingress.acl[f1=0x07 f2=0x08&&&0x0f] priority 3");

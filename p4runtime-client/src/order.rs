@@ -1,12 +1,10 @@
 //! Which entities refer to which, so that an entity is made before those that refer to it, and
 //! removed after them.
 //!
-//! Profiles, groups and replication refer by their nature; tables refer where
-//! the program says so with `@refers_to(table, field)` on a match field or an
-//! action parameter. `@refers_to(builtin::multicast_group_table, ...)` on a
-//! parameter means that entries name groups. On a match field that is
-//! `replica.instance` it means that packets of a group look the table up, so its
-//! entries come before the groups that cause such packets.
+//! Profiles, groups and replication always have references. Tables have them where the program says so with
+//! `@refers_to(table, field)` on a match field or an action parameter. `@refers_to(builtin::multicast_group_table,
+//! ...)` on a parameter means that entries name groups. On a match field that is `replica.instance` it means that
+//! packets of a group look the table up, so its entries come before the groups that cause such packets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +12,7 @@ use p4runtime_proto::p4::config::v1::{P4Info, Table};
 
 use crate::{entity::EntityKey, names::id};
 
-/// What can refer and be referred to.
+/// Kinds of object that can refer to others or be referred to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Node {
     Table(u32),
@@ -24,7 +22,7 @@ enum Node {
 }
 
 /// Levels of making: an entity refers only to entities of lower levels.
-/// In a cycle of references, the one that closes it is ignored.
+/// In a cycle, the reference that closes it is ignored.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
     levels: BTreeMap<Node, u8>,

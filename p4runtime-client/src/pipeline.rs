@@ -50,7 +50,8 @@ impl Pipeline {
         &self.device_config
     }
 
-    /// The same program, with the number of the store that has the switch's claim. The switch remembers it.
+    /// The same program, with the number of the store that has the claim on the switch. The switch remembers that
+    /// number.
     #[must_use]
     pub fn kept_by(mut self, keeper: u32) -> Self {
         self.cookie = self.cookie & PROGRAM | u64::from(keeper);
@@ -68,7 +69,7 @@ impl Pipeline {
         (self.cookie ^ cookie) & PROGRAM == 0
     }
 
-    /// The same program with the keeper of another cookie.
+    /// The same program with the store of another cookie.
     fn with_keeper_of(&self, cookie: u64) -> u64 {
         self.cookie & PROGRAM | cookie & !PROGRAM
     }
@@ -96,7 +97,7 @@ fn cookie(parts: &[&[u8]]) -> u64 {
     hash.max(1)
 }
 
-/// What was done.
+/// What [`Session::load`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Installed {
     /// The switch was running it already.
@@ -158,7 +159,7 @@ impl Session {
             let cookie = pipeline.with_keeper_of(running);
             match self.set(pipeline, cookie, Action::ReconcileAndCommit).await {
                 Ok(()) => Installed::Reconciled,
-                // What cannot be reconciled is pushed without its entities.
+                // If the switch cannot reconcile the program, it is pushed and the entities are lost.
                 Err(Error::Rpc { .. }) => self.push(pipeline).await?,
                 Err(error) => return Err(error),
             }

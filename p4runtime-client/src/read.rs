@@ -19,14 +19,15 @@ use crate::{
     session::{Options, Session, limit},
 };
 
-/// Entities that are brought into their form at once: a fraction of a millisecond, for which other tasks of the thread wait.
+/// Number of entities that are decoded without a pause. This takes a fraction of a millisecond, in which other tasks of
+/// the thread wait.
 const READ_AT_ONCE: usize = 256;
 
 /// What a switch holds, or a part of it.
 #[derive(Debug, Default, Clone)]
 pub struct Snapshot {
-    /// Everything this crate has a form for. Const entries and default actions
-    /// that are the program's own are left out: nobody wrote them.
+    /// All entities that this crate can express. Const entries and default actions of the program itself are left out:
+    /// nobody wrote them.
     pub entities: Vec<Entity>,
     /// Entities that could not be understood, with the reason; they cannot be reconciled.
     pub foreign: Vec<(p4::Entity, String)>,
@@ -112,7 +113,7 @@ async fn read(
 }
 
 impl Session {
-    /// Reads patterns (P4Runtime 1.4, section 13); the answer is complete.
+    /// Reads patterns (P4Runtime 1.4, section 13); the result is complete.
     ///
     /// # Errors
     /// As of any call.
@@ -242,8 +243,7 @@ fn replication() -> Vec<p4::Entity> {
     kinds.map(wrap).into()
 }
 
-/// One list of patterns per Read. Kinds are apart so that a switch that lacks
-/// one still answers for the others.
+/// One list of patterns per Read. Kinds are read separately, so that a switch that lacks one still returns the others.
 fn patterns(p4info: &P4Info) -> Vec<Vec<p4::Entity>> {
     let id = crate::names::id;
     let mut entries = Vec::new();
@@ -319,7 +319,7 @@ fn is_const(wire: &p4::Entity) -> bool {
     matches!(&wire.entity, Some(Wire::TableEntry(entry)) if entry.is_const)
 }
 
-/// An answer that says that there is nothing: a default action without action.
+/// A reply that means "nothing": a default action without an action.
 fn nothing(wire: &p4::Entity) -> bool {
     matches!(&wire.entity, Some(Wire::TableEntry(e)) if e.is_default_action && e.action.is_none())
 }
@@ -338,7 +338,7 @@ fn initial(entity: &Entity, p4info: &P4Info) -> bool {
                     let arguments = call.arguments.iter().map(|a| (a.param_id, &a.value));
                     value.action == TableAction::Call(ActionCall::new(call.action_id, arguments))
                 }
-                // Compilers that leave it out mean NoAction.
+                // If a compiler leaves it out, it means NoAction.
                 None => matches!(&value.action, TableAction::Call(call)
                     if crate::names::is_no_action(p4info, call.action_id())),
             }

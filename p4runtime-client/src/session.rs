@@ -33,10 +33,10 @@ use crate::{
     target::Target,
 };
 
-/// Messages waiting to be sent; packet-outs come in small bursts.
+/// Room for messages that wait to be sent; packet-outs come in small bursts.
 const OUTGOING: usize = 256;
-/// Messages waiting to be handled. When the queue is full, packets and digests are
-/// dropped and counted, as on any other full queue.
+/// Room for messages that wait to be handled. When the queue is full, packets and digests are dropped and counted, as
+/// on any other full queue.
 const INCOMING: usize = 1024;
 /// Largest message accepted: bmv2 replies to a Read with one unpaged message.
 const MAX_MESSAGE_BYTES: usize = 256 << 20;
@@ -161,7 +161,7 @@ pub enum Standing {
     },
     /// Nobody may write: the primary is gone, and the switch still remembers its election id.
     Vacant {
-        /// The election id to outbid, if the switch says so (specification, section 5.3).
+        /// The election id that a bid must exceed, if the switch says so (specification, section 5.3).
         highest: Option<ElectionId>,
     },
     /// The stream ended, for this reason.
@@ -183,7 +183,7 @@ pub enum Event {
     Refused(p4::StreamError),
 }
 
-/// An open session. Calls take `&self` and may run side by side.
+/// An open session. Calls take `&self` and may run at the same time.
 #[derive(Debug)]
 pub struct Session {
     pub(crate) client: P4RuntimeClient<Channel>,
@@ -310,10 +310,10 @@ impl Session {
         }
     }
 
-    /// Packets from the pipeline, for a task of their own; from now on they are no events of
-    /// [`Session::next_event`]. Closed when the session is over.
+    /// Packets from the pipeline, for a separate task; from then on [`Session::next_event`] does not return them.
+    /// Closed when the session is over.
     pub fn take_packets(&mut self) -> mpsc::Receiver<p4::PacketIn> {
-        // A queue without sender: nothing more comes out of it.
+        // A queue without a sender: it stays empty.
         std::mem::replace(&mut self.packets, mpsc::channel(1).1)
     }
 
@@ -358,7 +358,7 @@ impl Session {
     }
 }
 
-/// Sends packets beside the calls of its session.
+/// Sends packets independently of the session's calls.
 #[derive(Debug, Clone)]
 pub struct PacketSender(mpsc::Sender<p4::StreamMessageRequest>);
 
@@ -404,7 +404,7 @@ async fn ask_version(client: &P4RuntimeClient<Channel>, options: &Options) -> Re
     }
 }
 
-/// Whether an error proves that the switch is alive: it refused, in words.
+/// Whether an error proves that the switch is alive, because it is the switch's own refusal.
 fn alive(error: &Error) -> bool {
     use tonic::Code::{FailedPrecondition, InvalidArgument, NotFound, Unimplemented};
     matches!(
@@ -413,7 +413,7 @@ fn alive(error: &Error) -> bool {
     )
 }
 
-/// Asks for signs of life until none comes.
+/// Asks for signs of life until one fails to arrive.
 async fn heartbeat(client: P4RuntimeClient<Channel>, options: Options, standing: watch::Sender<Standing>) {
     let mut clock = interval(HEARTBEAT);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -427,7 +427,7 @@ async fn heartbeat(client: P4RuntimeClient<Channel>, options: Options, standing:
     }
 }
 
-/// What an arbitration message says about us.
+/// Our standing according to an arbitration message.
 fn judge(update: &p4::MasterArbitrationUpdate, ours: ElectionId) -> Standing {
     let highest = update.election_id.as_ref().map(ElectionId::from_proto);
     match update.status.as_ref().map_or(Code::Ok, |s| code(s.code)) {

@@ -25,8 +25,7 @@ pub struct Target {
     pub keeps_metadata: bool,
 }
 
-/// Updates per Write for servers that follow 1.4. Larger batches gain little
-/// and hold up what waits behind them.
+/// Updates per Write for servers that follow 1.4. Larger batches gain little and delay other calls.
 const MAX_UPDATES_CURRENT: usize = 1000;
 
 impl Target {
@@ -48,8 +47,7 @@ impl Target {
         keeps_metadata: true,
     };
 
-    /// Chosen by the version that Capabilities reported ("1.4.0"); an
-    /// unreadable version gets the cautious defaults.
+    /// Chosen by the version that Capabilities reported ("1.4.0"); for an unreadable version, the cautious defaults.
     #[must_use]
     pub fn from_version(version: &str) -> Self {
         let mut numbers = version.split(['.', '-', '+']).map_while(|n| n.parse::<u32>().ok());

@@ -33,7 +33,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// What is changed.
+    /// The changed entity.
     #[must_use]
     pub fn key(&self) -> &EntityKey {
         match self {
@@ -59,7 +59,7 @@ impl Change {
         }
     }
 
-    /// The change to try when the switch's state is not what this one assumes.
+    /// The change to try if the switch's state is not as this one assumes.
     fn instead(&self, code: Code) -> Instead {
         match (self, code) {
             (Self::Insert(entity), Code::AlreadyExists) => Instead::Try(Self::Modify(entity.clone())),
@@ -84,7 +84,7 @@ enum Instead {
 pub struct Refusal {
     /// Canonical code.
     pub code: Code,
-    /// The switch's words, often none.
+    /// The switch's message, often empty.
     pub message: String,
 }
 

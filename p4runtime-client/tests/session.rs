@@ -1,4 +1,4 @@
-//! The client against a server in memory, good days and bad.
+//! The client with a server in memory that works or misbehaves.
 
 mod fake;
 
@@ -232,7 +232,7 @@ async fn reads_leave_out_what_nobody_wrote_and_what_comes_twice() {
     let mut snapshot = session.read_all(&p4info()).await.unwrap();
     snapshot.entities.sort_by(|a, b| a.key().cmp(b.key()));
     assert_eq!(snapshot.entities, [entry(1, 1), entry(2, 1), group]);
-    // Reported, since it cannot be repaired, and never taken for ours.
+    // It is reported, since it cannot be repaired, and is never mistaken for ours.
     assert!(snapshot.foreign.iter().all(|(wire, _)| *wire == broken));
     assert!(!snapshot.foreign.is_empty());
 }
@@ -259,7 +259,7 @@ async fn a_pipeline_is_pushed_only_where_another_one_runs() {
 }
 
 #[tokio::test]
-async fn a_switch_remembers_whom_it_is_kept_by_until_it_is_told_otherwise() {
+async fn a_switch_remembers_its_store_until_another_one_is_set() {
     let (fake, session) = open("1.4.0").await;
     let program = |text: &'static str, keeper| Pipeline::new(p4info(), text.into()).kept_by(keeper);
     let kept_by = async || session.running_cookie().await.unwrap().map(keeper);

@@ -1,4 +1,4 @@
-//! Measures the DHCP server over real sockets of this machine: as a relay would, without root.
+//! Measures the DHCP server over real sockets of this machine. The sender acts as a relay, so it needs no root.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::dhcp::server::Server;
 use crate::directory::Directory;
 use crate::settings::Settings;
 
-/// How long an answer is waited for.
+/// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const RELAY: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -179,7 +179,8 @@ fn discovers(bench: &Bench, to: SocketAddr) -> Result<(u64, u64, u64, u64)> {
         std::thread::spawn(move || -> std::io::Result<()> {
             for i in 0..all {
                 let due = Duration::from_secs_f64(f64::from(i) / f64::from(rate));
-                // Time counts from when it was due: a sender that is late does not hide a slow server.
+                // Time counts from the moment at which the request was due, so that a late sender does not hide a slow
+                // server.
                 if let Some(early) = due.checked_sub(began.elapsed()) {
                     std::thread::sleep(early);
                 }

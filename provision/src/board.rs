@@ -16,7 +16,7 @@ use crate::dhcp::leases::{Holder, Lease, Seconds};
 
 /// Most steps that are kept for each switch; the oldest are dropped first.
 const STEPS: usize = 64;
-/// Most switches that have a timeline: those of the inventory, and removed ones until their place is needed.
+/// Most switches that have a timeline: those of the inventory, and removed ones until their slots are needed.
 const SWITCHES: usize = 4096;
 /// Most strangers that are kept; the one not heard for the longest time is dropped first.
 const STRANGERS: usize = 256;
@@ -84,7 +84,7 @@ pub struct Stranger {
     /// The subnet that it is in.
     pub subnet: String,
     /// What it says about itself: vendor class, client id, serial number and so on; and what its relay says.
-    pub told: BTreeMap<String, String>,
+    pub details: BTreeMap<String, String>,
     /// When it was heard first.
     pub first: String,
     /// When it was heard last.
@@ -113,7 +113,7 @@ pub struct Trouble {
 pub struct Given {
     /// The address.
     pub address: Ipv4Addr,
-    /// Who has it.
+    /// Its holder.
     pub holder: Holder,
     /// The hardware address that asked for it.
     pub mac: Mac,
@@ -158,7 +158,7 @@ struct Log {
 }
 
 impl Log {
-    /// Whether a line may be written now; and how many were suppressed before it.
+    /// Whether a line may be written now, and how many were suppressed before it.
     fn due(&mut self, now: Seconds) -> Option<u64> {
         if now / 60 != self.minute {
             (self.minute, self.lines) = (now / 60, 0);
@@ -182,14 +182,14 @@ struct Inner {
     leases: HashMap<Ipv4Addr, Lease>,
     counters: BTreeMap<&'static str, u64>,
     log: Log,
-    /// Refusals of machines without a name that are reported.
+    /// Limits how many refusals of machines without a name are reported.
     refusals: Log,
     /// Where steps are reported.
     tell: Option<mpsc::Sender<BootStep>>,
 }
 
 impl Inner {
-    /// Tells a step of a machine; what does not fit is counted.
+    /// Reports a step of a machine. If the queue is full, the step is only counted.
     fn tell(&mut self, switch: &str, who: &str, what: What, detail: &str) {
         let Some(tell) = &self.tell else { return };
         // The names of steps are texts in JSON.
@@ -202,7 +202,7 @@ impl Inner {
             detail: detail.to_owned(),
         };
         if tell.try_send(step).is_err() {
-            *self.counters.entry("steps not told").or_default() += 1;
+            *self.counters.entry("steps not reported").or_default() += 1;
         }
     }
 }
@@ -230,8 +230,8 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells steps from now on: of switches as they happen, at most one of a kind in a second, and of strangers as they are
-    /// logged.
+    /// Reports steps from now on: those of switches as they happen, at most one of a kind in a second; those of
+    /// strangers when they are logged.
     pub fn tell(&self, to: mpsc::Sender<BootStep>) {
         self.inner().tell = Some(to);
     }
@@ -308,18 +308,18 @@ impl Board {
         stranger.first = at;
         stranger.times = 1;
         if let Some(left_out) = inner.log.due(now) {
-            let told: Vec<String> = stranger.told.iter().map(|(k, v)| format!("{k}: {v}")).collect();
+            let details: Vec<String> = stranger.details.iter().map(|(k, v)| format!("{k}: {v}")).collect();
             tracing::warn!(
                 mac = %stranger.mac,
                 subnet = stranger.subnet,
                 enrolled = stranger.enrolled,
-                told = told.join(", "),
+                details = details.join(", "),
                 left_out,
                 "a machine that is not ours: {}",
                 stranger.reason
             );
             if !stranger.enrolled {
-                let words = format!("{} ({})", stranger.reason, told.join(", "));
+                let words = format!("{} ({})", stranger.reason, details.join(", "));
                 inner.tell("", &stranger.mac.to_string(), What::Refused, &cut(&words));
             }
         }
@@ -355,7 +355,7 @@ impl Board {
         }
     }
 
-    /// Notes that a machine was refused that seems to be no switch of the inventory.
+    /// Notes that a machine was refused, and that it seems not to be a switch of the inventory.
     pub fn refused(&self, now: Seconds, who: &str, detail: &str) {
         self.trouble(now, detail);
         let mut inner = self.inner();
@@ -378,7 +378,7 @@ impl Board {
         }
     }
 
-    /// Who has an address.
+    /// Returns the holder of an address.
     pub fn holder(&self, address: Ipv4Addr, now: Seconds) -> Option<Holder> {
         let inner = self.inner();
         let lease = inner.leases.get(&address).filter(|l| l.expires > now);
@@ -465,7 +465,7 @@ mod tests {
             mac: Mac([2, 0, 0, a, b, c]),
             reason: "unknown".into(),
             subnet: "192.0.2.0/24".into(),
-            told: BTreeMap::new(),
+            details: BTreeMap::new(),
             first: String::new(),
             last: String::new(),
             times: 0,

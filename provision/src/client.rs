@@ -60,7 +60,7 @@ pub struct Client {
     /// The enterprise number under which an ONIE sends its options.
     pub enterprise: u32,
     /// Everything that it says, for people: names and texts, cut to some octets, unprintable ones escaped.
-    pub told: BTreeMap<String, String>,
+    pub details: BTreeMap<String, String>,
 }
 
 /// Octets as text for people and logs: visible ASCII unchanged, the rest escaped, cut to a limit.
@@ -109,7 +109,7 @@ impl Client {
             serial: None,
             model: None,
             enterprise: ONIE_ENTERPRISES[0],
-            told: BTreeMap::new(),
+            details: BTreeMap::new(),
         };
         for (name, octets) in [
             ("vendor class", class),
@@ -118,7 +118,7 @@ impl Client {
             ("host name", option(code::HOST_NAME)),
         ] {
             if !octets.is_empty() {
-                client.told.insert(name.into(), shown(octets));
+                client.details.insert(name.into(), shown(octets));
             }
         }
         if let Some(machine) = class.strip_prefix(b"onie_vendor:") {
@@ -150,8 +150,12 @@ impl Client {
             client.kind = Kind::Bootz;
         }
         let (serial, model) = (client.serial.clone(), client.model.clone());
-        client.told.extend(serial.map(|s| ("serial".to_owned(), s.to_string())));
-        client.told.extend(model.map(|m| ("model".to_owned(), m.to_string())));
+        client
+            .details
+            .extend(serial.map(|s| ("serial".to_owned(), s.to_string())));
+        client
+            .details
+            .extend(model.map(|m| ("model".to_owned(), m.to_string())));
         client
     }
 
@@ -177,7 +181,7 @@ impl Client {
                     5 => "revision",
                     _ => continue,
                 };
-                self.told.insert(name.into(), shown(value));
+                self.details.insert(name.into(), shown(value));
             }
         }
     }
@@ -189,12 +193,12 @@ impl Client {
             serial: None,
             model: None,
             enterprise: ONIE_ENTERPRISES[0],
-            told: BTreeMap::new(),
+            details: BTreeMap::new(),
         };
         let mut mac = None;
         for (name, what, kind) in HEADERS {
             let Some(octets) = header(name) else { continue };
-            client.told.insert((*name).to_owned(), shown(octets));
+            client.details.insert((*name).to_owned(), shown(octets));
             if client.kind == Kind::Other {
                 client.kind = *kind;
             }
@@ -202,7 +206,7 @@ impl Client {
                 Header::Serial => client.serial = client.serial.take().or_else(|| label(octets)),
                 Header::Mac => mac = mac.or_else(|| mac_of(octets)),
                 Header::Model => client.model = client.model.take().or_else(|| label(octets)),
-                Header::Told => {}
+                Header::Detail => {}
             }
         }
         (client, mac)
@@ -213,32 +217,32 @@ enum Header {
     Serial,
     Mac,
     Model,
-    Told,
+    Detail,
 }
 
 /// Headers that boot clients send. SONiC's have no prefix, so the others come first.
 const HEADERS: &[(&str, Header, Kind)] = &[
     ("onie-serial-number", Header::Serial, Kind::Onie),
     ("onie-eth-addr", Header::Mac, Kind::Onie),
-    ("onie-machine", Header::Told, Kind::Onie),
-    ("onie-machine-rev", Header::Told, Kind::Onie),
-    ("onie-arch", Header::Told, Kind::Onie),
-    ("onie-vendor-id", Header::Told, Kind::Onie),
-    ("onie-operation", Header::Told, Kind::Onie),
-    ("onie-version", Header::Told, Kind::Onie),
+    ("onie-machine", Header::Detail, Kind::Onie),
+    ("onie-machine-rev", Header::Detail, Kind::Onie),
+    ("onie-arch", Header::Detail, Kind::Onie),
+    ("onie-vendor-id", Header::Detail, Kind::Onie),
+    ("onie-operation", Header::Detail, Kind::Onie),
+    ("onie-version", Header::Detail, Kind::Onie),
     ("cumulus-serial", Header::Serial, Kind::Cumulus),
     ("cumulus-mgmt-mac", Header::Mac, Kind::Cumulus),
     ("cumulus-productname", Header::Model, Kind::Cumulus),
-    ("cumulus-version", Header::Told, Kind::Cumulus),
+    ("cumulus-version", Header::Detail, Kind::Cumulus),
     ("x-arista-serial", Header::Serial, Kind::Arista),
-    ("x-arista-systemmac", Header::Told, Kind::Arista),
+    ("x-arista-systemmac", Header::Detail, Kind::Arista),
     ("x-arista-modelname", Header::Model, Kind::Arista),
-    ("x-arista-softwareversion", Header::Told, Kind::Arista),
+    ("x-arista-softwareversion", Header::Detail, Kind::Arista),
     ("serial-number", Header::Serial, Kind::Sonic),
     // The base MAC address is that of the management port on most models, but not on all, so it is not compared.
-    ("base-mac-address", Header::Told, Kind::Sonic),
+    ("base-mac-address", Header::Detail, Kind::Sonic),
     ("product-name", Header::Model, Kind::Sonic),
-    ("sonic-version", Header::Told, Kind::Sonic),
+    ("sonic-version", Header::Detail, Kind::Sonic),
 ];
 
 fn mac_of(octets: &[u8]) -> Option<Mac> {
@@ -282,7 +286,7 @@ mod tests {
         Client::of_packet(&packet(1, options))
     }
 
-    fn told(client: &Client) -> (Kind, Option<String>, Option<String>) {
+    fn known(client: &Client) -> (Kind, Option<String>, Option<String>) {
         let text = |label: &Option<Label>| label.as_ref().map(ToString::to_string);
         (client.kind, text(&client.model), text(&client.serial))
     }
@@ -298,24 +302,24 @@ mod tests {
             (77, b"onie_dhcp_user_class"),
             (125, b"\x00\x00\xa6\x7f\x0a\x03\x03abc\x04\x03x86"),
         ]);
-        assert_eq!(told(&onie), (Kind::Onie, some("x86_64-acme_s1-r0"), None));
+        assert_eq!(known(&onie), (Kind::Onie, some("x86_64-acme_s1-r0"), None));
         assert_eq!(onie.enterprise, 42_623);
         assert_eq!(
-            (onie.told["machine"].as_str(), onie.told["arch"].as_str()),
+            (onie.details["machine"].as_str(), onie.details["arch"].as_str()),
             ("abc", "x86")
         );
         let old = client(&[(60, b"onie_vendor:a-b"), (125, b"\x00\x00\x9d\x76\x05\x03\x03abc")]);
         assert_eq!(old.enterprise, 40_310);
         let sonic = client(&[(77, b"SONiC-ZTP"), (61, b"\0SONiC##acme-s1##AF39")]);
-        assert_eq!(told(&sonic), (Kind::Sonic, some("acme-s1"), some("AF39")));
+        assert_eq!(known(&sonic), (Kind::Sonic, some("acme-s1"), some("AF39")));
         assert_eq!(client(&[(77, b"\x09SONiC-ZTP")]).kind, Kind::Sonic);
         let arista = client(&[(60, b"Arista;DCS-7050;01.23;JPE12345678")]);
-        assert_eq!(told(&arista), (Kind::Arista, some("DCS-7050"), some("JPE12345678")));
+        assert_eq!(known(&arista), (Kind::Arista, some("DCS-7050"), some("JPE12345678")));
         assert_eq!(client(&[(60, b"cumulus-linux x86_64")]).kind, Kind::Cumulus);
         assert_eq!(client(&[(55, &[1, 3, 143])]).kind, Kind::Bootz);
         let ours = client(&[(60, b"p4-switch:s1"), (61, b"\0AF39")]);
-        assert_eq!(told(&ours), (Kind::Bootz, some("s1"), some("AF39")));
-        // A hardware address is no serial number.
+        assert_eq!(known(&ours), (Kind::Bootz, some("s1"), some("AF39")));
+        // A hardware address is not a serial number.
         assert_eq!(client(&[(60, b"p4-switch:s1"), (61, b"\x01AF39")]).serial, None);
         assert_eq!(client(&[(60, b"udhcp 1.35.0")]).kind, Kind::Other);
     }
@@ -326,7 +330,7 @@ mod tests {
             let id = format!("SONiC##acme-s1##{junk}");
             let client = client(&[(77, b"SONiC-ZTP"), (61, id.as_bytes())]);
             assert_eq!(client.serial, None, "{junk:?}");
-            assert!(client.told["client id"].starts_with("SONiC##"), "{junk:?}");
+            assert!(client.details["client id"].starts_with("SONiC##"), "{junk:?}");
         }
         let cut = client(&[(60, b"onie_vendor:a-b"), (125, b"\x00\x00\xa6\x7f\xff\x03")]);
         assert_eq!(cut.kind, Kind::Onie);
@@ -346,7 +350,7 @@ mod tests {
         ]);
         assert_eq!((client.kind, client.serial.unwrap().as_str()), (Kind::Onie, "AF39"));
         assert_eq!(mac, Some(Mac([2, 0xaa, 0, 0, 0, 1])));
-        assert_eq!(client.told["onie-machine"], "\\xff\\xfe");
+        assert_eq!(client.details["onie-machine"], "\\xff\\xfe");
         let (client, mac) = read(&[("serial-number", b"AF39"), ("base-mac-address", b"junk")]);
         assert_eq!((client.kind, mac), (Kind::Sonic, None));
         assert_eq!(read(&[]).0.kind, Kind::Other);

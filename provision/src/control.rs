@@ -1,5 +1,5 @@
-//! What an operator asks of the server that runs, over a socket in its directory of state. Who can enter that directory
-//! may ask: the server's own user and root.
+//! Requests of an operator to the running server, over a socket in its state directory. Only those who can enter that
+//! directory can ask: the server's own user and root.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub fn path(state: &Path) -> PathBuf {
     state.join(SOCKET)
 }
 
-/// Opens the socket. One that an earlier life has left is taken over, one that a server listens on is not.
+/// Opens the socket. A socket that an earlier run left behind is replaced; a socket on which a server listens is not.
 ///
 /// # Errors
 /// It cannot be opened, or another server has it.
@@ -77,7 +77,7 @@ pub async fn serve(listener: UnixListener, files: Arc<Files>, stop: Cancellation
 
 async fn status(State(files): State<Arc<Files>>) -> Json<Status> {
     let mut status = files.board.status(now());
-    // Those that were not heard of yet, too.
+    // Includes switches that have not been heard of yet.
     for switch in files.directory.load().switches() {
         status.switches.entry(switch.name.clone()).or_default();
     }
@@ -112,10 +112,10 @@ async fn render(State(files): State<Arc<Files>>, Segment((switch, name)): Segmen
         .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
-/// Asks the server that runs.
+/// Sends a request to the running server.
 ///
 /// # Errors
-/// None runs, or it refuses.
+/// No server runs, or it refuses.
 pub async fn ask(state: &Path, method: &str, path: &str, body: String) -> Result<String, ProvisionError> {
     let socket = self::path(state);
     let asking = async {

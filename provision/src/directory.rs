@@ -1,4 +1,4 @@
-//! Which machine is which switch.
+//! Finds the switch that a machine is.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,7 +31,7 @@ pub enum Refusal {
         /// Its serial number in the inventory.
         expected: Label,
         /// What the machine says.
-        told: Label,
+        found: Label,
     },
     /// Its serial number belongs to a switch with another MAC address.
     Mac {
@@ -76,9 +76,13 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("neither its MAC address nor its serial number is in the inventory"),
-            Self::Serial { switch, expected, told } => write!(
+            Self::Serial {
+                switch,
+                expected,
+                found,
+            } => write!(
                 f,
-                "its MAC address is of `{switch}`, which has serial number {expected}, but it says {told}: \
+                "its MAC address is of `{switch}`, which has serial number {expected}, but it says {found}: \
                  is it another machine, or is the inventory wrong?"
             ),
             Self::Mac { switch, expected } => write!(
@@ -112,7 +116,7 @@ impl Directory {
             directory.by_mac.extend(switch.mac.map(|mac| (mac, i)));
             let serial = switch.serial.as_ref().map(Label::folded);
             directory.by_serial.extend(serial.map(|serial| (serial, i)));
-            // Only of switches that can be recognised: this server gives no address to others.
+            // Only addresses of switches that can be recognised, because no other switch gets an address here.
             if let (IpAddr::V4(address), true) = (switch.p4runtime.ip(), is_recognisable(switch)) {
                 directory.by_address.insert(address, i);
             }
@@ -163,10 +167,10 @@ impl Directory {
                 by_serial: s.name.clone(),
             }),
             (Some(m), None) => match (&m.serial, serial) {
-                (Some(expected), Some(told)) => Err(Refusal::Serial {
+                (Some(expected), Some(found)) => Err(Refusal::Serial {
                     switch: m.name.clone(),
                     expected: expected.clone(),
-                    told: told.clone(),
+                    found: found.clone(),
                 }),
                 _ => Ok(m),
             },

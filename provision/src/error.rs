@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Errors of the start and of operators' commands. What goes wrong while serving is said on the board and in the log.
+/// Errors at the start and in operators' commands. Errors while serving are on the board and in the log.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
     /// A file or directory cannot be used.
@@ -13,7 +13,7 @@ pub enum ProvisionError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The settings are not YAML of the documented shape.
+    /// The settings are not YAML of the documented form.
     #[error("in {}", path.display())]
     Parse {
         /// The file.
@@ -61,7 +61,7 @@ pub enum ProvisionError {
         /// Why not.
         message: String,
     },
-    /// The server that runs cannot be asked, or it refuses.
+    /// The running server cannot be reached, or it refuses.
     #[error("{0}")]
     Control(String),
 }

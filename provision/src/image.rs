@@ -1,4 +1,4 @@
-//! Installer images: files of one directory whose digests are right.
+//! Installer images: the files of one directory whose digests were verified.
 //!
 //! The directory has a file `SHA256SUMS`, as `sha256sum * > SHA256SUMS` writes it. A file that is not in it, or whose
 //! SHA-256 digest differs, is not served. A file is hashed when it is first requested, and again after it has changed.
@@ -87,7 +87,7 @@ impl From<&Metadata> for State {
 #[derive(Debug)]
 pub struct Images {
     directory: Option<PathBuf>,
-    /// Digests that were computed, by name: as many as the list has names.
+    /// Computed digests by name; at most as many as the list has names.
     known: Mutex<HashMap<Label, Arc<Mutex<Option<(State, String)>>>>>,
 }
 
@@ -129,7 +129,7 @@ impl Images {
         })?;
         let found = text.lines().find_map(|line| {
             let (digest, file) = line.split_once(' ')?;
-            // ` *` is binary mode, which is the same here.
+            // ` *` marks binary mode, which makes no difference here.
             let file = file.strip_prefix(['*', ' ']).unwrap_or(file);
             let file = file.strip_prefix("./").unwrap_or(file);
             let is_digest = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());

@@ -4,8 +4,8 @@ use nix::unistd::{User, geteuid, setgid, setgroups, setuid};
 
 use crate::error::ProvisionError;
 
-/// Becomes a user without any right of root, for good. Of a user that is not root, nothing is taken but the possibility
-/// to gain rights later.
+/// Gives up every right of root for good and becomes another user. A process that does not run as root only loses the
+/// possibility to gain rights later.
 ///
 /// # Errors
 /// There is no such user, or the system refuses.
@@ -48,12 +48,12 @@ pub fn give_up(user: Option<&str>) -> Result<(), ProvisionError> {
     Ok(())
 }
 
-/// Makes a directory for this server alone, owned by the user that it will be.
+/// Makes a directory for this server alone, owned by the user that the server will become.
 ///
 /// # Errors
 /// It cannot be made, or the directory above it is missing.
 pub fn private_directory(path: &std::path::Path, user: Option<&str>) -> Result<(), ProvisionError> {
-    // Directories above it are made by the operator: private ones of root would shut the user out.
+    // The operator makes the directories above it: if we made them as root, the user could not enter them.
     let above = path.parent().filter(|p| !p.as_os_str().is_empty());
     if let Some(above) = above {
         std::fs::metadata(above).map_err(ProvisionError::file(above))?;
@@ -64,7 +64,7 @@ pub fn private_directory(path: &std::path::Path, user: Option<&str>) -> Result<(
     })?;
     let found = user.and_then(|name| User::from_name(name).ok().flatten());
     if let Some(found) = found.filter(|_| geteuid().is_root()) {
-        // The directory only: what is in it belongs to that user already, and may be anything.
+        // Only the directory changes its owner. Its contents belong to that user already, and may be anything.
         nix::unistd::chown(path, Some(found.uid), Some(found.gid)).map_err(|e| ProvisionError::File {
             path: path.to_owned(),
             source: e.into(),

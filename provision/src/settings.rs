@@ -15,7 +15,8 @@ const LARGEST_POOL: u32 = 65_536;
 /// Shortest and longest lease in seconds. With shorter ones, renewals would be most of the traffic; with longer ones, an address
 /// would be lost for weeks.
 const LEASE_SECONDS: std::ops::RangeInclusive<u32> = 120..=7 * 24 * 3600;
-/// We add the last octets of a URL, and an option of a message has at most 255 octets (RFC 2132 section 2).
+/// Longest URL in the settings. An option has at most 255 octets (RFC 2132 section 2), and this server appends the end
+/// of the URL.
 const LONGEST_URI: usize = 200;
 
 /// The file. Paths in it are relative to it.
@@ -30,8 +31,8 @@ pub struct Settings {
     /// Whether files are served by TFTP too, on port 69.
     #[serde(default)]
     pub tftp: bool,
-    /// Interfaces on which switches without an address are heard. Relayed requests may arrive on any of them; without any,
-    /// only relayed requests are served.
+    /// Interfaces that listen for switches without an address. Relayed requests may arrive on any of them; if the list
+    /// is empty, only relayed requests are served.
     #[serde(default)]
     pub interfaces: Vec<String>,
     /// Subnets in which addresses are given.
@@ -66,10 +67,10 @@ pub struct Settings {
     /// This server's own Bootz server.
     #[serde(default)]
     pub bootz_server: Option<BootzServer>,
-    /// What templates see as `vars`. Everybody on the network may read it.
+    /// Values that templates see as `vars`. Everybody on the network can read them.
     #[serde(default)]
     pub vars: BTreeMap<String, serde_json::Value>,
-    /// UDP port of DHCP; another than 67 for tests only.
+    /// UDP port of DHCP; only tests use another one than 67.
     #[serde(default = "dhcp_port", skip_serializing)]
     pub dhcp_port: u16,
 }

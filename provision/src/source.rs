@@ -1,7 +1,8 @@
 //! Where the inventory comes from, and how it is followed.
 //!
-//! It is a topology file (`fabricctl inventory export`), or the controller is asked for it. What was read last is kept in
-//! the directory of state, so that switches boot while the controller is down, also after a restart of this server.
+//! It comes from a topology file (`fabricctl inventory export`) or from the controller. The last one that was read is
+//! kept in the state directory, so that switches can boot while the controller is down, even after a restart of this
+//! server.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -18,9 +19,9 @@ use crate::error::ProvisionError;
 
 /// How often a file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often the controller is asked: switches are added by people.
+/// How often the controller is asked. People add switches, so they come seldom.
 const ASK_EVERY: Duration = Duration::from_secs(10);
-/// How long the start waits for the inventory. The controller may be away; what was kept of it will do.
+/// How long the start waits for the inventory. If the controller is away, the stored copy is enough.
 const FIRST: Duration = Duration::from_secs(5);
 /// Name of the last inventory in the directory of state.
 const KEPT: &str = "inventory.yaml";
@@ -67,21 +68,22 @@ impl Source {
     }
 }
 
-/// The inventory, followed.
+/// The inventory, kept up to date.
 pub struct Follower {
     source: Source,
     state: PathBuf,
     directory: Arc<ArcSwap<Directory>>,
     board: Arc<Board>,
-    /// The file as it was when it was read last.
+    /// State of the file when it was last read.
     seen: Mutex<Option<Seen>>,
 }
 
-/// What tells one state of a file from another: inode, size, time of its last change.
+/// Distinguishes states of a file: inode, size, time of its last change.
 type Seen = (u64, u64, i64, i64);
 
 impl Follower {
-    /// Reads the inventory, or what was kept of it. Without either the server starts all the same, and knows nobody.
+    /// Reads the inventory, or its stored copy. If there is neither, the server starts nevertheless, without any
+    /// switch.
     pub async fn start(source: Source, state: &Path, directory: Arc<ArcSwap<Directory>>, board: Arc<Board>) -> Self {
         let follower = Self {
             source,
@@ -95,15 +97,15 @@ impl Follower {
         {
             follower.take(kept);
             let (what, name) = (follower.describe(), follower.source.name());
-            follower.board.set_inventory(format!(
-                "{what}, as it was before the last start; {name} was not read yet"
-            ));
+            follower
+                .board
+                .set_inventory(format!("{what}, as stored by an earlier run; {name} was not read yet"));
         }
         let _ = tokio::time::timeout(FIRST, follower.refresh()).await;
         follower
     }
 
-    /// Follows it for good.
+    /// Follows it. Never returns.
     pub async fn follow(self) {
         let every = match self.source {
             Source::File(_) => LOOK_EVERY,
@@ -170,13 +172,13 @@ impl Follower {
                 self.board
                     .set_inventory(format!("{}; {name} now cannot be read", self.describe()));
                 self.board
-                    .trouble(now(), &format!("the inventory is as it was; {name}: {why}"));
+                    .trouble(now(), &format!("the inventory is unchanged; {name}: {why}"));
                 false
             }
         }
     }
 
-    /// A copy for the next start. If it cannot be written, it is missing then, and nothing else.
+    /// Stores a copy for the next start. If it cannot be written, only that start is affected.
     fn keep(&self, topology: &Topology) {
         let write = || -> std::io::Result<()> {
             let text = serde_saphyr::to_string(topology).map_err(std::io::Error::other)?;

@@ -1,7 +1,8 @@
 //! First-boot files, rendered for one switch.
 //!
-//! A template is looked for as `MODEL/NAME`, then as `default/NAME` in the directory of templates, then among those built
-//! in. Variables are strict: one that is missing is an error that names the line, never an empty text in a script.
+//! A template is first looked for as `MODEL/NAME`, then as `default/NAME` in the directory of templates, then among the
+//! built-in ones. A variable that does not exist is an error that names the line; it never becomes an empty text in a
+//! script.
 //!
 //! Rendered files are public: any machine that poses as the switch can fetch them. A file that seems to contain a
 //! secret is refused.
@@ -114,7 +115,7 @@ fn environment(directory: Option<&Path>) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    // Only delimiters can be wrong, and they are the usual ones.
+    // This fails only for unusual delimiters, and ours are the defaults.
     if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
         environment.set_syntax(syntax);
     }
@@ -148,7 +149,7 @@ fn explain(error: &minijinja::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    // `undefined value (in FILE:LINE)` does not say which one: the expression does.
+    // `undefined value (in FILE:LINE)` does not say which value, so add the expression.
     if error.kind() == ErrorKind::UndefinedError
         && let (Some(source), Some(range)) = (error.template_source(), error.range())
         && let Some(expression) = source.get(range)

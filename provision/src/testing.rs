@@ -80,7 +80,7 @@ pub struct Fabric {
     pub bootz: String,
     /// `HOST:PORT` of the owner.
     pub owner: String,
-    /// The port of an owner that does not listen yet: bound, so that nobody else gets it.
+    /// The port of an owner that does not listen yet. It is bound, so that nobody else gets it.
     waiting: Mutex<Option<TcpSocket>>,
     _stop: DropGuard,
 }
@@ -166,7 +166,7 @@ impl Fabric {
         dir
     }
 
-    /// Asks for a device that must be refused; what the refusal says.
+    /// Asks for a device that must be refused. Returns the text of the refusal.
     pub async fn refused(&self, dir: &Path) -> String {
         let client = Client::open(dir).unwrap();
         let refused = client.bootstrap(&self.bootz, None).await.unwrap_err();

@@ -1,8 +1,8 @@
 //! Images over TFTP, read only (RFC 1350), with the options of RFC 2347 to 2349: block size, time-out, size.
 //!
-//! ONIE tries TFTP last, under names in folders of its addresses; the folders are not looked at, because it is known by
-//! its address who asks. Only `octet` mode is spoken. Block numbers begin again at 0 after 65,535, as all clients expect
-//! of large files.
+//! ONIE tries TFTP last, and puts the file names into folders named after its addresses. The folders are ignored,
+//! because the sender's address identifies the client. Only `octet` mode is supported. After 65,535, block numbers
+//! continue with 0, as all clients expect for large files.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +22,8 @@ use crate::http::Files;
 
 /// Transfers at once. A transfer holds a socket and one block.
 const TRANSFERS: usize = 64;
-/// A block without the option (RFC 1350), and the smallest and largest one with it: more would be fragments.
+/// Size of a block without the option (RFC 1350), and smallest and largest size with it; larger blocks would be
+/// fragmented.
 const BLOCK: usize = 512;
 const BLOCKS: std::ops::RangeInclusive<usize> = 8..=1468;
 /// Wait for an acknowledgement, unless the client asks for another one.
@@ -59,7 +60,7 @@ impl ReadRequest {
     /// Reads a request.
     ///
     /// # Errors
-    /// Why it is refused; `None` for what is no request, which gets no answer.
+    /// Why it is refused; `None` for a datagram that is not a request and gets no answer.
     pub fn parse(octets: &[u8]) -> Result<Self, Option<Refused>> {
         let (code, rest) = octets.split_first_chunk::<2>().ok_or(None)?;
         match u16::from_be_bytes(*code) {
@@ -75,7 +76,7 @@ impl ReadRequest {
             return Err(Some((4, "the request has no mode")));
         };
         if !mode.eq_ignore_ascii_case(b"octet") {
-            return Err(Some((0, "only octet mode is spoken")));
+            return Err(Some((0, "only octet mode is supported")));
         }
         let file = std::str::from_utf8(file).map_err(|_| Some((1, "there is no such file")))?;
         let mut request = Self {
@@ -122,7 +123,7 @@ fn error(code: u16, text: &str) -> Vec<u8> {
     [&ERROR.to_be_bytes()[..], &code.to_be_bytes(), text.as_bytes(), &[0]].concat()
 }
 
-/// Serves until it is stopped. `own` is the address that answers come from.
+/// Serves until it is stopped. `own` is the source address of answers.
 pub async fn serve(socket: UdpSocket, own: Ipv4Addr, files: Arc<Files>, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(TRANSFERS));
     let mut octets = [0; REQUEST];
@@ -144,7 +145,7 @@ pub async fn serve(socket: UdpSocket, own: Ipv4Addr, files: Arc<Files>, stop: Ca
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             files.board.trouble(
                 now(),
-                &format!("{TRANSFERS} TFTP transfers run at once: more are refused"),
+                &format!("{TRANSFERS} TFTP transfers run already: more are refused"),
             );
             let _ = socket.send_to(&error(0, "too many transfers: try again"), peer).await;
             continue;
@@ -160,7 +161,7 @@ pub async fn serve(socket: UdpSocket, own: Ipv4Addr, files: Arc<Files>, stop: Ca
 }
 
 async fn transfer(files: &Arc<Files>, request: &ReadRequest, own: Ipv4Addr, peer: SocketAddr) -> io::Result<()> {
-    // Its own port is the transfer's number (RFC 1350 section 4).
+    // The port identifies the transfer (RFC 1350 section 4).
     let socket = UdpSocket::bind((own, 0)).await?;
     socket.connect(peer).await?;
     let (client, _) = Client::of_headers(|_| None);
@@ -220,7 +221,7 @@ async fn send(socket: &UdpSocket, request: &ReadRequest, mut file: tokio::fs::Fi
     }
 }
 
-/// Sends a packet until it is acknowledged. Acknowledgements of earlier blocks are no reason to send again (RFC 1123
+/// Sends a packet until it is acknowledged. Acknowledgements of earlier blocks do not cause a repetition (RFC 1123
 /// section 4.2.3.1).
 async fn deliver(socket: &UdpSocket, packet: &[u8], block: u16, wait: Duration) -> io::Result<()> {
     for _ in 0..TRIES {

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 /// How long something that must happen may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// From wherever it is to the end of enrolment; returns what it serves with.
+/// Runs a device from any step to the end of enrolment. Returns the certificate with which it serves.
 async fn to_the_end(client: &Client, server: &str) -> Arc<Credentials> {
     let enrolled = client.enrol(server).await;
     let files = client.install(&enrolled).unwrap();
@@ -85,7 +85,7 @@ async fn a_device_that_is_killed_after_any_step_goes_on() {
         for step in &STEPS[..done] {
             std::fs::copy(whole.join(step), dir.join(step)).unwrap();
         }
-        // And what it was writing then.
+        // Also remove the file that it was writing.
         if let Some(step) = STEPS.get(done) {
             std::fs::write(dir.join(format!("{step}.new")), "half").unwrap();
         }
@@ -116,7 +116,7 @@ async fn strangers_and_clones_are_refused_and_named() {
         "{said}"
     );
     assert_eq!(fabric.steps("leaf1").last(), Some(&What::Refused));
-    // The one that is bound may still come again.
+    // The bound device may still ask again.
     Client::open(&first)
         .unwrap()
         .bootstrap(&fabric.bootz, None)
@@ -128,7 +128,7 @@ async fn strangers_and_clones_are_refused_and_named() {
     let said = fabric.refused(&forged).await;
     assert!(said.contains("vouches for the IDevID certificate"), "{said}");
 
-    // Not in the inventory: everything that is known of it is shown.
+    // A device that is not in the inventory: everything that is known about it is shown.
     let stranger = fabric.deliver(&maker.device("ZZ99"), "ZZ99", "stranger");
     let said = fabric.refused(&stranger).await;
     assert!(said.contains("ZZ99 is not in the inventory"), "{said}");

@@ -177,7 +177,7 @@ fn sonic_gets_its_ztp_json_by_its_serial_number_alone() {
         net.steps("leaf2"),
         ["discovered", "leased", "script_fetched", "script_fetched"]
     );
-    // What is served is what the preview shows, from the server that runs and from the files alone.
+    // The preview shows exactly what is served, whether the running server makes it or the files alone.
     assert_eq!(net.operate(&["render", "leaf2", "first-boot.sh"]), script);
     let topology = net.text("topology.yaml");
     assert_eq!(
@@ -293,7 +293,7 @@ fn strangers_wait_outside_until_an_operator_opens_the_window() {
     let box1 = net.machine("box", "02:dd:00:00:00:07");
     assert!(net.udhcpc(&box1, 2, ONIE).is_none());
     let stranger = &net.status()["strangers"][0];
-    assert_eq!(stranger["told"]["model"], "x86_64-acme_s1-r0");
+    assert_eq!(stranger["details"]["model"], "x86_64-acme_s1-r0");
     let log = net.log();
     let lines = log.lines().filter(|l| l.contains("02:dd:00:00:00:07")).count();
     assert_eq!(lines, 1, "once in the log: {log}");
@@ -387,10 +387,10 @@ fn a_full_disk_gives_no_lease_and_says_so() {
     let _disk = Mount::small(&net.path("state"), "64k");
     net.serve();
     let filler = net.path("state/filler");
-    // As root: reserved room there is none on this file system.
+    // Written as root: this file system reserves no space for root.
     let _ = fs::write(&filler, vec![0; 256 << 10]);
     let leaf = net.machine("leaf1", "02:aa:00:00:00:01");
-    // The first page of the file may have room: the lease that ends up on the disk is a real one.
+    // The last page of the file may have had room: a lease that reached the disk is real.
     let mut refused = false;
     for _ in 0..60 {
         if net.udhcpc(&leaf, 2, ONIE).is_none() {
@@ -423,9 +423,9 @@ fn tftp_serves_whole_files_read_only() {
             .expect("tftp (Debian package tftp-hpa)");
         fs::read(net.path(to)).unwrap_or_default()
     };
-    // Its size is a multiple of a block: an empty one follows.
+    // Its size is a multiple of the block size, so an empty block follows.
     assert!(get("nos-1.0.bin", "a") == image());
-    // As ONIE walks its folders.
+    // In the order in which ONIE tries its folders.
     assert!(get("02-aa-00-00-00-01/onie-installer-x86_64-acme_s1-r0", "b") == image());
     assert!(get("../../etc/passwd", "c").is_empty() && get("SHA256SUMS", "d").is_empty());
     // curl negotiates a block size.

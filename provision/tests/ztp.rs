@@ -60,7 +60,7 @@ fn start(net: &Net, machine: &Netns, name: &str, log: &str, args: &[&str]) -> Pr
     )
 }
 
-/// A switch that is powered on. It knows its identity, and by which interface it is managed.
+/// A switch that is powered on. It knows its identity and its management interface.
 fn power_on(net: &Net, machine: &Netns, dir: &str) -> Process {
     let (dir, log) = (net.text(dir), format!("{dir}.log"));
     start(
@@ -184,7 +184,7 @@ fn blank_switches_are_powered_on_and_get_their_pipelines() {
         ]
     );
 
-    // The controller shows the whole way, also what the provisioning server saw.
+    // The controller shows every step, including those that the provisioning server saw.
     let line = in_service(&net, "spine1");
     let step = |step: &str| line["steps"].as_array().unwrap().iter().position(|s| s["step"] == step);
     let seen = ["discovered", "leased", "enrolled", "bootstrapped"];
@@ -278,7 +278,7 @@ fn a_switch_takes_its_address_from_somebody_elses_server_too() {
         theirs.contains(&address) && theirs.contains("00:41:46:33:39"),
         "{theirs}"
     );
-    // The server names no Bootz server: the switch says so, and goes on asking.
+    // This DHCP server names no Bootz server: the switch logs that and keeps asking.
     let says = || {
         fs::read_to_string(net.path("leaf.log"))
             .ok()?

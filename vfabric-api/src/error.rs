@@ -39,7 +39,7 @@ pub enum ErrorCode {
     Gone,
     /// More requests than the caller may make in this time (429); `Retry-After` says when to try again.
     TooMany,
-    /// The request is well formed, but a value is not valid for its field or makes no sense (422).
+    /// The request is well formed, but a value is not valid for its field or contradicts others (422).
     Invalid,
     /// The controller cannot do it now; the same call may succeed later (503).
     Unavailable,

@@ -32,16 +32,16 @@ pub struct Revision {
 /// The changes of tenants' objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Objects {
-    /// Those that are new.
+    /// New objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub created: Vec<Key>,
-    /// Those whose content changed, field by field.
+    /// Objects whose content changed, field by field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub updated: Vec<ObjectChange>,
-    /// Those that were removed.
+    /// Removed objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deleted: Vec<Key>,
-    /// Labels of those that have or had any, before and after; for selectors, not shown.
+    /// Labels of objects that have or had any, before and after. Used by selectors, not shown.
     #[serde(skip)]
     pub labels: BTreeMap<Key, [Labels; 2]>,
 }
@@ -93,7 +93,7 @@ pub struct History {
 pub struct Changes {
     /// The revisions.
     pub items: Vec<Arc<Revision>>,
-    /// The last one that was looked at; what is behind it is still to come.
+    /// The last revision that was examined; later ones are not included.
     pub upto: u64,
 }
 

@@ -50,7 +50,7 @@ pub struct VdcIntent {
     /// Labels, which selectors use (at most 32).
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
-    /// Objects in it to delete. A missing one is no error.
+    /// Objects in it to delete. A missing one is not an error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<Removal>,
     /// Its tenant networks.

@@ -77,7 +77,8 @@ impl Item {
 pub enum InventoryChange {
     /// Adds an object or changes it.
     Put(Item),
-    /// Takes an object out of service; it leaves the inventory when every device has confirmed that it forgot it.
+    /// Takes an object out of service. It leaves the inventory when every device has confirmed that it holds nothing of
+    /// it.
     Remove {
         /// The object.
         key: ItemKey,
@@ -88,13 +89,13 @@ pub enum InventoryChange {
     Drain(ItemKey),
     /// Ends a drain.
     Undrain(ItemKey),
-    /// The operator says that a device is dead and will not come back as it is.
+    /// The operator declares that a device is dead and will not come back in its old state.
     Gone(ItemKey),
-    /// Makes the inventory be as a topology file says.
+    /// Changes the inventory to match a topology file.
     Import(Box<Topology>),
-    /// A leaving object has left: nothing holds anything of it. Only the controller itself asks for this.
+    /// A leaving object has left: no device holds anything of it. Only the controller itself makes this change.
     Left(ItemKey),
-    /// An arriving object holds nothing of an earlier life. Only the controller itself asks for this.
+    /// An arriving object holds none of its old entities any more. Only the controller itself makes this change.
     Arrived(ItemKey),
 }
 
@@ -105,7 +106,8 @@ pub enum ItemState {
     /// It is used.
     #[default]
     InService,
-    /// It is new, or other hardware. What it may still hold of an earlier life is removed before anybody hears of it.
+    /// It is new, or other hardware. Entities that it may still hold from before are removed before other devices use
+    /// it.
     Arriving,
     /// Paths avoid it, and it gets no new attachments.
     Drained,
@@ -121,7 +123,7 @@ impl ItemState {
         matches!(self, Self::InService | Self::Drained)
     }
 
-    /// True while it is meant to be there: neither removed nor dead.
+    /// True while it is part of the fabric: neither removed nor dead.
     pub fn is_wanted(self) -> bool {
         matches!(self, Self::InService | Self::Drained | Self::Arriving)
     }
@@ -145,13 +147,13 @@ impl fmt::Display for ItemState {
 pub enum ItemAction {
     /// It is new.
     Added,
-    /// It is another than before.
+    /// It changed.
     Changed,
     /// It is removed.
     Removed,
 }
 
-/// A field of an object that is another than before.
+/// A changed field of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FieldChange {
     /// The field, such as `uplink`.
@@ -248,7 +250,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// As a topology file. Without what is leaving or gone, and what hangs on it.
+    /// As a topology file, without objects that are leaving or gone and those that depend on them.
     pub fn topology(&self) -> Topology {
         let switches: Vec<Switch> = self
             .switches

@@ -46,7 +46,7 @@ fn is_word(text: &str, others: &[u8]) -> bool {
     edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(inner)
 }
 
-/// Makes the newtype of a text with a rule.
+/// Defines a newtype for a text with a rule.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $is_right:expr, $expected:literal) => {
         $(#[$doc])*
@@ -113,7 +113,7 @@ text!(
 /// The labels of an object.
 pub type Labels = BTreeMap<LabelKey, LabelValue>;
 
-/// Fields that can be selected by, and the kinds that have them.
+/// Fields that selectors can use, and the kinds that have them.
 pub const FIELDS: &[(&str, &[Kind])] = &[
     ("name", Kind::ALL),
     ("owner", Kind::ALL),
@@ -122,7 +122,7 @@ pub const FIELDS: &[(&str, &[Kind])] = &[
     ("switch", &[Kind::Attachment]),
 ];
 
-/// The fields of a kind that can be selected by.
+/// The fields of a kind that selectors can use.
 pub fn fields_of(kind: Kind) -> impl Iterator<Item = &'static str> {
     let has = move |(_, kinds): &&(&str, &[Kind])| kinds.contains(&kind);
     FIELDS.iter().filter(has).map(|(name, _)| *name)

@@ -1,4 +1,4 @@
-//! What a transaction would change, before it happens; and what one changed, in the same words.
+//! What a transaction would change, before it happens, and what one has changed, in the same form.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +18,7 @@ pub struct Plan {
     /// Objects that would have to wait for a number that still has another meaning somewhere, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<String>,
-    /// Entities that devices would have to hold in addition, once those objects need not wait any more.
+    /// Entities that devices would also have to hold once those objects no longer wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub later: Vec<DevicePlan>,
 }

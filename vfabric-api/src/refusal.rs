@@ -8,9 +8,9 @@ use crate::error::{ApiError, ErrorCode, FieldError};
 /// Longest piece of a wrong value that an error repeats.
 const SHOWN_CHARS: usize = 80;
 
-/// What a caller hears of a document that cannot be read; `root` is the document, if it is JSON.
+/// The error for a document that cannot be read; `root` is the document, if it is JSON.
 pub(crate) fn refusal(error: &serde_path_to_error::Error<serde_json::Error>, root: Option<&Value>) -> ApiError {
-    // JSON with a value that its field does not take, or no JSON.
+    // JSON with a value that its field does not accept, or no JSON at all.
     let code = if error.inner().is_data() {
         ErrorCode::Invalid
     } else {
@@ -23,7 +23,7 @@ pub(crate) fn refusal(error: &serde_path_to_error::Error<serde_json::Error>, roo
     };
     ApiError {
         errors: vec![error],
-        ..ApiError::new(code, "the body is not as documented")
+        ..ApiError::new(code, "the body does not have the documented form")
     }
 }
 

@@ -1,8 +1,7 @@
-//! What the REST router needs from a controller.
+//! The interface of a controller to the REST router.
 //!
-//! Every mutation is one [`Transaction`]: it is validated whole, made durable, then
-//! acknowledged; or nothing of it happens. The router turns HTTP into these calls and
-//! knows no more of the controller than this trait.
+//! Every mutation is one [`Transaction`]: it is validated as a unit, made durable, then acknowledged; or nothing of it
+//! happens. The router turns HTTP into calls of this trait, and knows nothing else of the controller.
 
 use std::collections::BTreeMap;
 use std::future::Future;

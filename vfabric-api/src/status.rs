@@ -162,7 +162,7 @@ pub enum LinkFault {
     PortDown,
     /// The controller's probes no longer arrive.
     Silent,
-    /// The controller has no session with a switch at one end, and nothing else says that the link works.
+    /// The controller has no session with a switch at one end, and nothing else shows that the link works.
     Unanswered,
     /// A spine at one end is new or came back empty, and does not hold yet what it should.
     Filling,
@@ -195,7 +195,7 @@ pub struct FabricStatus {
     pub attachments: usize,
     /// VNIs that were released, but not yet confirmed as removed by every device.
     pub vnis_in_quarantine: usize,
-    /// Why changes cannot be stored, while they cannot.
+    /// Why changes cannot be stored; absent while they can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_fault: Option<String>,
     /// Stored rows that could not be loaded when the controller started.

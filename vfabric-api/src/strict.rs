@@ -1,11 +1,11 @@
-//! Objects are written as objects, and whole numbers however they are written.
+//! A strict reader: it accepts only maps as objects, and any notation of a whole number.
 //!
 //! A type with derived `Deserialize` also takes a list of the values of its fields, such as `[]` if all fields are
-//! optional. The API's document does not allow that, and a list that was meant for something else would pass for an object. [`Strict`] is a
-//! deserializer around another one that asks for a map wherever a struct is wanted, at every depth.
+//! optional. The API's document does not allow that, and a list that was meant for something else would pass for an
+//! object. [`Strict`] wraps a deserializer and asks for a map wherever a struct is wanted, at every depth.
 //!
-//! For JSON Schema, `383.0` is the integer 383 (draft 2020-12, validation, section 6.1.1); some languages write it so. It
-//! is taken for one wherever a whole number is wanted. All else goes through.
+//! For JSON Schema, `383.0` is the integer 383 (draft 2020-12, validation, section 6.1.1); some languages write it so.
+//! It is accepted wherever a whole number is wanted. Everything else passes unchanged.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqA
 /// A deserializer, visitor, seed or access whose structs are maps.
 pub(crate) struct Strict<T>(pub(crate) T);
 
-/// Calls that go to the deserializer inside as they are.
+/// Calls that are passed on unchanged.
 macro_rules! forward {
     ($($name:ident)*) => {
         $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -89,7 +89,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
     }
 }
 
-/// Values that hold no others.
+/// Scalar values.
 macro_rules! plain {
     ($($name:ident($kind:ty))*) => {
         $(fn $name<E: de::Error>(self, value: $kind) -> Result<V::Value, E> {
@@ -241,7 +241,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Whole<V> {
     }
 }
 
-/// The visitor of a variant with fields, which is offered whatever is there.
+/// The visitor of a variant with fields, which receives any value.
 struct NoList<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for NoList<V> {

@@ -46,7 +46,7 @@ pub struct Fabric {
     /// MAC address that every leaf answers to as default gateway of every network.
     #[serde(default = "default_gateway_mac")]
     pub gateway_mac: Mac,
-    /// VNIs handed out to tenant networks and routers.
+    /// VNIs for tenant networks and routers.
     #[serde(default)]
     pub vni_pool: VniPool,
 }
@@ -134,7 +134,7 @@ pub struct Switch {
     /// Loopback, IPv6.
     #[schema(value_type = String, format = "ipv6")]
     pub loopback_ipv6: Ipv6Addr,
-    /// Where its P4Runtime (and gNMI) server listens.
+    /// Address of its P4Runtime (and gNMI) server.
     #[schema(value_type = SocketAddress)]
     pub p4runtime: SocketAddr,
     /// Ports for tenants' bare-metal machines.
@@ -213,7 +213,7 @@ pub struct Problem {
 /// Why a topology was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
-    /// Not YAML, or not of the documented shape.
+    /// Not YAML, or without the documented form.
     #[error("topology: {0}")]
     Parse(String),
     /// Well formed, but contradicts itself.

@@ -1,15 +1,15 @@
 //! Reading the YAML that people write: intents, topologies, settings.
 //!
-//! A file is limited by its octets, not by the number of its parts: an intent of 20,000 networks is an ordinary file. The
+//! The size of a file is limited in octets, not in parts, because an intent of 20,000 networks is an ordinary file. The
 //! limits on depth and on aliases stay, so a small file cannot become a large document.
 //!
-//! An error is one line: where, and what is wrong. It quotes nothing of the file, which may hold secrets.
+//! An error is one line with the place and the fault. It quotes nothing of the file, which may contain secrets.
 
 use serde::de::DeserializeOwned;
 
 /// The largest document, in octets: as much as the REST API takes in one request.
 pub const MAX_OCTETS: usize = 64 << 20;
-/// The deepest nesting. No document of ours has half of it.
+/// The deepest nesting. Our documents need less than half of it.
 const MAX_DEPTH: usize = 64;
 
 /// Why a document could not be read.
@@ -21,7 +21,7 @@ pub enum YamlError {
         /// How many it has.
         octets: usize,
     },
-    /// It is not YAML, or not of the expected shape.
+    /// It is not YAML, or does not have the expected form.
     #[error("line {line}, column {column}: {message}")]
     Malformed {
         /// Line, from 1.
@@ -31,7 +31,7 @@ pub enum YamlError {
         /// What is wrong.
         message: String,
     },
-    /// The same, where no place can be named.
+    /// The same, without a place.
     #[error("{0}")]
     Unplaced(String),
 }
@@ -39,12 +39,12 @@ pub enum YamlError {
 /// Reads one document.
 ///
 /// # Errors
-/// It is too large, not YAML, or not of the expected shape.
+/// It is too large, is not YAML, or does not have the expected form.
 pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     if text.len() > MAX_OCTETS {
         return Err(YamlError::TooLarge { octets: text.len() });
     }
-    // Every part takes at least one octet, so these bounds are those of the octets.
+    // Every part takes at least one octet, so the bound in octets also bounds these.
     let budget = serde_saphyr::budget! {
         max_events: usize::MAX,
         max_nodes: usize::MAX,
@@ -65,10 +65,10 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     read.map_err(|error| explain(&error, &path))
 }
 
-/// What is wrong, behind the path of the field that it is about.
+/// The fault, after the path of its field.
 fn explain(error: &serde_saphyr::Error, path: &str) -> YamlError {
     use serde_saphyr::MessageFormatter as _;
-    // An unknown field has no place in the path.
+    // The path does not contain an unknown field.
     let path = path.trim_end_matches('?').trim_end_matches('.');
     let error = error.without_snippet();
     let message = serde_saphyr::UserMessageFormatter.format_message(error);

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use vfabric_api::rest::{LIMITS, require_host, serve};
 
-/// Long enough for a loaded machine; nothing waits for it when all is well.
+/// Long enough for a loaded machine; a passing test never waits this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn start(limits: Limits) -> (Authority, String) {
@@ -148,6 +148,6 @@ async fn idle_clients_leave_room_for_others_and_end() {
         let mut rest = Vec::new();
         let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest))
             .await
-            .expect("half a header is waited for without end");
+            .expect("the server waits for ever for the rest of a header");
     }
 }

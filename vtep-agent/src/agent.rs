@@ -70,13 +70,13 @@ pub enum Command {
     Read(oneshot::Sender<Vec<v1::HeldObject>>),
     /// Everything has been sent.
     Synced(v1::Synced),
-    /// Send reports to this channel from now on; replies when the stream begins, with what is known.
+    /// The stream begins: send reports to this channel from now on. The reply has the known state.
     Follow(mpsc::Sender<v1::Report>, oneshot::Sender<Known>),
     /// Compare an attachment with the kernel and return its state.
     Look(String, oneshot::Sender<Look>),
     /// Return the id of the attachment that belongs in a namespace under an interface's name.
     IdAt((String, String), oneshot::Sender<Option<String>>),
-    /// Return the way of a packet through this host.
+    /// Return the path of a packet through this host.
     Trace(Packet, oneshot::Sender<Result<Vec<String>, String>>),
     /// Return the losses.
     Losses(oneshot::Sender<Result<Vec<Loss>, String>>),
@@ -109,7 +109,7 @@ impl Command {
                 removes.len()
             ),
             Self::Read(_) => "comparing everything for the controller".into(),
-            Self::Synced(synced) => format!("removing what is left over at epoch {}", synced.epoch),
+            Self::Synced(synced) => format!("removing objects that are not wanted at epoch {}", synced.epoch),
             Self::Look(id, _) => format!("comparing attachment {id}"),
             Self::Losses(_) => "counting losses".into(),
             Self::Follow(..) | Self::Status(_) | Self::IdAt(..) | Self::Trace(..) => "answering a question".into(),
@@ -176,7 +176,7 @@ pub fn start(settings: Settings) -> Result<Started, AgentError> {
     };
     std::fs::create_dir_all(&settings.state_dir).map_err(file)?;
     let lock = lock(&settings)?;
-    // Before the first comparison, so that nothing changes unseen after it.
+    // Start it before the first comparison, so that no later change is missed.
     let overlay = Overlay::keep(&settings.overlay)?;
     let monitor = kernel::monitor(&settings.uplink, &overlay)?;
     let (listeners, heard) = Listeners::start(&overlay)?;
@@ -302,7 +302,7 @@ impl<D: Datapath> Agent<D> {
                 },
                 Some(heard) = heard.recv() => { self.hear(heard); Ok(News::default()) }
                 () = sleep_until(due), if due.is_some() => {
-                    let _busy = watch.begin("comparing what has changed");
+                    let _busy = watch.begin("comparing objects that have changed");
                     self.engine.check(&std::mem::take(&mut gathered).scope())
                 }
                 _ = netns.tick() => {
@@ -313,7 +313,7 @@ impl<D: Datapath> Agent<D> {
                     self.engine.retry(|code| code == ErrorCode::NetnsNotFound)
                 }
                 _ = retry.tick() => {
-                    let _busy = watch.begin("trying again what failed");
+                    let _busy = watch.begin("retrying objects that failed");
                     self.engine.retry(|code| code != ErrorCode::NetnsNotFound)
                 }
                 _ = sweep.tick() => {
@@ -388,7 +388,7 @@ impl<D: Datapath> Agent<D> {
     }
 
     fn command(&mut self, command: Command) -> Result<News, AgentError> {
-        // The caller may have gone: then nobody needs the reply.
+        // The caller may be gone; then nobody needs the reply.
         match command {
             Command::Update {
                 epoch,
@@ -561,7 +561,7 @@ impl<D: Datapath> Agent<D> {
     }
 }
 
-/// An error in wire format. The agent itself tries everything again.
+/// An error in wire format. The agent itself retries everything.
 fn wire_error(key: &HostKey, error: &StepError) -> v1::ObjectError {
     object_error(key, error.code, error.message.clone(), true)
 }
@@ -573,7 +573,7 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-/// What notifications have named since the last comparison.
+/// Objects that notifications have named since the last comparison.
 #[derive(Default)]
 struct Gathered {
     vnis: BTreeSet<vtep_proto::Vni>,

@@ -1,4 +1,4 @@
-//! `vtep-agent attachment`: interfaces of containers that run.
+//! `vtep-agent attachment`: interfaces of running containers.
 
 use std::net::IpAddr;
 use std::path::Path;

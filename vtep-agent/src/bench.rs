@@ -38,17 +38,17 @@ pub struct Figures {
     pub networks: u32,
     /// From nothing to all networks with all stations and neighbours.
     pub apply_ms: f64,
-    /// A new engine that knows what must be there: until it has found that all is.
+    /// Time until a new engine, which knows the desired objects, has found that all of them exist.
     pub restart_ms: f64,
     /// What that restart changed; 0 unless something is wrong.
     pub restart_changes: usize,
-    /// One more attachment, namespace to usable interface: median and 99th percentile.
+    /// One more attachment, from the namespace to a usable interface: median and 99th percentile.
     pub attach_p50_ms: f64,
     /// See [`Self::attach_p50_ms`].
     pub attach_p99_ms: f64,
     /// Attachments that were timed.
     pub attachments: usize,
-    /// One attachment less, until it is out of use: median and 99th percentile.
+    /// Removal of one attachment, until it is out of use: median and 99th percentile.
     pub detach_p50_ms: f64,
     /// See [`Self::detach_p50_ms`].
     pub detach_p99_ms: f64,
@@ -76,7 +76,7 @@ pub struct Figures {
 /// When namespaces cannot be made (it needs root), or the kernel refuses something.
 pub fn run(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
     let measure = move || {
-        // The thread is the host's namespace; it goes with the thread.
+        // The thread has the host's namespace, which ends with the thread.
         unshare(CloneFlags::CLONE_NEWNET).map_err(|e| file("network namespace", e.into()))?;
         measure(networks, attachments.min(networks))
     };
@@ -108,7 +108,7 @@ fn measure(networks: u32, attachments: u32) -> Result<Figures, AgentError> {
         .flat_map(network)
         .collect();
     let name = |what: &str| format!("vfabric-bench-{what}-{}", std::process::id());
-    // The name lasts over the restart; the namespace goes with it at the end.
+    // The name survives the restart; at the end, the namespace is removed with it.
     let overlay = Named::new(name("overlay"))?;
     let open = || Kernel::open(Overlay::keep(&overlay.0)?, FloodLimit::default(), Watch::default());
     let mut engine = Engine::new(open()?, Desired::new(local, UPLINK_MTU), vec![], true);
@@ -270,7 +270,7 @@ fn attachment(vni: Vni, i: u32, netns: &str) -> Option<HostEntity> {
     }))
 }
 
-/// A network namespace whose name goes with the value.
+/// A network namespace whose name is removed when the value is dropped.
 struct Named(String);
 
 impl Named {
@@ -288,7 +288,7 @@ impl Drop for Named {
     }
 }
 
-/// Resident memory of this process; 0 when /proc does not tell.
+/// Resident memory of this process; 0 if /proc does not show it.
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));

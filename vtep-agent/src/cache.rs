@@ -20,7 +20,7 @@ use crate::error::AgentError;
 /// Name of the database inside the state directory.
 const DATABASE: &str = "desired";
 /// Key of the epoch; its presence says that the cache is complete. Object keys are protobuf
-/// messages and never start with this octet, which is no valid tag.
+/// messages and never start with this octet, which is not a valid tag.
 const EPOCH: &[u8] = b"\x00epoch";
 
 /// Key of the controller's store, by its number.
@@ -54,9 +54,9 @@ pub struct Cached {
     pub entities: Vec<HostEntity>,
     /// Epoch of the last update.
     pub epoch: u64,
-    /// Number of the store that the host is kept by; 0 if it is not known.
+    /// Number of the store that has this host's claim; 0 if it is not known.
     pub store: u32,
-    /// True when this is all that the host must hold.
+    /// True when this is everything that the host must hold.
     pub complete: bool,
 }
 
@@ -76,7 +76,7 @@ impl Cache {
         };
         match opened {
             Ok(opened) => Ok(opened),
-            // In use is not unusable.
+            // A cache in use is not an unusable one.
             Err(error) if is_locked(&error) => Err(error),
             Err(error) => {
                 let now = SystemTime::now()
@@ -118,7 +118,7 @@ impl Cache {
                 .and_then(|o| HostEntity::try_from(&o).ok());
             match entity {
                 Some(entity) => cached.entities.push(entity),
-                // An earlier version took what this one refuses.
+                // An earlier version accepted objects that this one refuses.
                 None => {
                     unreadable += 1;
                     database.remove(&key)?;

@@ -24,19 +24,19 @@ const VERSION: (u16, u16) = (2, 4);
 const ETHERNET: u32 = 1;
 /// Most octets of a frame that are kept: all that a link can carry.
 const SNAP: u32 = 65_536;
-/// How often a silent capture looks whether its time is over, in milliseconds.
+/// How often a silent capture checks whether its time is over, in milliseconds.
 const LOOK_EVERY_MS: u16 = 100;
 
 /// When a capture ends; it also ends when nobody reads it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Until {
-    /// So many frames.
+    /// After this many frames.
     pub frames: Option<u64>,
-    /// So long.
+    /// After this time.
     pub time: Option<Duration>,
 }
 
-/// The octets that a file begins with.
+/// The header of a file.
 fn header() -> Vec<u8> {
     [
         &MAGIC.to_ne_bytes()[..],
@@ -49,7 +49,7 @@ fn header() -> Vec<u8> {
     .concat()
 }
 
-/// One frame, as it is in a file.
+/// One frame in the format of the file.
 fn record(at: Duration, frame: &[u8]) -> Vec<u8> {
     // Times of the format end in 2106.
     let seconds = u32::try_from(at.as_secs()).unwrap_or(u32::MAX);
@@ -58,7 +58,7 @@ fn record(at: Duration, frame: &[u8]) -> Vec<u8> {
     [head.as_flattened(), frame].concat()
 }
 
-/// A socket that hears everything at a link.
+/// A socket that receives every frame of a link.
 fn listen(port: &str) -> io::Result<OwnedFd> {
     listen_through(port, &[])
 }
@@ -79,7 +79,7 @@ pub(crate) fn listen_through(port: &str, filter: &[SockFilter]) -> io::Result<Ow
     let link = link.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no link {port}")))?;
     // Without a protocol in the address, the socket keeps its own (packet(7)).
     bind(socket.as_raw_fd(), &link)?;
-    // What it heard before it was bound may be frames of others.
+    // Frames from before it was bound may be those of other links.
     loop {
         match recv(socket.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_DONTWAIT) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -92,7 +92,7 @@ pub(crate) fn listen_through(port: &str, filter: &[SockFilter]) -> io::Result<Ow
 /// Writes the frames at a port of the overlay until the end.
 ///
 /// # Errors
-/// There is no such port, or the file cannot be written. A reader that goes away is no error.
+/// There is no such port, or the file cannot be written. A reader that goes away is not an error.
 pub fn run(overlay: &str, port: &str, until: Until, to: &mut impl Write) -> Result<u64, AgentError> {
     let fail = |source| AgentError::File {
         path: format!("{overlay}: {port}").into(),

@@ -1,9 +1,9 @@
 //! What this host should hold: the controller's entities, and the objects made from them.
 //!
-//! Several entities may ask for one object. The greatest [`HostKey`] wins: an attachment on
-//! this host wins over a neighbour entry for the same address elsewhere, and that over a gateway's.
-//! While an attachment moves between hosts, its old and its new place are both known for a
-//! moment; the order of the two updates then does not matter.
+//! Several entities may ask for one object. The greatest [`HostKey`] wins: an attachment on this host wins over a
+//! neighbour entry for the same address elsewhere, and a neighbour entry over that of a gateway. While an attachment
+//! moves between hosts, its old and its new place are both known for a moment; the order of the two updates then does
+//! not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +69,7 @@ impl Desired {
         self.replace(key, None)
     }
 
-    /// Removes an entity, until `by` is put in its place.
+    /// Removes an entity that `by` will replace.
     fn replace(&mut self, key: &HostKey, by: Option<&HostEntity>) -> BTreeSet<ObjectKey> {
         let mut touched = self.withdraw(key);
         touched.extend(self.leave_place(key, by));
@@ -106,7 +106,7 @@ impl Desired {
             && let Some(there) = self.places.get_mut(&old)
         {
             there.retain(|k| k != key);
-            // One that leaves can only make room.
+            // An attachment that leaves can only make room.
             others.extend(there.iter().filter(|k| self.refused.contains_key(k)).cloned());
             if there.is_empty() {
                 self.places.remove(&old);
@@ -118,7 +118,7 @@ impl Desired {
         others.iter().flat_map(|k| self.lower_again(k)).collect()
     }
 
-    /// What an attachment says about its namespace concerns those that came later.
+    /// The settings of an attachment for its namespace concern attachments that came later.
     fn lower_neighbours_in_place(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let Some(HostEntity::Attachment(a)) = self.entities.get(key) else {
             return BTreeSet::new();
@@ -276,7 +276,7 @@ impl Desired {
         &self.entities
     }
 
-    /// The entities that were refused since the last call, perhaps because of a change of another.
+    /// The entities that were refused since the last call, possibly because of a change of another entity.
     pub fn take_newly_refused(&mut self) -> BTreeSet<HostKey> {
         std::mem::take(&mut self.newly_refused)
     }

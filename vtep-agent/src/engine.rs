@@ -1,4 +1,4 @@
-//! Makes the datapath hold what this host should hold, and keeps it so.
+//! Makes the datapath hold what this host should hold, and repairs it.
 //!
 //! A change applies only the objects that it touches. A comparison ([`Engine::check`])
 //! reads a part of the datapath back and repairs the differences: after a start, when a
@@ -49,7 +49,7 @@ impl News {
 #[derive(Default)]
 struct Disturbed {
     /// The segment was made again; the objects on it are gone.
-    anew: BTreeSet<Vni>,
+    rebuilt: BTreeSet<Vni>,
     /// The segment was removed; objects that are still desired in it cannot exist.
     gone: BTreeSet<Vni>,
 }
@@ -58,8 +58,8 @@ struct Disturbed {
 pub struct Engine<D> {
     datapath: D,
     desired: Desired,
-    /// False until it is known that `desired` is complete: before that, nothing is removed
-    /// only because nobody asked for it.
+    /// False until `desired` is known to be complete. Before that, no object is removed only because nobody asked for
+    /// it.
     complete: bool,
     /// Objects that are not in place.
     failures: BTreeMap<ObjectKey, StepError>,
@@ -68,7 +68,7 @@ pub struct Engine<D> {
 }
 
 impl<D: Datapath> Engine<D> {
-    /// An engine on a datapath, with what the host must hold as far as known.
+    /// An engine on a datapath, with the known part of what the host must hold.
     pub fn new(datapath: D, mut desired: Desired, entities: Vec<HostEntity>, complete: bool) -> Self {
         for entity in entities {
             desired.upsert(entity);
@@ -97,7 +97,7 @@ impl<D: Datapath> Engine<D> {
         self.errors.get(key)
     }
 
-    /// Notes that `desired` is complete; removes everything else.
+    /// Records that `desired` is complete, and removes everything else.
     ///
     /// # Errors
     /// When the datapath cannot be read.
@@ -130,7 +130,7 @@ impl<D: Datapath> Engine<D> {
         Ok(news)
     }
 
-    /// Tries again the objects that failed for that reason, or for any other.
+    /// Retries the objects that failed for that reason, or for any reason.
     ///
     /// # Errors
     /// When the datapath cannot be read.
@@ -211,7 +211,7 @@ impl<D: Datapath> Engine<D> {
                     .flat_map(|v| self.desired.objects_of(v))
                     .collect::<Vec<_>>()
             };
-            touched = of(disturbed.anew).into_iter().filter(|k| !all.contains(k)).collect();
+            touched = of(disturbed.rebuilt).into_iter().filter(|k| !all.contains(k)).collect();
             touched.extend(of(disturbed.gone));
             if touched.is_empty() {
                 break;
@@ -250,7 +250,7 @@ impl<D: Datapath> Engine<D> {
                     if let ObjectKey::Segment(vni) = &key {
                         match step {
                             Step::Remove(_) => drop(disturbed.gone.insert(*vni)),
-                            Step::Ensure(_) if done == Done::MadeAnew => drop(disturbed.anew.insert(*vni)),
+                            Step::Ensure(_) if done == Done::Rebuilt => drop(disturbed.rebuilt.insert(*vni)),
                             Step::Ensure(_) => {}
                         }
                     }

@@ -60,7 +60,7 @@ pub struct NetlinkError {
     pub what: String,
     /// The kernel's error number, positive.
     pub errno: i32,
-    /// The kernel's own words (extended acknowledgement), where it gave any.
+    /// The kernel's own text (extended acknowledgement), if there was one.
     pub hint: Option<String>,
 }
 
@@ -100,7 +100,7 @@ pub enum NetnsError {
         /// The file.
         path: PathBuf,
     },
-    /// The name stands for something else.
+    /// The name belongs to something else.
     #[error("netns {name}: expected a network namespace, found {found}")]
     NotANamespace {
         /// Its name.

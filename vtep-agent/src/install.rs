@@ -1,8 +1,8 @@
-//! `vtep-agent cni install|uninstall`: the CNI plugins and their configuration, put in place and taken away.
+//! `vtep-agent cni install|uninstall`: installs and removes the CNI plugins and their configuration.
 //!
-//! A runtime may start a plugin or read a configuration at any moment: each file is written under another name and renamed. The
-//! plugins come before the configuration that names them, and go after it. A manifest beside the plugins has the digest of
-//! each file that was put in place; files that somebody else has put there, or changed, are left alone.
+//! A runtime may start a plugin or read a configuration at any moment: each file is written under another name and
+//! renamed. The plugins are installed before the configuration that names them, and removed after it. A manifest beside
+//! the plugins has the digest of each installed file. Files that somebody else has installed or changed are left alone.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -15,7 +15,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// The configuration's name: before those that other networks usually have.
+/// The configuration's file name, which sorts before those of other networks.
 const CONFIGURATION: &str = "10-vfabric.conflist";
 const MANIFEST: &str = ".vfabric-manifest.json";
 /// Programs beside ours, and the names under which runtimes start them.
@@ -23,7 +23,7 @@ const PLUGINS: [(&str, &str); 2] = [("vfabric-cni", "vfabric"), ("vfabric-multi"
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
-    /// Puts the plugins and a configuration in place. A second time, it replaces what the first has put there.
+    /// Installs the plugins and a configuration. A second run replaces the files of the first.
     Install {
         #[command(flatten)]
         folders: Folders,
@@ -36,7 +36,7 @@ pub(crate) enum Verb {
         #[arg(long, default_value = vfabric_cni::protocol::SOCKET)]
         socket: PathBuf,
     },
-    /// Takes away what `install` has put in place, unless somebody has changed it.
+    /// Removes the files that `install` has installed, unless somebody has changed them.
     Uninstall {
         #[command(flatten)]
         folders: Folders,
@@ -55,7 +55,7 @@ pub(crate) struct Folders {
 
 #[derive(Args)]
 pub(crate) struct Conf {
-    /// A configuration list to put in place as it is.
+    /// A configuration list to install unchanged.
     #[arg(long, conflicts_with_all = ["vdc", "network"])]
     conf: Option<PathBuf>,
     /// Name of the CNI network.
@@ -69,7 +69,7 @@ pub(crate) struct Conf {
     network: Option<String>,
 }
 
-/// Digests of the files that were put in place, by their paths.
+/// Digests of the installed files, by their paths.
 #[derive(Default, Serialize, Deserialize)]
 struct Manifest(BTreeMap<PathBuf, String>);
 
@@ -84,7 +84,7 @@ fn put(path: &Path, octets: &[u8], mode: u32) -> anyhow::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // Runtimes leave names that start with a dot alone.
+        // Runtimes ignore names that start with a dot.
         let new = folder.join(format!(".{name}.new"));
         let _ = fs::remove_file(&new);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
@@ -119,7 +119,7 @@ impl Manifest {
         put(&bin_dir.join(MANIFEST), &serde_json::to_vec_pretty(self)?, 0o644)
     }
 
-    /// True when what is there was put there by us, or is not there at all.
+    /// True if the file was installed by us, or does not exist.
     fn is_ours(&self, path: &Path) -> bool {
         match fs::read(path) {
             Err(e) => e.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err(),
@@ -172,7 +172,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<String> {
 }
 
 fn install(folders: &Folders, from: &Path, conf: Conf, socket: &Path) -> anyhow::Result<String> {
-    // Everything is read and checked before the first file changes.
+    // Read and check everything before the first file changes.
     let mut files = Vec::new();
     for (program, name) in PLUGINS {
         let path = from.join(program);
@@ -189,14 +189,14 @@ fn install(folders: &Folders, from: &Path, conf: Conf, socket: &Path) -> anyhow:
         let same = fs::read(path).is_ok_and(|held| held == *octets);
         if !same && !manifest.is_ours(path) {
             bail!(
-                "{} is there already and was not put there by this command",
+                "{} exists already and was not installed by this command",
                 path.display()
             );
         }
     }
     let mut said = Vec::new();
     for (path, octets, mode) in files {
-        // The manifest first: what it names and is not there harms nothing.
+        // Write the manifest first: it does no harm if it names a file that does not exist.
         manifest.0.insert(path.clone(), digest(&octets));
         manifest.write(&folders.bin_dir)?;
         put(&path, &octets, mode)?;
@@ -218,7 +218,7 @@ fn uninstall(folders: &Folders) -> anyhow::Result<String> {
                 said.push(format!("- {}", path.display()));
             }
         } else {
-            said.push(format!("{} was changed by somebody and stays", path.display()));
+            said.push(format!("{} was changed by somebody, so it stays", path.display()));
         }
         manifest.0.remove(path);
         if manifest.0.is_empty() {
@@ -307,7 +307,7 @@ mod tests {
         let theirs = place.0.path().join("bin/vfabric");
         fs::write(&theirs, "packaged").unwrap();
         let refused = place.install("red").unwrap_err();
-        assert!(refused.to_string().contains("was not put there"), "{refused}");
+        assert!(refused.to_string().contains("was not installed"), "{refused}");
         assert_eq!(place.files(), ["vfabric"]);
         fs::remove_file(&theirs).unwrap();
         place.install("red").unwrap();
@@ -315,7 +315,7 @@ mod tests {
         let said = uninstall(&place.folders()).unwrap();
         assert!(said.contains("was changed by somebody"), "{said}");
         assert_eq!(place.files(), ["vfabric"]);
-        // A program that is missing stops everything before the first file.
+        // If a program is missing, no file is installed.
         let other = Place::new();
         fs::remove_file(other.0.path().join("from/vfabric-multi")).unwrap();
         assert!(other.install("red").is_err());

@@ -58,7 +58,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Says which way a packet of a workload takes through this host: filter, bridge, tunnel. Sends nothing.
+    /// Shows the path of a workload's packet through this host: filter, bridge, tunnel. Sends nothing.
     Trace {
         /// The attachment that sends it, as VDC/NAME (the first column of `status`).
         attachment: String,
@@ -249,7 +249,7 @@ enum LogFormat {
     Json,
 }
 
-/// Prints to standard output. A reader that has stopped early (`| head`) is no error.
+/// Prints to standard output. A reader that has stopped early (`| head`) is not an error.
 fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -500,7 +500,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         uplink_mac: uplink.mac,
         uplink: run.uplink,
         version: env!("CARGO_PKG_VERSION").into(),
-        // The rest is known when the stream begins.
+        // The rest becomes known when the stream begins.
         ..v1::Hello::default()
     };
     let below = Below::open(

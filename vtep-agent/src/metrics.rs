@@ -1,11 +1,10 @@
-//! What a monitoring system asks this host for, as OpenMetrics text.
+//! Metrics of this host for a monitoring system, as OpenMetrics text.
 //!
-//! **Model.** Nothing is counted here: every figure is read from the engine ([`Status`]) when it is asked for, so that
-//! kernel, `vtep-agent status` and metrics say the same.
+//! **Model.** Nothing is counted here: every figure is read from the engine ([`Status`]) at each request, so that
+//! kernel, `vtep-agent status` and metrics agree.
 //!
-//! **Bounds.** There is a series for each attachment and each network of the host, and no more than
-//! [`MAX_ATTACHMENTS`] and [`MAX_NETWORKS`] of them; the others are added up under the name `other`. Reasons of losses are
-//! a fixed list.
+//! **Bounds.** There is a series for each attachment and each network of the host, up to [`MAX_ATTACHMENTS`] and
+//! [`MAX_NETWORKS`]; all others are added up under the name `other`. Reasons of losses are a fixed list.
 //!
 //! **Access.** Mutual TLS with the agent's certificate. Operators and the controller may read (`docs/security.md`): names
 //! of tenants are among the labels.
@@ -33,11 +32,11 @@ use crate::agent::{Command, Commands};
 use crate::error::AgentError;
 use crate::status::Status;
 
-/// Attachments with a series of their own: as many as a host may ask for.
+/// Attachments with a series of their own: as many as a host may request.
 const MAX_ATTACHMENTS: usize = 4096;
 /// Networks with a series of their own.
 const MAX_NETWORKS: usize = 4096;
-/// Label of all those that are beyond.
+/// Label of all those beyond the bound.
 const OTHER: &str = "other";
 /// Longest wait for the engine, which may be in the middle of a large update: less than Prometheus waits (10 s).
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -45,7 +44,7 @@ const ENGINE_TIMEOUT: Duration = Duration::from_secs(8);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 4;
-/// What the listener grants: some monitoring systems, which ask every few seconds.
+/// Limits of the listener: enough for some monitoring systems, which ask every few seconds.
 const LIMITS: Limits = Limits {
     connections: 32,
     per_peer: 8,
@@ -83,7 +82,7 @@ fn counters(registry: &mut Registry, name: &str, help: &str, values: impl IntoIt
     registry.register(name, help, family);
 }
 
-/// The labels of what has a name of its own, as far as there is room for it.
+/// The names that have a series of their own, as far as there is room.
 struct Bounded<'a> {
     known: BTreeMap<&'a str, u32>,
     most: usize,
@@ -190,7 +189,8 @@ pub fn text(status: &Status) -> String {
         }
     }
     let lost = status.losses.iter().map(|l| {
-        // A link of the host that is no attachment's has its name: the uplink, or one of a network.
+        // A link of the host that belongs to no attachment appears under its own name: the uplink, or a link of a
+        // network.
         let [place, _] = attachments
             .labels(&l.place)
             .unwrap_or_else(|| [l.place.clone(), String::new()]);
@@ -240,7 +240,7 @@ async fn talk(connection: Connection, commands: Commands) {
         let commands = commands.clone();
         async move { Ok::<_, Infallible>(answer(may, request.method(), request.uri().path(), &commands).await) }
     };
-    // Monitoring systems speak HTTP/2 where it is offered (ALPN), and HTTP/1.1 otherwise.
+    // Monitoring systems use HTTP/2 if it is offered (ALPN), and HTTP/1.1 otherwise.
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -251,7 +251,7 @@ async fn talk(connection: Connection, commands: Commands) {
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS);
     let serving = builder.serve_connection(TokioIo::new(connection), hyper::service::service_fn(answer));
-    // Clients that go away in the middle are no news.
+    // Clients that go away in the middle are not worth a warning.
     if let Err(error) = serving.await {
         tracing::debug!(%error, "a connection for metrics ended");
     }

@@ -27,11 +27,11 @@ static MOUNTS: OnceLock<File> = OnceLock::new();
 /// would be visible only to itself, and would end with it.
 ///
 /// # Errors
-/// The file cannot be opened, or is no mount namespace that this process may enter.
+/// The file cannot be opened, or is not a mount namespace that this process may enter.
 pub fn set_mounts(path: &Path) -> io::Result<()> {
     let opened = File::open(path)?;
     let file = MOUNTS.get_or_init(|| opened);
-    // If it cannot be entered, this shows here and not with the first container.
+    // Try to enter it now, so that a failure shows here and not with the first container.
     in_mounts_of(file, || Ok(()))
 }
 
@@ -110,7 +110,7 @@ impl Netns {
     ///
     /// The file is first opened as a mere reference (O_PATH), which never starts a driver and
     /// never waits for the other end of a FIFO; it is opened for use once it is known to be a
-    /// namespace. That it is a *network* namespace, the kernel checks when it is entered.
+    /// namespace. The kernel checks that it is a *network* namespace when it is entered.
     ///
     /// # Errors
     /// When it does not exist, or is something else.
@@ -124,8 +124,8 @@ impl Netns {
         Self::open(&path(name), libc::O_NOFOLLOW)
     }
 
-    /// Opens a network namespace by any path, as container runtimes name them: `/proc/PID/ns/net`, `/var/run/netns/...`.
-    /// Symbolic links are followed; in everything else as [`Netns::named`].
+    /// Opens a network namespace by any path, as container runtimes name them: `/proc/PID/ns/net`,
+    /// `/var/run/netns/...`. It follows symbolic links; otherwise it works like [`Netns::named`].
     ///
     /// # Errors
     /// When it does not exist, or is something else.
@@ -252,7 +252,7 @@ impl Netns {
     /// Moves this thread into it.
     ///
     /// # Errors
-    /// When it is no network namespace (EINVAL), or may not be entered.
+    /// It is not a network namespace (EINVAL), or may not be entered.
     pub fn enter(&self) -> io::Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(Into::into)
     }
@@ -268,7 +268,7 @@ impl Netns {
     }
 }
 
-/// Removes a name; the namespace goes when nothing uses it any more.
+/// Removes a name. The namespace ends when nothing uses it any more.
 ///
 /// # Errors
 /// When it is mounted and cannot be unmounted, or the file cannot be removed.
@@ -308,7 +308,7 @@ fn share_directory() -> io::Result<()> {
     let none = None::<&str>;
     let share = || mount(none, DIRECTORY, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none);
     match share() {
-        // Not a mount point yet.
+        // It is not a mount point yet.
         Err(nix::errno::Errno::EINVAL) => {
             let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
             mount(Some(DIRECTORY), DIRECTORY, none, bind, none)?;
@@ -318,7 +318,7 @@ fn share_directory() -> io::Result<()> {
     }
 }
 
-/// What a file is, when it is neither a plain file nor a namespace.
+/// The type of a file that is neither a plain file nor a namespace, as text.
 fn kind_of(kind: fs::FileType) -> Option<&'static str> {
     let known = [
         (kind.is_dir(), "a directory"),

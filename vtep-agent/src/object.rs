@@ -1,4 +1,4 @@
-//! The objects that the kernel should hold, and how they follow from the controller's entities.
+//! The objects that the kernel should hold, and how they are derived from the controller's entities.
 //!
 //! The controller sends networks, stations and attachments ([`vtep_proto::HostEntity`]);
 //! a datapath holds segments, forwarding entries and ports. [`lower`] is the pure function
@@ -219,8 +219,8 @@ fn lower_attachment(a: &Attachment, network: Option<&Network>) -> Vec<Object> {
     if let (0, Some(network)) = (a.mtu, network) {
         attachment.mtu = network.mtu;
     }
-    // Its own addresses too: then the bridge, which knows that the station is local, keeps a request of
-    // one local workload for another out of the tunnels.
+    // Include the host's own attachments: the bridge then knows that a station is local, and keeps one local workload's
+    // request for another out of the tunnels.
     let ips: BTreeSet<IpAddr> = a.addresses.iter().map(|net| net.addr()).collect();
     let neighbours = ips.into_iter().map(|ip| Object::Neighbour {
         vni: a.vni,

@@ -32,7 +32,7 @@ const MAX_REQUEST: u64 = 4096;
 /// Work that has been running for less than this is not shown.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Where the socket is in a state directory.
+/// Path of the socket in a state directory.
 pub fn socket(state_dir: &Path) -> PathBuf {
     state_dir.join("agent.sock")
 }
@@ -84,7 +84,7 @@ pub struct Row {
     pub kind: String,
     /// Its network.
     pub vni: u32,
-    /// What names it inside the network.
+    /// Its name inside the network.
     pub name: String,
     /// What it is.
     pub content: String,
@@ -93,7 +93,7 @@ pub struct Row {
 }
 
 impl Status {
-    /// The part that the engine knows; the caller fills in the rest.
+    /// The part that the engine knows. The caller adds the rest.
     pub(crate) fn of<D: Datapath>(settings: &Settings, engine: &Engine<D>) -> Self {
         let state = |key: &HostKey| {
             engine
@@ -250,7 +250,7 @@ fn row(entity: &HostEntity, state: String) -> Row {
     }
 }
 
-/// Serves the socket for ever: each connection gets the status, or the way of a packet, as JSON and is closed.
+/// Serves the socket for ever: each connection gets the status, or the path of a packet, as JSON and is closed.
 ///
 /// # Errors
 /// When the socket cannot be made.
@@ -274,7 +274,7 @@ pub async fn serve(settings: Settings, commands: Commands, watch: Watch) -> Resu
             Err(error) => {
                 // For example, there is no free descriptor: the agent goes on, and tries again in a moment.
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::error!(%error, "no connection to the status socket can be accepted; trying on");
+                    tracing::error!(%error, "no connection to the status socket can be accepted; trying again");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -298,12 +298,13 @@ pub async fn serve(settings: Settings, commands: Commands, watch: Watch) -> Resu
             }
         };
         let text = text.unwrap_or_default();
-        // One at a time; a client that does not read is dropped.
+        // One client at a time; a client that does not read is disconnected.
         let _ = tokio::time::timeout(ANSWER_TIMEOUT, client.write_all(&text)).await;
     }
 }
 
-/// What a client asks for before it closes its side: the way of a packet, or nothing, which asks for the status.
+/// The request of a client, up to the end of its side: a packet whose path it wants, or nothing, which asks for the
+/// status.
 async fn asked(client: &mut UnixStream) -> Option<Result<Packet, String>> {
     let mut text = Vec::new();
     let mut bounded = client.take(MAX_REQUEST);
@@ -334,7 +335,7 @@ pub async fn ask(state_dir: &Path) -> Result<Status, AgentError> {
     converse(state_dir, &[]).await
 }
 
-/// Asks that agent for the way of a packet; the inner error says what is wrong with the question.
+/// Asks that agent for the path of a packet; the inner error says what is wrong with the request.
 ///
 /// # Errors
 /// When no agent answers.

@@ -1,8 +1,8 @@
 //! The stream to the controller.
 //!
-//! Connects over mutual TLS, follows until the stream ends for whatever reason, waits (with
-//! jitter, longer each time) and reconnects. Messages are handled one at a time; those that
-//! the controller sends meanwhile wait in HTTP/2's flow control window.
+//! Connects over mutual TLS, follows the stream until it ends for any reason, waits (with jitter, longer each time) and
+//! reconnects. Messages are handled one at a time; those that the controller sends meanwhile wait in HTTP/2's flow
+//! control window.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,7 +36,7 @@ pub struct Controller {
     address: String,
     endpoint: Endpoint,
     dialer: Dialer,
-    /// What the stream goes over, while there is one.
+    /// The channel of the current stream; none without a stream.
     connection: watch::Sender<Option<Channel>>,
 }
 
@@ -70,7 +70,7 @@ impl Controller {
         })
     }
 
-    /// What the stream goes over, while there is one: for calls beside it.
+    /// The channel of the current stream, for other calls; none without a stream.
     pub fn connection(&self) -> watch::Receiver<Option<Channel>> {
         self.connection.subscribe()
     }
@@ -124,7 +124,7 @@ async fn ask<T>(commands: &Commands, command: impl FnOnce(oneshot::Sender<T>) ->
         .map_err(|_| AgentError::Ended("engine"))?;
     result
         .await
-        .map_err(|_| AgentError::Protocol("the engine could not work a command off"))
+        .map_err(|_| AgentError::Protocol("the engine could not carry out a command"))
 }
 
 async fn session(

@@ -1,9 +1,9 @@
-//! `vtep-agent trace`: the way of one packet through this host, in words.
+//! `vtep-agent trace`: the path of one packet through this host, as text.
 //!
 //! **Model.** A pure function over what the host holds: the workload's addresses and routes, the filter's rules, the
 //! neighbours that the bridge replies for, the bridge's and the VXLAN device's entries, in the order in which a packet
-//! meets them. It ends at the workload on this host, at the tunnel to another VTEP, or where the packet is dropped.
-//! What is not in place is said; no packet is sent.
+//! passes them. It ends at the workload on this host, at the tunnel to another VTEP, or where the packet is dropped.
+//! It reports objects that are not in place. It sends no packet.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,21 +27,21 @@ pub struct Packet {
     pub mac: Option<String>,
 }
 
-/// What the host holds, as a packet meets it.
+/// The parts of the host that a packet passes.
 pub(crate) struct Held<'a> {
     pub(crate) entities: &'a BTreeMap<HostKey, HostEntity>,
     /// Why an entity is not in place; none if it is.
     pub(crate) failure: &'a dyn Fn(&HostKey) -> Option<String>,
 }
 
-/// The steps of the packet's way, in words.
+/// The steps of the packet's path, as text.
 ///
 /// # Errors
-/// In words: the host holds no such attachment, or the packet is none that it could send.
+/// As text: the host holds no such attachment, or the attachment could not send such a packet.
 pub(crate) fn trace(held: &Held<'_>, packet: &Packet) -> Result<Vec<String>, String> {
     let key = HostKey::Attachment(packet.from.clone());
     let Some(HostEntity::Attachment(a)) = held.entities.get(&key) else {
-        return Err(format!("the host is to hold no attachment {}", packet.from));
+        return Err(format!("the host should hold no attachment {}", packet.from));
     };
     let mut way = vec![format!(
         "workload: interface {} in netns {}, {}",
@@ -140,9 +140,7 @@ fn next_hop(a: &Attachment, to: IpAddr, way: &mut Vec<String>) -> Option<IpAddr>
 /// Whether the filter lets the packet in.
 fn passes(a: &Attachment, source: IpAddr, packet: &Packet, way: &mut Vec<String>) -> Result<bool, String> {
     if !a.port_security {
-        way.push(
-            "filter: port security is off; only VLAN tags, groups of the link and floods are looked at".to_owned(),
-        );
+        way.push("filter: port security is off; only VLAN tags, groups of the link and floods are checked".to_owned());
         return Ok(true);
     }
     let mac = match &packet.mac {
@@ -172,7 +170,7 @@ fn passes(a: &Attachment, source: IpAddr, packet: &Packet, way: &mut Vec<String>
     Ok(true)
 }
 
-/// The MAC address that the bridge replies with for an address, and whose it is.
+/// The MAC address with which the bridge replies for an address, and its station.
 fn station_of(held: &Held<'_>, network: &Network, ip: IpAddr) -> Option<(MacAddress, String)> {
     let here = held.entities.values().find_map(|entity| match entity {
         HostEntity::Attachment(a) if a.vni == network.vni && a.addresses.iter().any(|net| net.addr() == ip) => {
@@ -191,7 +189,7 @@ fn station_of(held: &Held<'_>, network: &Network, ip: IpAddr) -> Option<(MacAddr
     here.or_else(elsewhere).or_else(gateway)
 }
 
-/// Where the bridge sends a frame for a MAC address.
+/// The step in which the bridge forwards a frame to a MAC address.
 fn forward(held: &Held<'_>, network: &Network, mac: MacAddress, way: &mut Vec<String>) {
     let vni: Vni = network.vni;
     let here = held.entities.values().find_map(|entity| match entity {
@@ -298,7 +296,7 @@ mod tests {
         }
     }
 
-    /// The last step of a packet's way.
+    /// The last step of a packet's path.
     fn end(packet: &Packet) -> String {
         let entities = held();
         let failure = |_: &HostKey| None;

@@ -1,8 +1,7 @@
 //! What the agent is doing, and since when.
 //!
-//! Every piece of work that could block holds a [`Busy`] while it runs. A piece that never
-//! returns is then visible by name: in the status, which does not ask the engine for it, and
-//! in the log ([`Watch::run`]).
+//! Every piece of work that could block holds a [`Busy`] while it runs. So a piece of work that never returns is
+//! visible by name: in the status, which does not need the engine for this, and in the log ([`Watch::run`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +26,7 @@ struct Work {
 #[derive(Debug, Clone, Default)]
 pub struct Watch(Arc<Mutex<(u64, BTreeMap<u64, Work>)>>);
 
-/// A piece of work that runs; dropped when it is done.
+/// A running piece of work; dropped when it is done.
 #[derive(Debug)]
 pub struct Busy {
     watch: Watch,
@@ -66,7 +65,7 @@ impl Watch {
         }
     }
 
-    /// How long a piece of work of that name has been running; `None` when it is not.
+    /// How long a piece of work of that name has been running; `None` if there is none.
     pub fn running(&self, what: &str) -> Option<Duration> {
         self.work(|(_, all)| all.values().find(|w| w.what == what).map(|w| w.since.elapsed()))
     }
@@ -76,7 +75,7 @@ impl Watch {
         self.work(|(_, all)| all.values().filter(|w| w.what.starts_with(prefix)).count())
     }
 
-    /// Everything that has been running for at least so long, oldest first.
+    /// All work that has been running for at least this long, oldest first.
     pub fn longer_than(&self, least: Duration) -> Vec<Running> {
         self.work(|(_, all)| {
             let long = all
@@ -91,7 +90,7 @@ impl Watch {
         })
     }
 
-    /// What is to be logged now: work that has exceeded its limit, which is then doubled.
+    /// Work to log now, because it has exceeded its limit. The limit is then doubled.
     fn overdue(&self) -> Vec<(String, Duration)> {
         self.work(|(_, all)| {
             let mut overdue = Vec::new();
@@ -103,7 +102,7 @@ impl Watch {
         })
     }
 
-    /// Logs what takes too long, for ever.
+    /// Logs work that takes too long. Never returns.
     pub async fn run(self) {
         loop {
             tokio::time::sleep(LOOK).await;

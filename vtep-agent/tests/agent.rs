@@ -93,7 +93,7 @@ impl World {
         };
         let netns = self.host.name().to_owned();
         let start = move || loop {
-            // An agent that is on its way out still holds the lock.
+            // An agent that is about to end still holds the lock.
             match inside(&netns, {
                 let s = settings();
                 move || agent::start(s)
@@ -252,7 +252,7 @@ async fn without_its_cache_an_agent_removes_nothing_until_it_is_told_everything(
     world.connect().await;
     assert!(world.driver.read_back().await.unwrap().is_empty());
     assert_eq!(common::links(world.overlay.name()), links, "something was removed");
-    // The controller sends the network only; the attachment is no longer wanted.
+    // The controller only sends the network; the attachment is no longer wanted.
     assert_eq!(world.insert(&all[..1]).await, [Ok(())]);
     assert_eq!(common::links(world.overlay.name()), links, "something was changed");
     world.driver.synced(6).await.unwrap();
@@ -266,7 +266,7 @@ async fn without_its_cache_an_agent_removes_nothing_until_it_is_told_everything(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_host_loses_is_told_to_its_controller() {
+async fn what_a_host_loses_is_reported_to_its_controller() {
     let mut world = World::new().await;
     let running = world.agent().await;
     world.connect().await;
@@ -276,7 +276,7 @@ async fn what_a_host_loses_is_told_to_its_controller() {
     // From another MAC address than its own: the filter refuses it.
     let forged = common::frames::ethernet([0xff; 6], [2, 0, 0, 0, 0, 9], 0x88b5, &[0; 50]);
     common::wire::send(&workload, "eth0", vec![forged; 3]);
-    // The uplink's queue takes nothing: every frame is longer than its bucket.
+    // The uplink's queue accepts nothing, because every frame is longer than its bucket.
     ip(&["-n", world.host.name(), "link", "set", "up1", "up"]);
     let tbf = "qdisc add dev up0 root tbf rate 8bit burst 1 limit 1";
     let words = ["netns", "exec", world.host.name(), "tc"]
@@ -288,7 +288,7 @@ async fn what_a_host_loses_is_told_to_its_controller() {
         "-n",
         world.host.name(),
         "neigh",
-        // The host may be looking for it already.
+        // The host may already be looking for it.
         "replace",
         "192.0.2.254",
         "lladdr",
@@ -299,7 +299,7 @@ async fn what_a_host_loses_is_told_to_its_controller() {
     let own = common::frames::ethernet([0xff; 6], [2, 0, 0, 0, 0, 1], 0x88b5, &[0; 50]);
     common::wire::send(&workload, "eth0", vec![own; 4]);
     let mut seen = Vec::new();
-    let told = async {
+    let all_reported = async {
         loop {
             let losses = world.driver.read_losses().await.unwrap().unwrap();
             let of = |place: &str, reason: &str| {
@@ -313,8 +313,8 @@ async fn what_a_host_loses_is_told_to_its_controller() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let told = timeout(PATIENCE, told).await.is_ok();
-    assert!(told, "told is only {seen:?}");
+    let in_time = timeout(PATIENCE, all_reported).await.is_ok();
+    assert!(in_time, "only {seen:?} was reported");
     running.abort();
 }
 

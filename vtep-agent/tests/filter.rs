@@ -1,5 +1,5 @@
-//! What a workload may say: each frame is sent as it is, and either arrives or is counted by
-//! its reason. Needs root and `ip`.
+//! What a workload may send: each frame is sent as it is, and either arrives or is counted by its reason. Needs root
+//! and `ip`.
 
 #[allow(unreachable_pub, dead_code)]
 mod common;
@@ -21,7 +21,7 @@ const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 const OWN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 const OTHER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9);
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe);
-/// What a station makes of `OWN` (RFC 4291 appendix A).
+/// The link-local address that a station derives from `OWN` (RFC 4291 appendix A).
 const OWN_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 1);
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
@@ -30,7 +30,7 @@ const IP6: u16 = 0x86dd;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
-/// Two workloads of one network on one host: one that speaks, one that listens.
+/// Two workloads of one network on one host: one that sends, one that listens.
 struct Two {
     lab: Lab,
     listener: Netns,
@@ -361,7 +361,7 @@ fn protocols_of_a_link_stay_on_it_and_are_counted() {
     let groups = [0x00, 0x01, 0x02, 0x03, 0x0e, 0x0f].map(|last| [0x01, 0x80, 0xc2, 0, 0, last]);
     let frames = groups.map(|group| ethernet(group, OWN, 0x88cc, &[0; 46]));
     two.refuses("link-group", &frames);
-    // The next group is one like any other: MVRP (IEEE 802.1Q table 10-1).
+    // The next group is an ordinary one: MVRP (IEEE 802.1Q table 10-1).
     two.passes(&[ethernet([0x01, 0x80, 0xc2, 0, 0, 0x21], OWN, 0x88f5, &[0; 46])]);
     assert_eq!(two.refused("link-group"), 6, "a copy was counted as a loss");
 }
@@ -410,7 +410,7 @@ fn exceptions_are_for_what_they_name() {
     );
     two.refuses("source-mac", &[from([0, 0, 0x5e, 0, 1, 8], shared)]);
 
-    // The exception is taken back: so is what it allowed.
+    // The exception is removed, and with it the permission.
     let mut two = two;
     let HostEntity::Attachment(speaker) = two.lab.attachment(0, NET, "speaker") else {
         unreachable!()
@@ -451,7 +451,7 @@ fn a_flood_is_cut_and_others_are_not_disturbed() {
         refused > 0 && arrived >= 2000,
         "{arrived} arrived, {refused} were refused"
     );
-    // What is for one station is no flood.
+    // Frames for one station are not a flood.
     two.passes(&[to_other(IP4, &packet4(OWN4, OTHER4, (9, 9)))]);
 }
 

@@ -1,7 +1,7 @@
 //! The kernel datapath in real network namespaces, with real packets. Needs root and `ip`.
 //!
-//! Two hosts are joined by a plain veth pair, which stands for the underlay; each runs an
-//! engine of its own. Workloads talk by ordinary sockets inside their namespaces.
+//! Two hosts are joined by a plain veth pair, which acts as the underlay; each runs an engine of its own. Workloads
+//! talk by ordinary sockets inside their namespaces.
 
 #[allow(unreachable_pub, dead_code)]
 mod common;
@@ -51,7 +51,7 @@ fn networks_with_the_same_addresses_do_not_meet() {
     lab.update(1, vec![network, moved], &[]);
     let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
     assert!(!lab.udp_arrives(0, from, 1, to));
-    // To one that is not on the host: it must not stay where it was, either.
+    // Move it to a network that is not on the host: it must not stay in the old one, either.
     let nowhere = lab.attachment(1, NET + 2, "b");
     let back = lab.attachment(1, NET, "b");
     lab.update(1, vec![back.clone()], &[]);
@@ -74,7 +74,7 @@ fn a_restart_changes_nothing_and_loses_no_packet() {
         let news = lab.restart(host);
         assert!(news.is_empty(), "host {host}: {news:?}");
     }
-    assert_eq!(lab.links(0), before, "no link was made anew or changed");
+    assert_eq!(lab.links(0), before, "no link was rebuilt or changed");
     lab.udp_round_trip(0, "10.0.0.1".parse().unwrap(), 1, "10.0.0.2".parse().unwrap(), 100);
 }
 
@@ -129,7 +129,7 @@ fn strays_go_and_foreign_links_stay() {
         lab.links(0).iter().any(|l| l.contains("vfb20000")),
         "a link that is not ours was touched"
     );
-    // And a network that would need that name is refused, not forced.
+    // A network that would need that name is refused, not forced.
     let network = lab.network(0, 20_000);
     lab.update(0, vec![network], &[]);
     let error = lab.error(0, &HostKey::Network(vni(20_000))).unwrap();
@@ -199,7 +199,7 @@ fn a_namespace_may_come_later_and_vanish() {
     let news = lab.retry(0);
     assert_eq!(news.applied, vec![key.clone()]);
     drop(namespace);
-    // The kernel takes a namespace down in the background.
+    // The kernel removes a namespace in the background.
     lab.until(|lab| {
         lab.check(0, &Scope::All);
         lab.error(0, &key).is_some_and(|e| e.code == ErrorCode::NetnsNotFound)
@@ -213,7 +213,7 @@ fn removal_leaves_nothing_behind() {
     assert_eq!(lab.links(0).len(), 4);
     let keys = lab.keys(0);
     lab.update(0, vec![], &keys);
-    // At once nothing is in use; what is out of use is deleted in the background.
+    // Nothing is in use from now on; links that are out of use are deleted in the background.
     let workload = common::links(lab.workload(0));
     assert!(!workload.iter().any(|l| l.contains("eth0")), "{workload:?}");
     lab.until(|lab| lab.links(0).len() == 1 && common::links(lab.workload(0)).len() == 1);
@@ -370,7 +370,7 @@ fn only_the_given_mac_may_speak_and_the_host_is_out_of_reach() {
     let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
     lab.udp_round_trip(0, from, 1, to, 64);
     let netns = lab.workload(0).to_owned();
-    // The host's underlay address, asked for on the tenant's side.
+    // A tenant asks for the host's underlay address.
     ip(&["-n", &netns, "route", "add", "192.0.2.1/32", "dev", "eth0"]);
     assert!(!lab.host_answers(0, from, SocketAddr::from(([192, 0, 2, 1], 4000))));
     ip(&["-n", &netns, "link", "set", "eth0", "address", &mac(0x55).to_string()]);

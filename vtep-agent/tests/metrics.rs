@@ -93,7 +93,7 @@ async fn operators_and_the_controller_read_them_and_nobody_else() {
         let (code, text) = ask(&authority, subject, &[], port).await.unwrap();
         assert!(code == 403 && !text.contains("blue/web"), "{subject:?}: {code} {text}");
     }
-    // Another authority's operator is nobody.
+    // An operator of another authority has no access.
     let foreign = Authority::new();
     let refused = ask(&foreign, Some("operator/ops"), &["--insecure"], port).await;
     assert!(refused.is_err() || refused.is_ok_and(|(code, _)| code == 403));

@@ -1,4 +1,4 @@
-//! Where workloads' interfaces may go. Needs root, `ip`, `mount`, `mkfifo` and `mknod`.
+//! Namespaces into which workloads' interfaces may go. Needs root, `ip`, `mount`, `mkfifo` and `mknod`.
 
 #[allow(unreachable_pub, dead_code)]
 mod common;
@@ -15,7 +15,7 @@ use vtep_proto::{HostEntity, HostKey, UnderlayFamily};
 
 const NET: u32 = 10_000;
 
-/// A file in the directory of namespaces that goes with the value.
+/// A file in the directory of namespaces, deleted when the value is dropped.
 struct Planted(String);
 
 impl Planted {
@@ -82,7 +82,7 @@ fn only_a_network_namespace_that_is_not_the_hosts_is_a_place() {
     cases.push(("host's bridges", lab.overlay(0).to_owned()));
     let before = (common::links(lab.host(0)), routes(lab.host(0)));
 
-    // All in one update, with one that is good: none holds another up.
+    // All in one update, together with a valid one: none delays another.
     let mut all = vec![lab.network(0, NET)];
     all.extend(
         (0..)
@@ -131,7 +131,7 @@ fn a_namespace_belongs_to_one_vdc_unless_both_agree() {
     );
     assert!(!common::links(&netns).iter().any(|l| l.contains("eth1")));
 
-    // One alone cannot agree; the order of a restart is that of arrival.
+    // One attachment alone cannot allow sharing. After a restart, the order of arrival is kept.
     lab.update(0, vec![share(second.clone())], &[]);
     assert_eq!(code(&lab, "blue/a"), Some(ErrorCode::PlaceRefused));
     lab.restart(0);
@@ -142,7 +142,7 @@ fn a_namespace_belongs_to_one_vdc_unless_both_agree() {
     lab.update(0, vec![share(first.clone())], &[]);
     assert_eq!((code(&lab, "red/a"), code(&lab, "blue/a")), (None, None));
 
-    // It no longer agrees: the one that came later leaves. When the first goes, it comes back.
+    // It no longer allows sharing, so the later one leaves. When the first is removed, the later one comes back.
     lab.update(0, vec![first.clone()], &[]);
     assert_eq!(
         (code(&lab, "red/a"), code(&lab, "blue/a")),
@@ -208,7 +208,7 @@ fn links_of_an_earlier_version_leave_the_hosts_namespace() {
     let (host, overlay) = (lab.host(0).to_owned(), lab.overlay(0).to_owned());
     let port = vtep_agent::object::port_name("blue/a");
     let group = format!("{}", 0x7666_6162);
-    // As it was: everything in the host's namespace.
+    // The old layout: everything in the host's namespace.
     lab.stop(0);
     ip(&["-n", &overlay, "link", "set", &port, "netns", &host]);
     // By hand: the kernel deletes the links of a namespace some time after its name is gone, and a second VXLAN device of
@@ -260,7 +260,7 @@ fn the_namespace_of_the_bridges_is_kept_as_it_must_be() {
             .any(|r| r.contains("ipv4/conf/all/forwarding was 1")),
         "{news:?}"
     );
-    // Its name is taken away: it is still in use, and gets its name again.
+    // Its name is removed. It is still in use, and gets its name again.
     ip(&["netns", "del", &overlay]);
     let news = lab.check(0, &Scope::All);
     assert!(
@@ -269,7 +269,7 @@ fn the_namespace_of_the_bridges_is_kept_as_it_must_be() {
     );
     assert!(lab.check(0, &Scope::All).is_empty());
     assert!(lab.links(0).iter().any(|l| l.contains("vfb10000")));
-    // Somebody is at work in the filters.
+    // Somebody changes the filters.
     let (bridge, inet) = (overlay.as_str(), lab.host(0));
     let hands = [
         (bridge, "delete table bridge vfabric"),

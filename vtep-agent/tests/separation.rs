@@ -1,5 +1,4 @@
-//! Tenants' frames and the host's own IP stack: neither meets the other. Needs root, `ip`
-//! and `nft`.
+//! Tenants' frames and the host's own IP stack never meet. Needs root, `ip` and `nft`.
 
 #[allow(unreachable_pub, dead_code)]
 mod common;
@@ -21,9 +20,8 @@ const B4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const A6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 const B6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 
-/// Rules in the shape of those that docker, podman, firewalld and kube-proxy make: nothing is
-/// forwarded that is not theirs, states of connections are asked for, addresses are
-/// translated, packets that conntrack does not know are dropped.
+/// Rules like those of docker, podman, firewalld and kube-proxy: they forward only their own traffic, check connection
+/// states, translate addresses, and drop packets that conntrack does not know.
 const RULES: &str = r#"
 table ip filter {
   chain DOCKER-USER { return; }
@@ -67,7 +65,7 @@ fn nft(netns: &str, rules: &str) {
     assert!(child.wait().unwrap().success(), "nft refused the rules");
 }
 
-/// A host whose own filters would stop or mix up everything that they saw.
+/// A host whose own filters would block or mix up any tenant's frame that reached them.
 fn hostile(netns: &str) {
     nft(netns, RULES);
     for set in ["iptables", "ip6tables", "arptables"] {
@@ -171,11 +169,11 @@ fn fragments_of_two_tenants_are_never_put_together() {
         let seen = capture.frames();
         assert!(
             own.iter().all(|f| seen.contains(f)),
-            "a fragment did not arrive as it was sent"
+            "a fragment did not arrive unchanged"
         );
         assert!(!other.iter().any(|f| seen.contains(f)), "a fragment crossed");
         let whole = seen.iter().filter(|f| f.len() > 1000).count();
-        assert_eq!(whole, 0, "something was put together");
+        assert_eq!(whole, 0, "something was reassembled");
     }
 }
 
@@ -209,7 +207,7 @@ fn a_forged_error_does_not_change_a_tunnels_mtu_over_ipv4() {
         Ipv4Addr::new(192, 0, 2, 99),
     );
     let to_host = |packet: &[u8]| ethernet(mac_of(&host, "up0"), mac_of(lab.host(1), "up0"), 0x0800, packet);
-    // What is quoted: a packet of the tunnel, and the answer to a ping, which the kernel believes at once.
+    // The quoted packets: one of the tunnel, and the answer to a ping, which the kernel believes at once.
     let tunnel = udp(50_000, 4789, &[8, 0, 0, 0, 0, 0x27, 0x10, 0]);
     let echo = icmp(0, 0, &[0, 1, 0, 1]);
     let too_big = |to: Ipv4Addr, protocol: u8, payload: &[u8]| {
@@ -220,7 +218,7 @@ fn a_forged_error_does_not_change_a_tunnels_mtu_over_ipv4() {
     let forged = vec![
         too_big(them, 17, &tunnel),
         too_big(them, 1, &echo),
-        // One that may be believed shows that the others were well made.
+        // One that the kernel may believe shows that the others were well formed.
         too_big(elsewhere, 1, &echo),
     ];
     send(lab.host(1), "up0", forged);

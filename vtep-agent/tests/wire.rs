@@ -1,4 +1,4 @@
-//! What leaves a host: checked on the wire. Needs root and `ip`.
+//! Frames that leave a host, checked on the wire. Needs root and `ip`.
 
 #[allow(unreachable_pub, dead_code)]
 mod common;
@@ -12,8 +12,8 @@ use vtep_proto::{Gateway, HostEntity, UnderlayFamily};
 
 const NET: u32 = 10_000;
 
-/// TCP with segments of full size, over a link that finishes no checksum: what a userspace
-/// switch gets is complete, whole and no larger than the MTU says.
+/// TCP with full-size segments over a link without checksum offload: the packets that a userspace switch receives are
+/// complete, unfragmented and no larger than the MTU.
 fn tcp_is_complete(underlay: UnderlayFamily) {
     let mut lab = Lab::new(underlay);
     lab.two_workloads(NET);
@@ -100,7 +100,7 @@ fn requests_for_known_addresses_are_answered_on_the_spot() {
             "{ip} is not resolved: {neighbours}"
         );
     }
-    // The two datagrams, and nothing that asks: ARP, or a solicitation (ICMPv6 type 135).
+    // The two datagrams, and no request: neither ARP nor a solicitation (ICMPv6 type 135).
     let asks = |inner: &[u8]| {
         inner[12..14] == [0x08, 0x06] || (inner[12..14] == [0x86, 0xdd] && inner[20] == 58 && inner[54] == 135)
     };

@@ -70,7 +70,7 @@ const BENCHES: [Bench; 8] = [
     },
 ];
 
-/// Where a benchmark leaves its figures.
+/// The files in which a benchmark leaves its figures.
 struct Files {
     dir: PathBuf,
     /// Whether rows that take minutes are measured with less.
@@ -196,7 +196,7 @@ fn host(files: &Files) -> Result<()> {
     pods.and(networks).and(tcp)
 }
 
-/// The store and its log are gigabytes, so they are deleted when everything has been measured; after a failure they stay.
+/// The store and its log take gigabytes, so they are deleted after a complete run. After a failure they stay.
 fn scale(files: &Files) -> Result<()> {
     let dir = target_dir().join("bench").join("scale-fabric");
     if dir.exists() {
@@ -258,7 +258,7 @@ fn subcommands(files: &Files, name: &str, more: &[(&str, &[String])]) -> Result<
     }
     let mut failed = Vec::new();
     for sub in names {
-        // What writes no figures only helps another one.
+        // A benchmark without figures only helps another one.
         if !self::help(name, &["bench", sub])?.contains("--json") {
             continue;
         }
@@ -325,7 +325,7 @@ fn collect<'a>(value: &'a Value, path: &mut Vec<&'a str>, rows: &mut Vec<Row>) {
             let called = members.get("name").and_then(Value::as_str);
             path.extend(called);
             for (name, member) in members.iter().filter(|(n, _)| called.is_none() || *n != "name") {
-                // These only group.
+                // These names only group figures.
                 let groups = matches!(member, Value::Object(_) | Value::Array(_));
                 if groups && ["rows", "figures"].contains(&name.as_str()) {
                     collect(member, path, rows);

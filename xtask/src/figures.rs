@@ -15,10 +15,11 @@ const CLOSE: &str = " -->";
 /// The text after the figure.
 const END: &str = "<!-- end -->";
 
-/// Rewrites the figures of all pages of a folder whose benchmark is among the rows, which are names with units, and values.
+/// Rewrites the figures of all pages of a folder if their benchmark is among the rows. A row is a name with its unit,
+/// and a value.
 ///
 /// # Errors
-/// A page cannot be read or written, a marker is not complete, or a benchmark that ran has no figure of that name.
+/// A page cannot be read or written, a marker is incomplete, or a benchmark that ran has no figure of that name.
 pub(crate) fn write(folder: &Path, rows: &[(String, f64)]) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();

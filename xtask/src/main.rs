@@ -173,7 +173,7 @@ fn exercise(args: &[String]) -> Result<()> {
 }
 
 /// A tool of the tests is a binary of its own, so that this one need not be linked with the compiler and the switch. It
-/// runs where the user stands, because paths are among its arguments.
+/// runs in the user's directory, because its arguments may be relative paths.
 fn tool(name: &str, args: &[String]) -> Result<()> {
     release::build(&[name])?;
     call(Command::new(release_dir().join(name)).args(args))

@@ -87,7 +87,7 @@ const PACKAGES: &[Package] = &[
             ("vfabric-cni", "/usr/lib/cni/vfabric"),
             ("vfabric-multi", "/usr/lib/cni/vfabric-multi"),
         ],
-        // Debian's runtimes look into the one folder, those of others into the other.
+        // Debian's container runtimes use the first folder, others the second.
         links: &[
             ("/opt/cni/bin/vfabric", "/usr/lib/cni/vfabric"),
             ("/opt/cni/bin/vfabric-multi", "/usr/lib/cni/vfabric-multi"),

@@ -154,7 +154,7 @@ impl Progress {
         self.bar.set_message(text);
     }
 
-    /// How long the rest may take; none while too little is built for an estimate.
+    /// Estimate of the remaining time; none while too little is built.
     fn rest(&self) -> Option<Duration> {
         let left: u64 = self.left.values().sum();
         (self.built * 20 > left).then(|| self.started.elapsed().mul_f64(left as f64 / self.built as f64))
@@ -217,7 +217,7 @@ fn processor_time() -> Duration {
 /// Prints the crates that took longest, as Cargo's report of a build has them.
 fn slowest(report: &Path) {
     let Some(units) = std::fs::read_to_string(report).ok().as_deref().and_then(units) else {
-        eprintln!("   {} does not tell where the time went", report.display());
+        eprintln!("   {} does not show where the time went", report.display());
         return;
     };
     let all: f64 = units.values().sum();

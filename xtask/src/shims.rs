@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// A name, and the program of ours that stands for it.
+/// A name, and the program of ours that it leads to.
 const SHIMS: [(&str, &str); 5] = [
     ("simple_switch_grpc", "p4-switch"),
     ("simple_switch_CLI", "p4-switch"),
@@ -14,7 +14,8 @@ const SHIMS: [(&str, &str); 5] = [
     ("p4c-bm2-ss", "p4-compiler"),
 ];
 
-/// Puts the links into `dir`, to programs in `programs`. A file that is no link of this kind stays, and is an error.
+/// Puts the links into `dir`, to programs in `programs`. Any other file under one of the names is kept, and reported as
+/// an error.
 pub(crate) fn lay(dir: &Path, programs: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot be made", dir.display()))?;
     for (name, program) in SHIMS {

@@ -91,8 +91,8 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Container runtimes that drive the CNI plugins, real plugins beside them, a program for containers to run, and what a client on
-/// libcni is built from.
+/// Container runtimes that call the CNI plugins, other projects' plugins, a program for containers to run, and the
+/// packages for a client of libcni.
 const CONTAINER_PACKAGES: &[&str] = &[
     "podman",
     "runc",
@@ -103,7 +103,7 @@ const CONTAINER_PACKAGES: &[&str] = &[
     "golang-github-appc-cni-dev",
 ];
 
-/// What roles of the Ansible collection work with: units of systemd, which need not run, users, and packages.
+/// Packages for the roles of the Ansible collection: systemd (which need not run), users, and package management.
 const ANSIBLE_PACKAGES: &[&str] = &["systemd", "passwd", "util-linux", "python3-apt", "init-system-helpers"];
 /// Clients, a relay and a server of DHCP, and clients of HTTP and TFTP, that the provisioning server is tested with.
 const BOOT_PACKAGES: &[&str] = &[
@@ -130,14 +130,14 @@ const FUZZ_SECONDS: &str = "30";
 const FUZZ_START: &str = "1000000";
 
 /// Links must have a target. Links to private items may stay, because readers of the sources follow them. Comments of `.proto` files
-/// have `bit<W>`, which is no HTML tag.
+/// have `bit<W>`, which is not an HTML tag.
 const RUSTDOC: &str = "-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::invalid_html_tags";
 
 /// The reference switch.
 const BMV2: &str = "simple_switch_grpc";
 
-/// Programs of the reference tools with which the whole system is tested too where they are installed, the lab's flags
-/// for it, and what else runs then.
+/// Reference tools. Where one is installed, the whole system is also tested with it: its program, the lab's flags, and
+/// the other tests that then run.
 const PEERS: &[(&str, &[&str], &str)] = &[
     (
         BMV2,
@@ -147,21 +147,21 @@ const PEERS: &[(&str, &[&str], &str)] = &[
     ("p4c-bm2-ss", &["--p4c"], ""),
 ];
 
-/// A lab up and down again; down also when it failed.
+/// Brings a lab up and down again; down even if it failed.
 fn lab(flags: &[&str]) -> Result<()> {
     let up = call(fabricctl().args(["lab", "up"]).args(flags));
     let down = call(fabricctl().args(["lab", "down"]));
     up.and(down)
 }
 
-/// Cargo without incremental files: this tree is built once, and they take as much room as all else.
+/// Cargo without incremental files: this tree is built once, and they take as much space as everything else.
 fn once() -> Command {
     let mut cargo = cargo();
     cargo.env("CARGO_INCREMENTAL", "0");
     cargo
 }
 
-/// Reports before an hour of work, not in the middle of it, that the disk is too small.
+/// Fails if the disk is too small, before an hour of work and not in the middle of it.
 fn check_disk() -> Result<()> {
     let target = target_dir();
     let dir = if target.exists() { target.clone() } else { root() };

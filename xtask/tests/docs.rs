@@ -1,4 +1,4 @@
-//! The documentation leads everywhere: its index has every page, and links of all pages end at a file.
+//! The index of the documentation lists every page, and the links of all pages lead to files.
 
 use std::path::{Path, PathBuf};
 

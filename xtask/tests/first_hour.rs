@@ -1,4 +1,4 @@
-//! The commands of `CONTRIBUTING.md` that take no more than minutes, run as they stand there.
+//! Runs the commands of `CONTRIBUTING.md` that take no more than minutes, exactly as they are written there.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ fn the_commands_of_the_first_hour_work() {
     for block in page.split("\n```sh\n").skip(1) {
         let script = block.split("\n```").next().unwrap();
         let mut shell = Command::new("sh");
-        // What cargo sets for a test would make it build everything again.
+        // The variables that Cargo sets for a test would make it build everything again.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
             if name.starts_with("CARGO_")
@@ -24,7 +24,7 @@ fn the_commands_of_the_first_hour_work() {
         let said = [output.stdout.as_slice(), &output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         assert!(output.status.success(), "{script}\n{said}");
-        // A filter that finds nothing passes, too.
+        // A filter that matches no test passes, too.
         assert!(
             !script.contains("cargo test") || said.contains("1 passed"),
             "{script}\n{said}"

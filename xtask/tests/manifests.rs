@@ -8,9 +8,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// What code that a build script generates from `.proto` files uses, although no source names it.
+/// Used by the code that build scripts generate from `.proto` files, although no source names it.
 const OF_GENERATED_CODE: [&str; 5] = ["gnmi_proto", "prost", "prost_types", "tonic_prost", "p4runtime_proto"];
-/// What is named so that other crates get this version of it.
+/// Named only so that other crates get this version.
 const FOR_OTHERS: [&str; 1] = ["idna_adapter"];
 
 fn metadata() -> Value {

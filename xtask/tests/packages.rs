@@ -141,7 +141,7 @@ fn services_run(machine: &Machine) {
     machine.uplink("eth0", "192.0.2.11/24");
     for name in services() {
         machine.systemctl(&["restart", name]);
-        // A start is over when the daemon has said that it is ready.
+        // A start is complete when the daemon has reported that it is ready.
         assert_eq!(machine.show(name, "ActiveState"), "active", "{}", machine.log(name));
         assert_eq!(machine.show(name, "UnitFileState"), "enabled", "{name}");
     }
@@ -169,7 +169,7 @@ fn services_run(machine: &Machine) {
     assert_eq!(machine.namespace("vfabric-host1"), Some(overlay));
 }
 
-/// With a short watchdog: a service that works stays, and one that stands still is started again.
+/// With a short watchdog, a working service stays, and a frozen one is restarted.
 fn a_service_that_hangs_is_started_again(machine: &Machine) {
     for name in services() {
         machine.drop_in(name, "[Service]\nWatchdogSec=3\nWatchdogSignal=SIGKILL\n");
@@ -213,7 +213,7 @@ fn downgrade(machine: &Machine, packages: &[Vec<String>; 2]) {
     assert!(!downgraded && text.contains("has format 99"), "{text}");
     assert_eq!(machine.version("fabric-controller"), VERSIONS[1]);
     assert_eq!(machine.show("fabric-controller", "ActiveState"), "active");
-    // The file says what the store is: no version of ours is refused by what it has written.
+    // The file has the format of the store, so a version never refuses a store that it has written itself.
     std::fs::write(machine.root.path().join(&format[1..]), ours).unwrap();
     let (downgraded, text) = machine.dpkg(&["--install"], &packages[0]);
     assert!(downgraded, "{text}");

@@ -8,7 +8,7 @@ from ptf import testutils
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
-# What all tests together have met.
+# Tables and reasons that the tests so far have used.
 met_reasons, met_tables = set(), set()
 
 
@@ -49,7 +49,7 @@ class Pipeline(P4RuntimeTest):
 
     @staticmethod
     def mapped(address):
-        """As address tables have it: IPv4 as IPv4-mapped."""
+        """An address as in address tables: IPv4 as IPv4-mapped."""
         return address if ":" in address else f"::ffff:{address}"
 
     def send(self, port, frame):
@@ -82,7 +82,7 @@ class Pipeline(P4RuntimeTest):
 
 
 def test_of(base):
-    """Makes of a function one test for each family of the underlay, in the function's module."""
+    """Makes one test for each family of the underlay from a function, in the function's module."""
 
     def make(run):
         for family in (4, 6):

@@ -26,7 +26,7 @@ from p4.config.v1 import p4info_pb2
 from p4.v1 import p4runtime_pb2, p4runtime_pb2_grpc
 from ptf.base_tests import BaseTest
 
-# For any single answer; far more than a switch needs on a busy machine.
+# Time limit for any single reply; far more than a switch needs, even on a busy machine.
 PATIENCE = 10
 DEFAULTS = {"grpcaddr": "127.0.0.1:9559", "device_id": "1", "cpu_port": "510"}
 
@@ -95,7 +95,7 @@ class Optional:
 
 
 class P4RuntimeError(Exception):
-    """What a switch refused, update by update."""
+    """The refusals of a switch, update by update."""
 
     def __init__(self, error):
         self.code = error.code()
@@ -353,7 +353,7 @@ class P4RuntimeTest(BaseTest):
         return {cell.index.index: cell.data.packet_count for cell in cells}
 
     def entry_packets(self, table):
-        """Packets that met entries of a table, all entries together; it needs a direct counter."""
+        """Packets that matched entries of a table, for all entries together; the table needs a direct counter."""
         entity = p4runtime_pb2.Entity()
         entity.direct_counter_entry.table_entry.table_id = self.object("tables", table).preamble.id
         return sum(e.direct_counter_entry.data.packet_count for e in self.read(entity))
@@ -388,7 +388,7 @@ class P4RuntimeTest(BaseTest):
                 return packet.payload, fields
 
     def frame(self, port, timeout=PATIENCE):
-        """The next frame that left by a port."""
+        """The next frame that left on a port."""
         found = self.dataplane.poll(device_number=0, port_number=port, timeout=timeout)
         if not isinstance(found, self.dataplane.PollSuccess):
             self.fail(f"no frame left by port {port}")

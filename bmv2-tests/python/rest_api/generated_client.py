@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Creates and reads a vDC with a client that a generator made of the OpenAPI document.
+"""Creates and reads a vDC with a client that a generator made from the OpenAPI document.
 
 Arguments: the address of the API, and a file with the authorities to trust. The token is in VFABRIC_TOKEN.
 """

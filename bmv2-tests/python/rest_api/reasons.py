@@ -30,7 +30,7 @@ REASONS = [
 
 
 def reason_of(field, text):
-    """Why a refusal is one that no document can say; None if it is not."""
+    """The reason why no document can express a refusal; None if there is none."""
     for fields, words, why in REASONS:
         if re.fullmatch(fields, field) and re.search(words, text):
             return why
@@ -39,7 +39,7 @@ def reason_of(field, text):
 
 @schemathesis.check
 def refused_for_a_named_reason(ctx, response, case):
-    """422 in answer to a valid call has a reason that is named."""
+    """A 422 for a valid call has one of the named reasons."""
     if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code != 422:
         return
     problem = response.json()

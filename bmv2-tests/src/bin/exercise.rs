@@ -107,11 +107,11 @@ async fn until_signal(run: Run) -> Result<ExitCode> {
         _ = term.recv() => {}
     }
     Network::remove(&Network::own_prefix());
-    // The thread may wait for a child that is gone; there is nothing left for it to do.
+    // The thread may still wait for a child that is gone; it has nothing left to do.
     std::process::exit(if is_interactive { 0 } else { INTERRUPTED });
 }
 
-/// Exit status of a program that SIGINT ended, as shells have it.
+/// Exit status of a program that SIGINT ended, as in shells.
 const INTERRUPTED: i32 = 130;
 
 fn start(run: &Run) -> Result<ExitCode> {

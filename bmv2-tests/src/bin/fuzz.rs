@@ -1,4 +1,4 @@
-//! Runs a fuzz target for as long as one wants: `cargo xtask fuzz NAME --seconds N`.
+//! Runs a fuzz target for any length of time: `cargo xtask fuzz NAME --seconds N`.
 
 use anyhow::{Result, bail};
 use bmv2_tests::fuzz::{differential, regressions, run, target, targets};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 struct Cli {
     /// parser, compiler, bmv2_json, packet, differential, rest, yaml, vtep, gnmi, lldp or netlink
     target: String,
-    /// How long
+    /// How many seconds to run
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Where the made-up inputs start: another number gives others [default: the time]
+    /// Start of the generated inputs: another number makes other inputs [default: the time]
     #[arg(long)]
     start: Option<u64>,
     /// differential: this program with the entries and packets of one seed, `--start`, to look at a finding

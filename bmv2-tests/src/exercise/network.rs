@@ -1,8 +1,8 @@
 //! Namespaces and links of a run.
 //!
 //! Each host has a namespace; all switches are in one, so that a program of the user's, started there, reaches every
-//! switch's P4Runtime server on 127.0.0.1, as tutorials expect. Interfaces are called as under Mininet: `eth0` in a host,
-//! `s1-eth2` for port 2 of switch s1.
+//! switch's P4Runtime server on 127.0.0.1, as tutorials expect. Interfaces have the same names as in Mininet: `eth0` in
+//! a host, `s1-eth2` for port 2 of switch s1.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -11,14 +11,15 @@ use anyhow::{Context, Result, bail};
 
 use super::topology::{End, Host, Link, Topology};
 
-/// Kernel settings of every namespace: nothing configures itself, so that a capture shows the exercise's packets only.
+/// Kernel settings of every namespace. Nothing configures itself automatically, so a capture shows only packets of the
+/// exercise.
 const QUIET: &[&str] = &[
     "net.ipv6.conf.all.disable_ipv6=1",
     "net.ipv6.conf.default.disable_ipv6=1",
 ];
 /// Frames that a delayed link may hold, beyond which it loses them: 10 Gbit/s of small frames for a hundredth of a second.
 const DELAYED_FRAMES: &str = "100000";
-/// Octets that may leave a link of limited bandwidth at once: a few large frames.
+/// Largest burst, in octets, on a link of limited bandwidth: a few large frames.
 const TOKENS: &str = "64kb";
 /// How long a frame may wait for bandwidth before it is lost.
 const LONGEST_QUEUE: &str = "50ms";
@@ -30,8 +31,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Lays everything out; `links` are those of the topology. Also returns what commands of hosts complained of: files
-    /// have commands that fail harmlessly, such as a route that the address brought already.
+    /// Lays everything out; `links` are those of the topology. Also returns the errors of hosts' commands, because some
+    /// commands in files fail harmlessly: for example, they add a route that exists already.
     ///
     /// # Errors
     /// Something cannot be made; what was made before is gone again.
@@ -70,7 +71,7 @@ impl Network {
         Ok((network, complaints))
     }
 
-    /// What all names of a run in this process start with.
+    /// The prefix of all names of a run in this process.
     pub fn own_prefix() -> String {
         format!("ex{}", std::process::id())
     }
@@ -89,14 +90,14 @@ impl Network {
                 .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
                 .unwrap_or_default();
             for pid in inside.lines().filter_map(|l| l.trim().parse().ok()) {
-                // One that has ended meanwhile is what we want.
+                // A process that has ended meanwhile is fine.
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
             }
             let _ = Command::new("ip").args(["netns", "del", &namespace]).output();
         }
     }
 
-    /// What all names of this run start with.
+    /// The prefix of all names of this run.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -116,7 +117,7 @@ impl Network {
         format!("{switch}-eth{port}")
     }
 
-    /// A command that runs inside a namespace, with a `/sys` of its own.
+    /// A command that runs inside a namespace, with its own `/sys`.
     pub fn command(namespace: &str, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", namespace, program]);
@@ -147,7 +148,7 @@ impl Network {
         ])?;
         for (namespace, interface) in [(&near, &a), (&far, &b)] {
             ip(&["-n", namespace, "link", "set", interface, "up"])?;
-            // Whole checksums, as a cable would carry them.
+            // Complete checksums, as on a real cable.
             call(Self::command(namespace, "ethtool").args(["-K", interface, "tx", "off"]))?;
             shape(namespace, interface, link)?;
         }
@@ -172,7 +173,8 @@ impl Network {
     }
 }
 
-/// Delay, loss and bandwidth of what leaves an interface. A link without any gets no discipline of its own.
+/// Delay, loss and bandwidth for frames that leave an interface. A link without any of these keeps its default queueing
+/// discipline.
 fn shape(namespace: &str, interface: &str, link: &Link) -> Result<()> {
     let rate = link.mbit.map(|mbit| format!("{}kbit", (mbit * 1000.0).round()));
     let mut tc = Network::command(namespace, "tc");
@@ -209,7 +211,7 @@ fn ip(args: &[&str]) -> Result<()> {
     call(Command::new("ip").args(args))
 }
 
-/// Runs a command; what it said is in the error.
+/// Runs a command; an error contains its output.
 pub(super) fn call(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}").replace('"', "");
     let output = command.output().with_context(|| format!("cannot run {shown}"))?;

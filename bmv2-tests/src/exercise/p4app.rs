@@ -67,7 +67,7 @@ const OF_LINK: Ignored = &[
 /// Names of fields, and why they have no effect; [`SAME`] needs no words.
 type Ignored = &'static [(&'static str, &'static str)];
 const PYTHON: &str = "p4-utils and Mininet are not run";
-/// What is done is what the field asks for, or nothing depends on it.
+/// The field asks for the usual behaviour, or nothing depends on it.
 const SAME: &str = "";
 
 #[derive(Debug, Deserialize)]
@@ -85,7 +85,7 @@ struct Parts {
     assignment_strategy: Option<String>,
     #[serde(default)]
     default: Defaults,
-    /// Of older files; those in `default` otherwise.
+    /// In older files; newer ones have these in `default`.
     auto_arp_tables: Option<bool>,
     auto_gw_arp: Option<bool>,
     hosts: BTreeMap<String, HostFields>,
@@ -176,13 +176,13 @@ struct Params {
     ip: Option<String>,
 }
 
-/// A link whose first end is the host, if one is.
+/// The link with the host, if it has one, as its first end.
 struct Cable {
     ends: [String; 2],
     fields: LinkFields,
 }
 
-/// Whether a text has the outline of such a file.
+/// Whether a text looks like such a file.
 pub(super) fn is_one(text: &str) -> bool {
     serde_json::from_str::<Map<String, Value>>(text).is_ok_and(|file| file.contains_key("topology"))
 }
@@ -190,7 +190,7 @@ pub(super) fn is_one(text: &str) -> bool {
 /// Reads a file.
 ///
 /// # Errors
-/// It says something that p4-utils or we do not understand; the error names the place.
+/// Something in it is not known to p4-utils or not supported here; the error names the place.
 pub(super) fn parse(text: &str) -> Result<Topology> {
     let file: File = serde_json::from_str(text)?;
     let parts = &file.topology;
@@ -320,7 +320,7 @@ fn addresses(
     let mut numbers: Vec<&String> = parts.switches.keys().collect();
     numbers.sort_by_key(|name| natural(name));
     let mut pool = Pool::new(parts.assignment_strategy.as_deref(), cables, hosts)?;
-    // Names with a number come first: that number is nobody else's.
+    // Names with a number come first, so that no other host takes their numbers.
     let (named, others): (Vec<_>, Vec<_>) = cables.iter().partition(|c| own_number(&c.ends[0]).is_some());
     for cable in named.into_iter().chain(others) {
         let [name, switch] = &cable.ends;
@@ -437,7 +437,7 @@ impl Pool {
     }
 }
 
-/// Adds what hosts know of MAC addresses: those of hosts of the same network, and of gateways.
+/// Adds the MAC addresses that hosts know: those of hosts in the same network, and of gateways.
 fn neighbours(parts: &Parts, gateways: &BTreeMap<String, (String, String)>, hosts: &mut BTreeMap<String, Host>) {
     let add = |ip: &str, mac: &str| format!("ip neigh replace {ip} lladdr {mac} dev eth0");
     let known: Vec<(String, ipnet::IpNet, String)> = hosts

@@ -1,4 +1,4 @@
-//! Who reaches whom: every host pings every other.
+//! Which host reaches which: every host pings every other.
 
 use std::fmt;
 use std::process::Stdio;
@@ -11,14 +11,14 @@ use super::topology::{End, Host, Topology};
 /// Pings under way at a time.
 const AT_ONCE: usize = 64;
 
-/// One host that asked another.
+/// A ping from one host to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// Who asked.
+    /// The sender.
     pub from: String,
     /// Who should answer; with the family if that is IPv6.
     pub to: String,
-    /// Whether an answer came.
+    /// Whether a reply came.
     pub answered: bool,
 }
 
@@ -78,7 +78,7 @@ impl Matrix {
         Ok(Self(pairs))
     }
 
-    /// Pairs without an answer.
+    /// Pairs without a reply.
     pub fn silent(&self) -> impl Iterator<Item = &Pair> {
         self.0.iter().filter(|p| !p.answered)
     }

@@ -13,18 +13,18 @@ use p4_compiler::Compiled;
 use super::network::{Network, call};
 use super::topology::{Switch, Topology};
 
-/// First P4Runtime port, of the first switch; as tutorials have it.
+/// P4Runtime port of the first switch, as in the tutorials.
 const FIRST_GRPC: u16 = 50_051;
-/// First Thrift port, of the first switch.
+/// Thrift port of the first switch.
 const FIRST_THRIFT: u16 = 9_090;
-/// Folders in which a named file is looked for: the topology's, and those above it.
+/// Number of folders in which a named file is searched: the topology's, and those above it.
 const LEVELS: usize = 3;
 /// Longest time until a switch serves.
 const START: Duration = Duration::from_secs(20);
 /// How often to look whether it does.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What to run, and with what.
+/// What to run, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The topology file.
@@ -54,7 +54,7 @@ pub struct Exercise {
 }
 
 impl Exercise {
-    /// What it was made from.
+    /// The files and options from which it was made.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
@@ -77,7 +77,7 @@ impl Drop for Exercise {
 /// Brings an exercise up; `progress` hears what is done.
 ///
 /// # Errors
-/// Whatever keeps it from running, with the file and the place in it. Nothing stays behind.
+/// The reason why it cannot run, with the file and the place in it. Nothing is left behind.
 pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Exercise> {
     let mut topology = Topology::read(&options.topology)?;
     for link in &options.links {
@@ -316,7 +316,7 @@ impl Place<'_> {
         if let Some(file) = &self.switch.cli_input {
             let file = near(base, file)?;
             let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-            // p4-utils skips comments, simple_switch_CLI complains of them and goes on.
+            // p4-utils skips comments; simple_switch_CLI prints an error for them and goes on.
             let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             let commands: String = lines.flat_map(|line| [line, "\n"]).collect();
             self.commands(&namespace, options, commands.as_bytes())
@@ -325,7 +325,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Hands commands to the switch by the name under which it takes them.
+    /// Passes commands to the switch under the name that it knows.
     fn commands(&self, namespace: &str, options: &Options, commands: &[u8]) -> Result<()> {
         let cli = options.out.join("simple_switch_CLI");
         if std::fs::symlink_metadata(&cli).is_err() {

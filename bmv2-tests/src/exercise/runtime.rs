@@ -1,4 +1,4 @@
-//! Runtime files: what a switch is to hold, by the names of its P4Info.
+//! Runtime files: what a switch should hold, by the names of its P4Info.
 //!
 //! The form is that of p4lang's tutorials: `target` "bmv2", `p4info`, `bmv2_json`, `table_entries`,
 //! `multicast_group_entries`, `clone_session_entries`. A value is a number, or a text that is an IPv4 address, an IPv6
@@ -63,7 +63,7 @@ struct TableEntry {
     #[serde(default)]
     action_params: BTreeMap<String, Value>,
     priority: Option<i32>,
-    /// Words for people.
+    /// A text for people.
     #[serde(default, rename = "comment")]
     _comment: Option<String>,
 }
@@ -97,7 +97,7 @@ impl Runtime {
     /// Reads a file.
     ///
     /// # Errors
-    /// It cannot be read, or does not say what a runtime file must; the error names the place.
+    /// It cannot be read, or is not a runtime file; the error names the place.
     pub fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
         let runtime: Self = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
@@ -107,10 +107,10 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// What the switch is to hold.
+    /// What the switch should hold.
     ///
     /// # Errors
-    /// The program does not have what an entry names; the error says which.
+    /// An entry names something that the program does not have; the error says what.
     pub fn entities(&self, names: &Names) -> Result<Vec<Entity>> {
         let tables = self.table_entries.iter().enumerate();
         let tables = tables.map(|(i, e)| e.entity(names).with_context(|| format!("table_entries[{i}]")));

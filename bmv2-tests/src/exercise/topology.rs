@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{netcfg, p4app};
 
-/// What a topology file says.
+/// The contents of a topology file.
 #[derive(Debug, Clone)]
 pub struct Topology {
     /// Hosts by name.
@@ -21,7 +21,7 @@ pub struct Topology {
     pub switches: BTreeMap<String, Switch>,
     /// Links; no port has two.
     pub links: Vec<Link>,
-    /// Whether a switch without entries has its program all the same: p4-utils loads it, tutorials leave that to a controller.
+    /// Whether a switch without entries gets its program: p4-utils loads it, tutorials leave that to a controller.
     pub programs_are_loaded: bool,
     /// Whether every switch needs a program. ONOS' files name none: a controller brings it.
     pub programs_are_needed: bool,
@@ -68,7 +68,7 @@ pub struct Server {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Switch {
-    /// What it is to hold, written over P4Runtime.
+    /// What it should hold, written over P4Runtime.
     pub runtime_json: Option<PathBuf>,
     /// Commands for `simple_switch_CLI`.
     pub cli_input: Option<PathBuf>,
@@ -85,7 +85,7 @@ pub struct Switch {
     pub server: Option<Server>,
 }
 
-/// A number, or a text that is one: files have both.
+/// A number, or a text with a number: files have both.
 pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     let value = Value::deserialize(deserializer)?;
     let number = match &value {
@@ -147,7 +147,7 @@ impl Topology {
     /// Reads a file.
     ///
     /// # Errors
-    /// The file cannot be read, or does not say what a topology must; the error names the place.
+    /// The file cannot be read, or is not a topology; the error names the place.
     pub fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
         Self::parse(&text).with_context(|| file.display().to_string())

@@ -1,4 +1,4 @@
-//! Targets of the daemons: what arrives over REST, as YAML, on the VTEP stream, by gNMI, LLDP and netlink.
+//! Fuzz targets of the daemons: what arrives over REST, as YAML, on the VTEP stream, by gNMI, LLDP and netlink.
 
 use std::sync::{Arc, OnceLock};
 
@@ -30,37 +30,39 @@ use super::Target;
 pub(super) const TARGETS: [Target; 6] = [
     Target {
         name: "rest",
-        about: "any request is answered, and refused with a code; first line: method and path, the rest is the body",
+        about: "any request gets a response, and a refusal has a code; first line: method and path, the rest is the \
+            body",
         seeds: requests,
         body: rest,
     },
     Target {
         name: "yaml",
-        about: "any document is an intent, a topology or one line of error; what is read is written and read the same",
+        about: "any document is an intent, a topology or one line of error; what was read is the same after it is \
+            written and read again",
         seeds: documents,
         body: yaml,
     },
     Target {
         name: "vtep",
-        about: "any object of the stream is refused, or is the same after a way over the wire",
+        about: "any object of the stream is refused, or is the same after it is encoded and decoded",
         seeds: objects,
         body: vtep,
     },
     Target {
         name: "gnmi",
-        about: "any Get or Set is answered, and a Set that is refused changes nothing",
+        about: "any Get or Set gets a reply, and a refused Set changes nothing",
         seeds: sets,
         body: gnmi,
     },
     Target {
         name: "lldp",
-        about: "no frame is taken for a probe but a probe",
+        about: "no frame other than a probe is taken for a probe",
         seeds: probes,
         body: lldp,
     },
     Target {
         name: "netlink",
-        about: "whatever the kernel sends can be read",
+        about: "any message from the kernel can be read",
         seeds: datagrams,
         body: netlink,
     },
@@ -80,7 +82,7 @@ fn runtime() -> Result<&'static tokio::runtime::Runtime, String> {
     RUNTIME.get_or_init(new).as_ref().map_err(Clone::clone)
 }
 
-/// Lets everybody do everything, and knows nobody by name.
+/// Allows every caller everything, and has no users.
 struct Open;
 
 fn nobody() -> ApiError {
@@ -173,7 +175,7 @@ fn requests() -> Vec<Vec<u8>> {
     .into()
 }
 
-/// A request to a controller with an empty intent; no device is there.
+/// A request to a controller with an empty intent and no devices.
 fn rest(data: &[u8]) -> Result<(), String> {
     let (head, body) = data.split_at(data.iter().position(|o| *o == b'\n').unwrap_or(data.len()));
     let body = body.get(1..).unwrap_or_default().to_vec();
@@ -181,13 +183,13 @@ fn rest(data: &[u8]) -> Result<(), String> {
         return Ok(());
     };
     let (method, path) = head.split_once(' ').unwrap_or(("POST", head));
-    // No device ever applies anything, so that a wait would last as long as it says.
+    // No device ever applies anything, so a wait would last for its full time.
     if path.contains("wait") {
         return Ok(());
     }
     let request = Request::builder().method(method).uri(path).header(header::HOST, "fuzz");
     let request = request.header(header::AUTHORIZATION, "Bearer fuzz");
-    // What HTTP itself refuses does not come this far.
+    // HTTP itself refuses some requests; these do not get this far.
     let Ok(request) = request.body(Body::from(body)) else {
         return Ok(());
     };
@@ -204,7 +206,7 @@ fn rest(data: &[u8]) -> Result<(), String> {
         if status.is_client_error() || status.is_server_error() {
             let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
             let body = body.map_err(|e| e.to_string())?;
-            // The answer to HEAD has no body (RFC 9110, section 9.3.2).
+            // The response to HEAD has no body (RFC 9110, section 9.3.2).
             let problem: Result<serde_json::Value, _> = serde_json::from_slice(&body);
             let has_code = problem.as_ref().is_ok_and(|p| p["code"].is_string());
             if !has_code && method != "HEAD" {
@@ -399,7 +401,7 @@ fn gnmi(data: &[u8]) -> Result<(), String> {
     runtime()?.block_on(async {
         if *kind == 0 {
             if let Ok(request) = gnmi::GetRequest::decode(data) {
-                // Refused or answered: both are right.
+                // A reply or a refusal: both are right.
                 drop(service.get(tonic::Request::new(request)).await);
             }
             return Ok(());
@@ -417,7 +419,7 @@ fn gnmi(data: &[u8]) -> Result<(), String> {
             Ok::<_, String>(answer.notification.into_iter().map(|n| n.update).collect::<Vec<_>>())
         };
         let before = configured().await?;
-        // On a task of its own, because it may block in place.
+        // In a separate task, because it may block in place.
         let set = service.clone();
         let result = tokio::spawn(async move { set.set(tonic::Request::new(request)).await }).await;
         let result = result.map_err(|e| e.to_string())?;

@@ -47,7 +47,7 @@ pub fn compile(name: &str, text: &str, level: OptLevel) -> Result<Compiled, Stri
     p4_compiler::compile(name, None, text, &options).map_err(|d| d.short())
 }
 
-/// Runs two compilations of one program side by side on what the seed makes up: both levels, on every switch.
+/// Runs two compilations of one program on the same input, which the seed determines: both levels, on every switch.
 ///
 /// # Errors
 /// The first difference.
@@ -68,7 +68,7 @@ pub fn same(plain: &Compiled, short: &Compiled, seed: u64) -> Result<(), String>
             let Some((key, action, args)) = random_entry(&plain.program, &names, table, &mut rng) else {
                 continue;
             };
-            // A key is taken once, as P4Runtime has it.
+            // Each key is used only once, as P4Runtime demands.
             if keys.contains(&key) {
                 continue;
             }
@@ -102,7 +102,7 @@ pub fn same(plain: &Compiled, short: &Compiled, seed: u64) -> Result<(), String>
     Ok(())
 }
 
-/// Small values and all ones, so that ranges, masks and entries are met.
+/// Small values and all ones, so that many keys match ranges, masks and entries.
 fn octet(rng: &mut StdRng) -> u8 {
     match rng.random_range(0..4) {
         0 => 0,
@@ -156,7 +156,7 @@ impl Side {
     }
 }
 
-/// Tables of the program itself that take entries.
+/// Tables of the program that accept entries.
 fn user_tables(p: &Program) -> impl Iterator<Item = &str> {
     p.pipelines
         .iter()

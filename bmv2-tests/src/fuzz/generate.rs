@@ -1,10 +1,11 @@
 //! Random well-typed programs on v1model, for comparing what two compilations of one program do.
 //!
-//! A program depends on its seed alone. It has what compilers trip over: variables that are written on some ways only,
-//! copies of copies, conditions that are known, loops, calls with copy-in/copy-out, early ends, headers that come and
-//! go, stacks with computed indexes, slices that are written, switches, tables whose actions write what the code around them reads, values that ingress leaves for egress. All variables
-//! are initialised, and at the end they are written into the packet to be seen. Fields of headers that are not valid are
-//! read too: what they hold the language leaves open, but not that a rewritten program may see something else.
+//! A program depends on its seed alone. It has what is difficult for compilers: variables that are written only on some
+//! paths, copies of copies, conditions that are known, loops, calls with copy-in/copy-out, early ends, headers that
+//! come and go, stacks with computed indexes, slices that are written, switches, tables whose actions write what the
+//! code around them reads, values that ingress leaves for egress. All variables are initialised, and at the end they
+//! are written into the packet to be seen. Fields of headers that are not valid are read too: the language does not
+//! define their values, but a rewritten program must still see the same ones.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -34,7 +35,7 @@ impl Ty {
     }
 }
 
-/// Where code stands, which decides what it may hold.
+/// Where code is, which decides what it may contain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Parser,
@@ -45,16 +46,16 @@ enum Place {
 
 struct Generator {
     rng: StdRng,
-    /// What can be read and written here: text and type.
+    /// Variables that can be read and written here: text and type.
     vars: Vec<(String, Ty)>,
-    /// What can only be read.
+    /// Values that can only be read.
     values: Vec<(String, Ty)>,
     place: Place,
     tables: usize,
     fresh: usize,
-    /// Loops around the code that is being made.
+    /// Number of loops around the current code.
     loops: usize,
-    /// The code is a function's body.
+    /// Whether the code is a function's body.
     in_function: bool,
 }
 
@@ -204,7 +205,7 @@ impl Generator {
         self.place = place;
         let code = self.stmts(4);
         out += &format!("apply {{\n{code}");
-        // What the variables hold at the end, into the packet.
+        // Writes the final values of the variables into the packet.
         let vars: Vec<(String, Ty)> = self
             .vars
             .iter()
@@ -373,7 +374,7 @@ impl Generator {
     }
 
     fn constant(&mut self, ty: Ty) -> String {
-        // Small numbers and edges of the range meet more often than random ones.
+        // Small numbers and the ends of the range match more often than random numbers.
         let edge = |w: u32| (1u64 << w) - 1;
         match ty {
             Ty::Bool => self.chance(50).to_string(),

@@ -2,7 +2,8 @@
 //!
 //! Each takes arbitrary octets and must neither panic nor contradict itself; an `Err` is a finding.
 //! `cargo xtask fuzz NAME --seconds N` runs one on a seed corpus with reproducible mutations; the targets in `fuzz/`
-//! pass them to libFuzzer. An input that was a finding is kept as a file in `regressions/NAME/`, and the tests run it from then on.
+//! pass them to libFuzzer. Each input that once was a finding is kept as a file in `regressions/NAME/`, and the tests
+//! run it from then on.
 
 mod daemons;
 pub mod differential;
@@ -19,7 +20,7 @@ pub use mutate::{Finding, Mutator, run};
 pub struct Target {
     /// Its name on command lines.
     pub name: &'static str,
-    /// What must hold for any input.
+    /// The property that must hold for any input.
     pub about: &'static str,
     /// Inputs to start from.
     pub seeds: fn() -> Vec<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! A small mutator: a seed corpus damaged in a reproducible way, where libFuzzer is not at hand.
+//! A small mutator for use without libFuzzer: it damages a seed corpus in a reproducible way.
 
 use super::{Target, regressions};
 use rand::rngs::StdRng;
@@ -85,14 +85,14 @@ impl Mutator {
 pub struct Finding {
     /// The target's name.
     pub target: &'static str,
-    /// The fault: the target's words, or the message of a panic.
+    /// The fault: the target's message, or that of a panic.
     pub why: String,
     /// The input.
     pub input: Vec<u8>,
 }
 
-/// Runs a target on its regression inputs and seeds, then on mutated seeds until the time is over or `inputs` are through;
-/// returns how many mutated ones it ran.
+/// Runs a target on its regression inputs and seeds, then on mutated seeds until the time is over or `inputs` of them
+/// have run. Returns how many mutated inputs it ran.
 ///
 /// # Errors
 /// The first finding.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_is_told_with_its_input() {
+    fn a_finding_is_reported_with_its_input() {
         let body = |data: &[u8]| {
             assert!(!data.contains(&b'!'), "no exclamation marks");
             Ok(())

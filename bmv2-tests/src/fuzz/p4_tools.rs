@@ -11,19 +11,20 @@ use std::sync::{Arc, OnceLock};
 pub(super) const TARGETS: [Target; 4] = [
     Target {
         name: "parser",
-        about: "any text is a syntax tree or errors, and a tree that is printed is the same tree",
+        about: "any text gives a tree or errors, and a tree that is printed and parsed again is the same tree",
         seeds: sources,
         body: parser,
     },
     Target {
         name: "compiler",
-        about: "any text is a program or errors; a program can be loaded and read back",
+        about: "any text gives a program or errors; the output can be loaded and read back",
         seeds: sources,
         body: compiler,
     },
     Target {
         name: "bmv2_json",
-        about: "any document is loaded or refused, and what is loaded runs packets, interpreted and as machine code alike",
+        about: "any document is loaded or refused; a loaded one forwards packets, and machine code does the same as \
+            the interpreter",
         seeds: documents,
         body: bmv2_json,
     },
@@ -35,7 +36,7 @@ pub(super) const TARGETS: [Target; 4] = [
     },
 ];
 
-/// A thread of the compiler that panicked shows as this message.
+/// The message after a panic in the compiler's thread.
 const INTERNAL: &str = "failed internally";
 
 fn sources() -> Vec<Vec<u8>> {
@@ -77,7 +78,7 @@ fn compiler(data: &[u8]) -> Result<(), String> {
             if read != c.program {
                 return Err("the document is read back differently".into());
             }
-            // What the switch cannot run it may refuse, but not by a panic.
+            // The switch may refuse programs that it cannot run, but must not panic.
             let _ = Switch::from_program(&c.program, None, DROP_PORT);
             Ok(())
         }
@@ -107,7 +108,7 @@ fn bmv2_json(data: &[u8]) -> Result<(), String> {
     if Pipeline::new(&program, Some(CPU_PORT), DROP_PORT).is_err() {
         return Ok(());
     }
-    // Machine code does what the interpreter does, whatever that is.
+    // Machine code must do the same as the interpreter.
     let (interpreted, compiled) = engines(&program)?;
     for length in LENGTHS {
         let frame = vec![0x45; length];
@@ -141,7 +142,7 @@ impl Sink for Frames {
     fn digest(&mut self, _: u32, _: DigestFields<'_>) {}
 }
 
-/// What comes out of an engine, in one order.
+/// The output of an engine, sorted.
 fn frames(pipeline: &Arc<Pipeline>, port: u32, frame: &[u8], now_ns: u64) -> Vec<(u32, Vec<u8>)> {
     let mut found = Frames::default();
     let mut worker = Worker::new(pipeline, "fuzz");
@@ -198,7 +199,7 @@ fn packets() -> Vec<Vec<u8>> {
     ]
 }
 
-/// The leaf on all that runs packets in this process.
+/// The leaf's program on every switch that runs in this process.
 struct Leaf {
     reference: Switch,
     interpreted: Arc<Pipeline>,
@@ -217,7 +218,7 @@ impl Leaf {
         })
     }
 
-    /// The same comes out of each.
+    /// Each gives the same output.
     fn process(&self, port: u32, frame: &[u8], now_ns: u64) -> Result<(), String> {
         let mut out = Vec::new();
         self.reference.process(port, frame, now_ns, &mut out);

@@ -1,4 +1,4 @@
-//! What a script says, with names as they are written.
+//! The content of a script, with names as written.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Ports that frames come in or are expected to leave by; true for the first kind.
+    /// Ports on which frames arrive (true), or are expected to leave (false).
     pub fn ports(&self) -> BTreeMap<u32, bool> {
         let mut ports = BTreeMap::new();
         for statement in &self.statements {
@@ -39,25 +39,25 @@ impl Script {
 pub struct Statement {
     /// Line, from 1.
     pub line: usize,
-    /// What it asks for.
+    /// The statement.
     pub command: Command,
 }
 
-/// A number as written: digits that are `*` count for nothing.
+/// A number as written; digits that are `*` do not matter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Digits {
     /// The number, with 0 for each `*`.
     pub value: BigUint,
-    /// Ones where digits were written that are no `*`; `None` for decimal numbers, which have no digits of whole bits.
+    /// Ones for all digits except `*`; `None` for decimal numbers, whose digits are not whole bits.
     pub care: Option<BigUint>,
-    /// Bits of all digits that are no `*`.
+    /// Number of bits of all digits except `*`.
     pub bits: usize,
 }
 
-/// What a key is compared with.
+/// The value or condition for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyValue {
-    /// `V`, read as the table's match kind wants it.
+    /// `V`; its meaning depends on the table's match kind.
     Plain(Digits),
     /// `V/LENGTH`.
     Prefix(Digits, usize),
@@ -87,7 +87,7 @@ pub enum Action {
     Group(u32),
 }
 
-/// What a check compares.
+/// The unit that a check compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CountType {
     /// Octets.
@@ -96,7 +96,7 @@ pub enum CountType {
     Packets,
 }
 
-/// How a check compares.
+/// Comparison operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compare {
     /// `==`
@@ -114,7 +114,7 @@ pub enum Compare {
 }
 
 impl Compare {
-    /// Whether `found` stands in this relation to `wanted`.
+    /// Whether `found` has this relation to `wanted`.
     pub fn holds<T: PartialOrd>(self, found: &T, wanted: &T) -> bool {
         match self {
             Self::Eq => found == wanted,

@@ -7,7 +7,7 @@ use super::command::Digits;
 /// A word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token {
-    /// A name or key word, with what was in quotes without them.
+    /// A name or key word; a quoted one without its quotes.
     Name(String),
     /// A number and its text.
     Number(Digits, String),
@@ -30,7 +30,7 @@ pub(super) fn without_comment(line: &str) -> &str {
     end.map_or(line, |end| line.get(..end).unwrap_or(line))
 }
 
-/// Splits a line into words; `Err` is what cannot be one.
+/// Splits a line into words; `Err` has the text that is not a word.
 pub(super) fn words(line: &str) -> Result<Vec<Token>, String> {
     let mut rest = line.trim_start();
     let mut out = Vec::new();

@@ -6,8 +6,8 @@
 //!
 //! # Model
 //! Text -> [`Script`] (`parse`) -> commands with all names resolved against the BMv2 JSON ([`names::Names`])
-//! -> a [`target::Target`]. The runner ([`run::run`]) keeps what the targets need not know: the handle of a multicast
-//! node, the entry behind an alias, the expected frames.
+//! -> a [`target::Target`]. The runner ([`run::run`]) keeps everything that targets need not know: the handle of a
+//! multicast node, the entry behind an alias, the expected frames.
 //!
 //! # Language
 //! That of p4c's bmv2 back end. One statement a line, `#` starts a comment, key words in any case:
@@ -31,7 +31,7 @@
 //! Values are decimal, `0x` or `0b`. Of a ternary key, `*` is a digit that does not matter and digits not written do
 //! not matter either; of an LPM key, `V/LENGTH`, or the digits written up to the first `*`.
 //!
-//! For objects that the public files do not reach, these are added:
+//! These additions are for objects that the public files do not use:
 //!
 //! | statement | meaning |
 //! | --- | --- |

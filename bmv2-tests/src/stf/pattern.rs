@@ -1,4 +1,4 @@
-//! What a frame that leaves must look like.
+//! The pattern that a frame must match when it leaves.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ impl Pattern {
         Ok(pattern)
     }
 
-    /// Whether a frame looks like this.
+    /// Whether a frame matches.
     ///
     /// # Errors
     /// What differs, for people.

@@ -60,12 +60,12 @@ impl Pre {
         self.mirrors.remove(&session);
     }
 
-    /// All groups as a target takes them.
+    /// All groups, in the form for a target.
     pub(super) fn groups(&self) -> impl Iterator<Item = (u32, Vec<Replica>)> + '_ {
         self.groups.keys().map(|group| (*group, self.replicas(*group)))
     }
 
-    /// All sessions as a target takes them.
+    /// All sessions, in the form for a target.
     pub(super) fn mirrors(&self) -> impl Iterator<Item = (u32, Vec<Replica>)> + '_ {
         self.mirrors.iter().map(|(session, mirror)| match mirror {
             Mirror::Port(port) => (*session, vec![Replica { port: *port, rid: 0 }]),

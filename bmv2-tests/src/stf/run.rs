@@ -1,4 +1,4 @@
-//! Runs a script on a target and says what went otherwise than it expects.
+//! Runs a script on a target and reports what differed from its expectations.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -10,12 +10,12 @@ use super::pattern::{Pattern, hex};
 use super::pre::Pre;
 use super::target::{Count, Entry, Rates, Target};
 
-/// Which ports a switch has, in a script's eyes.
+/// Which ports of a switch a script covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ports {
-    /// Those that the script names in `packet` and `expect`; what leaves by another is lost. p4c's runner sees it so.
+    /// The ports that the script names in `packet` and `expect`. Frames on other ports are ignored, as in p4c's runner.
     Named,
-    /// Every port: whatever leaves must be expected.
+    /// Every port: all frames that leave must be expected.
     All,
 }
 
@@ -60,7 +60,7 @@ struct Run<'a> {
     added: Vec<Entry>,
     aliases: HashMap<String, Entry>,
     value_sets: HashMap<String, Vec<Vec<Vec<u8>>>>,
-    /// By port, in order: line, and what the frame must look like.
+    /// By port, in order: the line, and the pattern for the frame.
     expected: BTreeMap<u32, Vec<(usize, Option<Pattern>)>>,
     /// Frames that left, by port. A port that is named has a list, perhaps empty.
     received: BTreeMap<u32, Vec<Vec<u8>>>,
@@ -156,7 +156,7 @@ impl Run<'_> {
             Command::NodeAssociate { group, node } => self.pre.associate(*group, *node)?,
             _ => {}
         }
-        // Few of either, so what did not change may be said again.
+        // There are few of both, so it does no harm to send unchanged ones again.
         for (group, replicas) in self.pre.groups() {
             self.target.multicast(group, &replicas)?;
         }
@@ -272,7 +272,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Compares what left with what was expected, port by port.
+    /// Compares the frames that left with the expected ones, port by port.
     fn compare(&self, ports: Ports) -> Vec<(Option<usize>, String)> {
         let mut wrong = Vec::new();
         let every = ports == Ports::All || self.silent;

@@ -1,4 +1,4 @@
-//! A controller as a process of its own: with an empty store, and switches that are not there.
+//! A controller as a separate process, with an empty store and switches that do not exist.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
@@ -12,7 +12,7 @@ use fabric_identity::testing::Authority;
 use vfabric_api::client::Client;
 use vfabric_api::ident::Name;
 
-/// Two leaves where nobody listens.
+/// Two leaves, at addresses where nothing listens.
 const TOPOLOGY: &str = r#"
 fabric: { name: test }
 switches:
@@ -21,9 +21,9 @@ switches:
 hosts:
   - { name: host1, uplink: { switch: leaf1, port: 5 }, mac: "02:00:00:00:01:01", vtep_ipv4: 10.255.1.1, vtep_ipv6: "fd00:255:1::1" }
 "#;
-/// What the administrator's token is.
+/// The administrator's token.
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-/// A start takes less on a machine that has time for it.
+/// Longest time for a start; on an idle machine it takes much less.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A controller that runs; it ends with this.
@@ -57,7 +57,7 @@ pub(crate) fn program() -> PathBuf {
 /// Starts a process over what is in a directory, and waits until it says that it serves. Returns it with its address.
 fn spawn(dir: &Path, files: &Files) -> (Child, String) {
     let at = |name: &str| dir.join(name);
-    // It may be there from a start before.
+    // The file may exist from an earlier start.
     let _ = std::fs::remove_file(at("notify"));
     let notices = UnixDatagram::bind(at("notify")).unwrap();
     notices.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -68,7 +68,7 @@ fn spawn(dir: &Path, files: &Files) -> (Child, String) {
         .arg("--data-dir")
         .arg(at("data"))
         .args(["--listen", "127.0.0.1:0", "--agent-listen", "127.0.0.1:0"])
-        // What is tested is not how often a tenant may ask.
+        // The rate limit of tenants' requests is not tested here.
         .args(["--tenant-rate", "100000", "--tenant-burst", "100000"])
         .arg("--tls-ca")
         .arg(&files.ca)

@@ -1,4 +1,5 @@
-//! Bindings: which key is which switch. A file of its own beside the store: a rollback of intent must not bring an old key back.
+//! Bindings: which key belongs to which switch. They are in a file of their own beside the store, because a rollback of
+//! intent must not bring an old key back.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Identity of a switch to its binding, as JSON.
 const BINDINGS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("bindings");
 
-/// The device that is a switch.
+/// The device that is bound to a switch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     /// Serial number of the device, folded.
@@ -17,14 +18,14 @@ pub struct Binding {
     pub fingerprint: String,
     /// When it was bound, in seconds since 1970.
     pub since: u64,
-    /// Last second of the certificate that it got last, in seconds since 1970; zero before the first.
+    /// When its latest certificate expires, in seconds since 1970; zero before the first.
     pub not_after: u64,
-    /// What it reported last.
+    /// Its last report.
     #[serde(default)]
     pub report: Option<Report>,
 }
 
-/// How far a device says that it is.
+/// The step that a device reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// When, in seconds since 1970.
@@ -38,10 +39,10 @@ pub struct Report {
 /// Why a device is not bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BookError {
-    /// Another device is the switch.
+    /// The switch is bound to another device.
     #[error("the switch is bound to another device since {}, whose key is {}", written(.0.since), .0.fingerprint)]
     Bound(Box<Binding>),
-    /// No device is the switch yet.
+    /// The switch is not bound to a device yet.
     #[error("the switch is bound to no device yet: it must ask for its bootstrap data first")]
     Unbound,
     /// The file failed.
@@ -86,11 +87,11 @@ impl Book {
         row.map(|row| parse(row.value())).transpose()
     }
 
-    /// Changes the binding of a switch, which is on the disk when this returns. `change` sees the one that holds: none if the
-    /// switch has another serial number now.
+    /// Changes the binding of a switch; it is on the disk when this returns. `change` receives the binding in force, or
+    /// none if the switch now has another serial number.
     ///
     /// # Errors
-    /// What `change` says, or [`BookError::Disk`]; nothing has changed then.
+    /// The error of `change`, or [`BookError::Disk`]. Then nothing has changed.
     fn change(
         &self,
         switch: u64,
@@ -202,7 +203,7 @@ mod tests {
         let book = Book::open(&path).unwrap();
         assert_eq!(book.get(1).unwrap().unwrap().report, Some(report()));
         assert_eq!(book.get(2).unwrap(), None);
-        // The machine was replaced: the old one is nothing any more.
+        // The machine was replaced: the old one is not the switch any more.
         let new = book.bind(1, "AF41", "other", 4, 400).unwrap();
         assert_eq!((new.since, new.report), (4, None));
         assert!(matches!(

@@ -2,9 +2,9 @@
 //!
 //! **Model.** The Bootz server passes a device's proof on ([`serve`]). The serial number in the device's IDevID certificate names
 //! one switch of the inventory ([`serve::Roster`]). A switch is *bound* to the key of the first device that proves that serial
-//! number ([`book`]); from then on no other key is that switch. The binding ends when the inventory gives the switch another
-//! serial number (a machine was replaced), or when the switch leaves the inventory: its identity is never reused, so the old key
-//! opens nothing.
+//! number ([`book`]); from then on, no other key can be that switch. The binding ends when the inventory gives the
+//! switch another serial number (a machine was replaced), or when the switch leaves the inventory: its identity is
+//! never reused, so the old key is worthless.
 //!
 //! **Invariants.**
 //! - Every proof is checked here, not only where it arrived.

@@ -1,4 +1,4 @@
-//! What the Bootz server asks.
+//! The service that the Bootz server calls: enrolments and reports.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::owner::Owner as OwnerKeys;
 use crate::proof::{self, Proven};
 use crate::x509::{self, Anchors};
 
-/// One Bootz server, or one for each part of a large fabric.
+/// Most connections at a time: one Bootz server, or one for each part of a large fabric.
 const LIMITS: Limits = Limits {
     connections: 64,
     ..Limits::GRPC
@@ -33,11 +33,11 @@ const LIMITS: Limits = Limits {
 const MAX_STREAMS: u32 = 256;
 /// Largest message, in octets: a chain of certificates and a report.
 const LONGEST: usize = 512 << 10;
-/// Most steps that the provisioning server tells at once.
+/// Most steps that the provisioning server may report in one call.
 pub const STEPS: usize = 256;
-/// Longest words of a report that are kept, in characters.
+/// Longest text of a report that is kept, in characters.
 const WORDS: usize = 300;
-/// HTTP/2 pings: a Bootz server that is gone without a word is noticed after both.
+/// Interval and timeout of HTTP/2 pings: together, the time until a Bootz server that vanished is noticed.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
 /// A switch of the inventory.
@@ -49,7 +49,7 @@ pub struct Found {
     pub config: SwitchConfig,
     /// Its model, if the inventory names one.
     pub model: Option<String>,
-    /// Whether it left the fabric, or is leaving it.
+    /// Whether it has left the fabric or is leaving it.
     pub is_retired: bool,
 }
 
@@ -67,10 +67,10 @@ pub struct Keys {
     pub valid: Duration,
 }
 
-/// A step of a machine that the provisioning server saw. Nothing of it is proven.
+/// A step of a machine, as the provisioning server saw it. None of it is proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// The switch that it seems to be; empty if it is none of the inventory.
+pub struct SeenStep {
+    /// The switch that it seems to be; empty if it is not in the inventory.
     pub switch: String,
     /// The machine: its hardware address, or where it called from.
     pub who: String,
@@ -82,14 +82,14 @@ pub struct Told {
     pub detail: String,
 }
 
-/// The inventory as far as it matters here.
+/// The parts of the inventory that matter here.
 pub trait Roster: Send + Sync + 'static {
     /// The switch of a serial number; upper and lower case are the same.
     fn by_serial(&self, serial: &str) -> Option<Found>;
 
     /// Takes note of what the provisioning server saw.
-    fn told(&self, told: &[Told]) {
-        let _ = told;
+    fn note_seen(&self, seen: &[SeenStep]) {
+        let _ = seen;
     }
 }
 
@@ -215,7 +215,7 @@ impl Desk {
             .map_err(|error| refused(&error))?;
         let sealed = self.seal(&proven, &found, request.nonce.clone(), &authorities, &issued, now);
         let response = sealed.map_err(|error| refused(&error))?;
-        // Last, when nothing else can fail: a device that was refused has left no trace.
+        // Bind last, when nothing else can fail: a refused device leaves no trace.
         let idevid = &proven.idevid;
         let bound = self.book.bind(
             found.uid,
@@ -292,21 +292,21 @@ impl Desk {
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        let told = |step: &BootStep| Told {
+        let seen = |step: &BootStep| SeenStep {
             switch: step.switch.clone(),
             who: step.who.chars().filter(|c| !c.is_control()).take(WORDS).collect(),
             what: step.what.clone(),
-            // How long ago it was is the same by both clocks.
+            // Only the age of a step is used, because the two clocks may differ.
             at_ms: now_ms.saturating_sub(ask.now_ms.saturating_sub(step.at_ms)),
             detail: step.detail.chars().filter(|c| !c.is_control()).take(WORDS).collect(),
         };
-        let all: Vec<Told> = ask.steps.iter().map(told).collect();
-        self.roster.told(&all);
+        let all: Vec<SeenStep> = ask.steps.iter().map(seen).collect();
+        self.roster.note_seen(&all);
         Ok(TellReply {})
     }
 }
 
-/// As the inventory compares serial numbers.
+/// Folded in the same way as the inventory compares serial numbers.
 fn folded(serial: &str) -> String {
     serial.to_ascii_uppercase()
 }
@@ -348,7 +348,7 @@ struct Service {
 }
 
 impl Service {
-    /// Runs `answer` where it may wait for the disk, for the one who may ask.
+    /// Checks that the caller may ask, then runs `answer` on a thread that may wait for the disk.
     async fn answer<Q: Send + 'static, A: Send + 'static>(
         &self,
         request: Request<Q>,

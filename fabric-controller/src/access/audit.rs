@@ -1,12 +1,13 @@
 //! The audit log: a file of lines of JSON that only grows, and the last records in memory for the API.
 //!
-//! **Model.** One thread writes. A record has its number when it is written; the caller waits for that. The file
-//! `audit.jsonl` is put aside as `audit-<number of its last record>.jsonl` when it has [`FILE_OCTETS`]; of those the
-//! newest [`FILES`] are kept. After a start the last records are read back.
+//! **Model.** One thread writes. A record gets its number when it is written; the caller waits until then. When the
+//! file `audit.jsonl` reaches [`FILE_OCTETS`], it is renamed to `audit-<number of its last record>.jsonl`; the newest
+//! [`FILES`] of these are kept. After a start the last records are read back.
 //!
-//! **Invariants.** Numbers rise by one and are never given twice. A record that was acknowledged survives the end of the
-//! process; it is on the disk within [`SYNC_EVERY`]. If a line cannot be written, it waits in memory, changes are refused
-//! ([`AuditLog::fault`]), and the thread tries again every [`SYNC_EVERY`]. A line that was cut by a crash is removed.
+//! **Invariants.** Numbers rise by one and are never reused. A record that was acknowledged survives the end of the
+//! process; it is on the disk within [`SYNC_EVERY`]. If a line cannot be written, it waits in memory, changes are
+//! refused ([`AuditLog::fault`]), and the thread tries again every [`SYNC_EVERY`]. A line that was cut by a crash is
+//! removed.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -31,7 +32,7 @@ const FILES: usize = 8;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Records that wait for the thread.
 const QUEUE: usize = 1024;
-/// Octets that wait while the file cannot be written; what comes then is counted, and lost.
+/// Most octets that wait while the file cannot be written. Records beyond that are counted and lost.
 const WAITING_OCTETS: usize = 4 << 20;
 
 /// A record, and what to wake when it is written.
@@ -49,7 +50,7 @@ pub struct AuditLog {
     recent: Arc<Mutex<Recent>>,
 }
 
-/// The file, as its thread has it.
+/// The state of the file, owned by its thread.
 struct Writer {
     dir: PathBuf,
     file: File,
@@ -147,13 +148,13 @@ impl AuditLog {
         locked(&self.recent).fault.clone()
     }
 
-    /// Writes a record; returns when it is written, or waits in memory because it cannot be.
+    /// Writes a record. Returns when it is written, or when it waits in memory because the file cannot be written.
     pub async fn record(&self, record: AuditRecord) {
         let (done, written) = oneshot::channel();
         let sent = match self.queue.try_send((record, done)) {
             Err(TrySendError::Full(job)) => {
                 let queue = self.queue.clone();
-                // The queue moves on: the thread never waits for anything but the disk.
+                // The queue always moves on, because its thread only waits for the disk.
                 let sent = tokio::task::spawn_blocking(move || queue.send(job).is_ok()).await;
                 sent.unwrap_or(false)
             }
@@ -248,12 +249,12 @@ impl Writer {
         }
     }
 
-    /// Writes what waits, all or nothing.
+    /// Writes all waiting lines, or none.
     fn write(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        // What an attempt before this one left behind its whole lines is overwritten.
+        // Overwrite what an earlier attempt left after the last whole line.
         self.file.seek(SeekFrom::Start(self.length))?;
         self.file.write_all(&self.waiting)?;
         self.length += self.waiting.len() as u64;
@@ -263,7 +264,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Brings the file to the disk when it is time, and puts a full one aside.
+    /// Syncs the file when it is time, and renames a full one.
     fn keep(&mut self) -> io::Result<()> {
         if self.dirty && self.synced.elapsed() >= SYNC_EVERY {
             self.file.sync_data()?;

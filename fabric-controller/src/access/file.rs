@@ -1,4 +1,4 @@
-//! Tokens from the operator's file: the way in before there are users, and when nothing else works. Each is a
+//! Tokens from the operator's file: for access before there are users, and when nothing else works. Each is a
 //! `fabric-admin`.
 
 use std::io::Write as _;
@@ -21,7 +21,7 @@ const NAME_OCTETS: usize = 4;
 #[derive(Clone)]
 pub struct Tokens(Arc<ArcSwap<Vec<String>>>);
 
-/// Makes the file with a new token if it is not there, for its owner alone. Returns whether it did.
+/// Creates the file with a new token if it does not exist; only its owner can read it. Returns whether it did.
 ///
 /// # Errors
 /// The file cannot be made.
@@ -54,7 +54,7 @@ impl Tokens {
         Ok(Self(Arc::new(ArcSwap::from_pointee(lines(text)?))))
     }
 
-    /// Takes these tokens instead, from the next request on; false when they are the same.
+    /// Replaces the tokens, from the next request on. Returns false if they are the same.
     ///
     /// # Errors
     /// As [`Tokens::parse`]; the old ones stay valid.
@@ -114,7 +114,7 @@ fn lines(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// What the log calls a token.
+/// The name of a token in the log.
 fn name(token: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
     let first = digest.as_ref().iter().take(NAME_OCTETS);

@@ -192,7 +192,7 @@ impl Directory {
         self.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets a user as the store has it; `None`: deleted.
+    /// Sets a user to its stored form; `None`: deleted.
     pub fn set(&self, key: UserKey, user: Option<StoredUser>) {
         let mut tables = self.write();
         let mut before = HashMap::new();
@@ -268,7 +268,7 @@ impl Directory {
             (None, true) if tables.users.len() >= MAX_USERS => {
                 return Err(ApiError::new(
                     ErrorCode::Exhausted,
-                    format!("there are {MAX_USERS} users, the most there can be"),
+                    format!("there are {MAX_USERS} users, which is the most"),
                 ));
             }
             _ => {}
@@ -323,7 +323,7 @@ impl Directory {
         Ok((new, StoredToken { token, hash }))
     }
 
-    /// The user with one more token, as it would be stored. Tokens that have ended make room.
+    /// The user with one more token, as it would be stored. Expired tokens are removed to make room.
     ///
     /// # Errors
     /// The user does not exist or has too many tokens.
@@ -332,7 +332,7 @@ impl Directory {
         let now = now_ms();
         user.tokens.retain(|t| t.token.expires_ms > now);
         if user.tokens.len() >= MAX_TOKENS {
-            let detail = format!("user `{key}` has {MAX_TOKENS} tokens, the most there can be: revoke one first");
+            let detail = format!("user `{key}` has {MAX_TOKENS} tokens, which is the most: revoke one first");
             return Err(ApiError::new(ErrorCode::Exhausted, detail));
         }
         user.tokens.push(token);
@@ -355,7 +355,7 @@ impl Directory {
 
     /// Computes a slow hash, one at a time.
     async fn slowly<T: Send + 'static>(&self, hash: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-        let gone = || ApiError::new(ErrorCode::Internal, "a token could not be looked at");
+        let gone = || ApiError::new(ErrorCode::Internal, "a token could not be checked");
         let _turn = self.hashing.acquire().await.map_err(|_| gone())?;
         tokio::task::spawn_blocking(hash).await.map_err(|_| gone())
     }
@@ -376,7 +376,7 @@ impl Directory {
                 let verified = self.slowly(move || token::verify(&given, &hash)).await;
                 let is_right = verified.map_err(|e| e.detail)?;
                 if is_right {
-                    // Another request may have been first, with the same.
+                    // Another request may have set it first, to the same value.
                     let _ = known.digest.set(digest);
                 }
                 is_right
@@ -400,7 +400,7 @@ impl Directory {
     pub fn by_certificate(&self, name: &str) -> Result<Caller, String> {
         let key = name.parse().ok().map(|name| UserKey { vdc: None, name });
         let caller = key.and_then(|key| self.caller(&key, "certificate".to_owned(), None));
-        caller.ok_or_else(|| "a certificate of a user that is not known".to_owned())
+        caller.ok_or_else(|| "a certificate of an unknown user".to_owned())
     }
 
     /// The caller that an identity provider knows by this subject.

@@ -2,7 +2,7 @@
 //!
 //! The set is a file that the operator keeps up to date; the controller itself asks nobody. A token proves the subject
 //! (`sub`) if its signature is right, its issuer and audience are the configured ones, and it is valid now. Only
-//! signatures of key pairs count: with a shared secret, anybody who can check a token could make one.
+//! signatures with key pairs count: with a shared secret, anybody who can check a token could also make one.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub struct Settings {
     pub jwks: PathBuf,
 }
 
-/// A key, and what it signs with.
+/// A key and its algorithm.
 struct Key {
     key: DecodingKey,
     algorithms: Vec<Algorithm>,
@@ -48,7 +48,7 @@ pub struct Provider {
     text: Arc<ArcSwap<String>>,
 }
 
-/// Which of them have to be there is checked with the signature.
+/// Whether the required ones are present is checked together with the signature.
 #[derive(Deserialize)]
 struct Claims {
     #[serde(default)]
@@ -57,7 +57,7 @@ struct Claims {
     exp: u64,
 }
 
-/// What a key signs with; nothing if it is a shared secret or of an unknown kind.
+/// The algorithm of a key; none if it is a shared secret or of an unknown kind.
 fn algorithms(jwk: &Jwk) -> Vec<Algorithm> {
     use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve};
     let of_kind = match &jwk.algorithm {
@@ -126,7 +126,7 @@ impl Provider {
         })
     }
 
-    /// Reads the file again; false when it says the same.
+    /// Reads the file again; returns false if it is unchanged.
     ///
     /// # Errors
     /// As [`Provider::load`]; the old keys stay in use.
@@ -153,7 +153,7 @@ impl Provider {
         let keys = self.keys.load();
         let key = header.kid.as_deref().and_then(|id| keys.get(id));
         let key = key.filter(|key| key.algorithms.contains(&header.alg));
-        let key = key.ok_or("a token that is signed with a key that is not known")?;
+        let key = key.ok_or("a token that is signed with an unknown key")?;
         let mut rules = Validation::new(header.alg);
         rules.leeway = LEEWAY_S;
         rules.validate_nbf = true;
@@ -168,7 +168,7 @@ impl Provider {
     }
 }
 
-/// In fixed words: outsiders choose what is in a token.
+/// Use fixed texts only, because outsiders choose the content of a token.
 fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> &'static str {
     use jsonwebtoken::errors::ErrorKind;
     match kind {

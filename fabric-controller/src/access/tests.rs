@@ -192,7 +192,7 @@ fn a_subject_belongs_to_one_user_and_a_vdc_knows_its_users() {
     assert_eq!(
         directory.put(&bob, of_bob.clone(), true).unwrap().spec,
         of_bob,
-        "the same again is no error"
+        "the same again is not an error"
     );
     assert_eq!(
         directory.put(&bob, spec("bob", &[]), true).unwrap_err().code,

@@ -1,6 +1,6 @@
 //! Bearer tokens of users: `vfabric_<id>_<secret>`, both parts random.
 //!
-//! The id finds the token; the secret has 256 bits, so that it cannot be guessed whatever is stored of it.
+//! The id finds the token. The secret has 256 bits, so that nobody can guess it from its stored hash.
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
@@ -9,7 +9,7 @@ use rand::rngs::OsRng;
 use subtle::ConstantTimeEq as _;
 use vfabric_api::error::{ApiError, ErrorCode};
 
-/// What every token begins with, so that scanners of repositories can find one that was lost.
+/// Prefix of every token, by which scanners of repositories find leaked ones.
 pub(super) const PREFIX: &str = "vfabric_";
 /// Octets of the id and of the secret; twice as many characters.
 const OCTETS: (usize, usize) = (8, 32);
@@ -25,7 +25,7 @@ pub(super) struct Secret {
 pub(super) struct Digest(Vec<u8>);
 
 impl Digest {
-    /// Whether two are the same; takes as long if they are not.
+    /// Whether two are the same; takes equally long if they are not.
     pub(super) fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -51,7 +51,7 @@ impl Secret {
         }
     }
 
-    /// None if it has not the form of a token.
+    /// `None` if it does not have the form of a token.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
         let is_hex = |part: &str, octets| {
@@ -60,7 +60,7 @@ impl Secret {
         (is_hex(id, OCTETS.0) && is_hex(secret, OCTETS.1)).then(|| Self { text: text.to_owned() })
     }
 
-    /// What names the token.
+    /// The id.
     pub(super) fn id(&self) -> &str {
         self.text
             .get(PREFIX.len()..PREFIX.len() + 2 * OCTETS.0)

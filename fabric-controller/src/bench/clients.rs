@@ -2,8 +2,9 @@
 //! take meanwhile.
 //!
 //! Each client creates an attachment and deletes it, over and over, in a network of its own, and waits for each
-//! acknowledgement. One client waits for the disk once for each change; of many, the writer takes a group at a time.
-//! The levels take turns, so that all see the same machine. Devices are in memory and confirm at once.
+//! acknowledgement. A single client waits for the disk once for each change; with many clients, the writer commits
+//! their changes in groups. The levels take turns, so that all see the same machine. Devices are in memory and confirm
+//! at once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::store::RedbStore;
 const LEVELS: [(usize, usize); 3] = [(1, 100), (16, 30), (64, 15)];
 /// Turns of each level. The first warms up and is not counted.
 const ROUNDS: usize = 6;
-/// Between two reads of the reader that runs beside.
+/// Pause between two reads of the reader that runs at the same time.
 const READ_EVERY: Duration = Duration::from_millis(1);
 
 /// Figures of one number of clients.
@@ -98,12 +99,12 @@ pub(super) async fn run(dir: &Path) -> Result<Vec<Figures>> {
     Ok(figures)
 }
 
-/// A file that goes with this.
+/// A file that is deleted when this is dropped.
 struct Removed<'a>(&'a Path);
 
 impl Drop for Removed<'_> {
     fn drop(&mut self) {
-        // A file that stays behind is not worth failing for. Its format stands beside it.
+        // A file that is left behind is no reason to fail. The file with its format is deleted, too.
         let _ = std::fs::remove_file(self.0);
         let _ = std::fs::remove_file(self.0.with_extension("format"));
     }

@@ -1,4 +1,4 @@
-//! Enrolment of switches in the controller: where its keys, certificates and vouchers are ([`settings`]). What is decided with
-//! them is [`fabric_bootz::enrol`]'s; the inventory for it comes from the controller.
+//! Enrolment of switches in the controller: where its keys, certificates and vouchers are ([`settings`]).
+//! [`fabric_bootz::enrol`] makes the decisions; the controller provides the inventory.
 
 pub mod settings;

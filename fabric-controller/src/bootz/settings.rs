@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 /// How long certificates of switches are valid, in days. A switch that is started again gets a new one.
 const DAYS: u32 = 90;
-/// The longest that may be asked for, in days.
+/// Longest validity that can be configured, in days.
 const MOST_DAYS: u32 = 825;
 
 /// The file (YAML). Paths in it are relative to it.
@@ -54,7 +54,7 @@ pub enum SettingsError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The file of settings has another shape.
+    /// The settings do not have the documented form.
     #[error("in {}", path.display())]
     Parse {
         /// The file.
@@ -62,7 +62,7 @@ pub enum SettingsError {
         /// What is wrong, with line and column.
         source: vfabric_api::yaml::YamlError,
     },
-    /// A period that is none.
+    /// A validity that is out of range.
     #[error("in {}: certificate_days: expected 1 to {MOST_DAYS}", path.display())]
     Days {
         /// The file.

@@ -1,12 +1,13 @@
 //! Attachments that hosts ask for: pods that start and end.
 //!
-//! **Way of an ask.** The host is known from its certificate. Its ask becomes an ordinary transaction, which the writer
-//! refuses unless [`permit`] lets it pass: the vDC is assigned to the host, the place is on this host and in a pod's
-//! namespace, and there is room. The call returns once host and leaf have applied it; if they do not, the attachment is
-//! removed again. Other devices that are connected get a while, so that the first answer finds its way back.
+//! **Handling of a request.** The host is known from its certificate. Its request becomes an ordinary transaction,
+//! which the writer refuses unless [`permit`] allows it: the vDC is assigned to the host, the place is on this host and
+//! in a pod's namespace, and there is room. The call returns once host and leaf have applied it; if they do not, the
+//! attachment is removed again. The call also waits a little for the other connected devices, so that the first packet
+//! from there can be answered.
 //!
 //! **Invariants.** A host changes nothing but attachments in its own pods' namespaces. A caller that goes away leaves a
-//! complete attachment or none: what was begun is finished on a task of its own.
+//! complete attachment or none: a separate task finishes the work.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -37,7 +38,7 @@ const PER_POD: usize = 64;
 const PER_HOST: usize = 4096;
 /// Longest wait for host and leaf: longer than a leaf takes to start again and be read back.
 const PLACE_PATIENCE: Duration = Duration::from_secs(30);
-/// Longest wait for connected devices elsewhere once host and leaf are ready.
+/// Longest wait for other connected devices, once host and leaf are ready.
 const ELSEWHERE_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest wait for a host to remove what is gone from the intent.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(20);
@@ -81,7 +82,7 @@ fn permit_attachment(model: &Model, host: &Name, vdc: &Name, spec: &AttachmentSp
     let netns = in_own_pod(host, &spec.place)?;
     let held = model.attachment_spec(&Key::new(vdc.clone(), Kind::Attachment, spec.name.clone()));
     if held.is_some() {
-        // The same again changes nothing; the check says so of anything else.
+        // Repeating it changes nothing; for any other content, the check refuses it.
         return Ok(());
     }
     let (in_pod, on_host) = model.interfaces_in(host, netns, POD_NETNS);
@@ -119,7 +120,7 @@ fn name_of(host: &Name, spot: &Spot) -> Result<Name, ApiError> {
         .map_err(|_| ApiError::new(ErrorCode::Internal, "no name for the attachment"))
 }
 
-/// An attachment as a host asks for it.
+/// The attachment that a host requests.
 fn asked(host: &Name, ask: Ask) -> Result<(Key, AttachmentSpec), ApiError> {
     let key = Key::new(ask.spot.vdc.clone(), Kind::Attachment, name_of(host, &ask.spot)?);
     let spec = AttachmentSpec {
@@ -145,14 +146,14 @@ fn id_of(key: &Key) -> String {
     format!("{}/{}", key.vdc, key.name)
 }
 
-/// Carries out what hosts ask for, over a controller.
+/// Carries out the requests of hosts, over a controller.
 struct Desk<S>(Arc<Controller<S>>);
 
 #[tonic::async_trait]
 impl<S: Store> Below for Desk<S> {
     async fn attach(&self, host: Name, ask: Ask) -> Result<String, ApiError> {
         let controller = Arc::clone(&self.0);
-        // Finished also if the caller goes away.
+        // This is finished even if the caller goes away.
         finish(async move { controller.attach_below(&host, ask).await }).await
     }
 
@@ -168,7 +169,7 @@ impl<S: Store> Below for Desk<S> {
 }
 
 impl<S: Store> Controller<S> {
-    /// What carries out the asks of hosts.
+    /// The part that carries out the requests of hosts.
     pub fn below(self: Arc<Self>) -> Arc<dyn Below> {
         Arc::new(Desk(self))
     }
@@ -178,7 +179,7 @@ impl<S: Store> Controller<S> {
         let change = Change::Create(key.vdc.clone(), Spec::Attachment(spec));
         let committed = self.propose_of_host(host.clone(), change).await?;
         if let Err(why) = self.wait_for_place(host, &key).await {
-            // What was there before this call stays.
+            // An attachment that existed before this call stays.
             if committed.created.contains(&key) {
                 self.roll_back(host, Change::Delete(key)).await;
             }
@@ -216,7 +217,7 @@ impl<S: Store> Controller<S> {
         match self.propose_of_host(host.clone(), change).await {
             Ok(_) => info!(%host, "an attachment was rolled back"),
             Err(e) if e.code == ErrorCode::NotFound => {}
-            // The host removes it when it can: it keeps a journal.
+            // The host has a journal and removes the attachment when it can.
             Err(error) => warn!(%host, %error, "an attachment cannot be rolled back"),
         }
     }
@@ -243,7 +244,7 @@ impl<S: Store> Controller<S> {
         Ok(())
     }
 
-    /// Looks again whenever a device has confirmed something, until there is a result or the time is over.
+    /// Checks again whenever a device has confirmed something, until there is a result or time runs out.
     async fn until<T>(&self, patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         let end = Instant::now() + patience;
         loop {
@@ -274,7 +275,7 @@ impl<S: Store> Controller<S> {
                     "the attachment was removed meanwhile",
                 )));
             };
-            // The host tries again by itself what it refused; a pod does not wait for that.
+            // The host retries what it refused, but a pod does not wait for that.
             let refused = published.applied_on(key, |d| own.contains(&d));
             match (all.progress, refused.filter(|r| r.progress == Progress::Failed)) {
                 (_, Some(refused)) => Some(Err(not_applied(&refused))),

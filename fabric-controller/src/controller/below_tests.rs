@@ -157,7 +157,7 @@ async fn a_leaf_that_stays_away_is_named_and_the_attachment_rolled_back() {
     let refused = below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap_err();
     assert!(refused.to_string().contains("leaf1"), "{refused}");
     assert_eq!(names(&world).await, Vec::<String>::new());
-    // Nothing that is there already goes because the leaf is away.
+    // An attachment that exists already is not removed because the leaf is away.
     world.devices[2].go_online();
     below(&world).attach(n("host1"), ask("a", "eth0")).await.unwrap();
     world.devices[4].go_offline();

@@ -1,8 +1,9 @@
-//! Switches on their way into service: what devices and the provisioning server report becomes their time lines.
+//! Switches on their way into service: their time lines are made from the reports of devices and of the provisioning
+//! server.
 
 use std::sync::{MutexGuard, PoisonError};
 
-use fabric_bootz::enrol::serve::Told;
+use fabric_bootz::enrol::serve::SeenStep;
 use tracing::{debug, info};
 use vfabric_api::event::EventReason;
 use vfabric_api::ident::Name;
@@ -17,7 +18,7 @@ use crate::model::fabric::{Fabric, Node};
 use crate::store::Store;
 use crate::timeline::Timelines;
 
-/// Links that are named where a switch waits for more of them.
+/// Most links that are named if a switch waits for more of them.
 const NAMED: usize = 4;
 
 impl<S: Store> Controller<S> {
@@ -26,7 +27,7 @@ impl<S: Store> Controller<S> {
         self.timelines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a device's report into its time line, if it is a switch.
+    /// Adds a device's report to its time line, if it is a switch.
     pub(super) fn note_boot(&self, device: &Name, report: &Report) {
         let milestone = match report {
             Report::Lost(why) => Milestone::now(BootStep::Lost, why.as_str()),
@@ -41,31 +42,31 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// Takes over what the provisioning server saw.
-    pub(super) fn note_told(&self, told: &Told) {
-        let step: Result<BootStep, _> = serde_json::from_value(told.what.as_str().into());
+    /// Adds a step that the provisioning server saw.
+    pub(super) fn note_seen_step(&self, seen: &SeenStep) {
+        let step: Result<BootStep, _> = serde_json::from_value(seen.what.as_str().into());
         let Ok(step) = step else {
             debug!(
-                what = told.what,
-                "the provisioning server says what this controller does not know"
+                what = seen.what,
+                "the provisioning server reports a step that this controller does not know"
             );
             return;
         };
-        let known: Option<Name> = told.switch.parse().ok();
+        let known: Option<Name> = seen.switch.parse().ok();
         let known = known.filter(|name| matches!(self.fabric_now().node(name), Some(Node::Switch(_))));
         if let Some(name) = &known {
-            self.timelines().note(name, step, told.at_ms, &told.detail);
+            self.timelines().note(name, step, seen.at_ms, &seen.detail);
         }
         if step == BootStep::Refused {
             self.events.note(News {
-                object: Some(format!("machine {}", told.who)),
+                object: Some(format!("machine {}", seen.who)),
                 device: known,
-                ..News::of_fabric(EventReason::EnrolmentRefused, told.detail.clone())
+                ..News::of_fabric(EventReason::EnrolmentRefused, seen.detail.clone())
             });
         }
     }
 
-    /// Looks at the links of switches that are in sync: when a probe has crossed all of them, they are in service.
+    /// Checks the links of switches that are in sync: a switch is in service when probes have crossed all of its links.
     pub(super) fn check_arrivals(&self, fabric: &Fabric) {
         let due: Vec<Name> = self.timelines().to_check().cloned().collect();
         for name in due {
@@ -97,7 +98,7 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// How many links a switch has, and for each one that no probe has crossed, why.
+    /// The number of a switch's links, and for each one that no probe has crossed, the reason.
     fn open_links(&self, fabric: &Fabric, switch: SwitchIndex) -> (usize, Vec<String>) {
         let links = self.links_locked();
         let all: Vec<_> = fabric.links_of(switch).collect();

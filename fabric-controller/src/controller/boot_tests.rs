@@ -1,6 +1,6 @@
 //! Time lines of switches over fake devices with cables.
 
-use fabric_bootz::enrol::serve::{Roster as _, Told};
+use fabric_bootz::enrol::serve::{Roster as _, SeenStep};
 use vfabric_api::event::EventReason;
 use vfabric_api::provisioning::{BootStep, Provisioning};
 
@@ -63,20 +63,20 @@ async fn a_switch_is_in_service_when_probes_have_crossed_all_its_links() {
 #[tokio::test]
 async fn what_the_provisioning_server_saw_is_in_the_time_line_and_strangers_are_events() {
     let world = World::over(topology(), MemoryStore::default(), cabled()).await;
-    let told = |switch: &str, what: &str, detail: &str| Told {
+    let step = |switch: &str, what: &str, detail: &str| SeenStep {
         switch: switch.into(),
         who: "02:dd:00:00:00:07".into(),
         what: what.into(),
         at_ms: 7,
         detail: detail.into(),
     };
-    world.controller.told(&[
-        told("leaf1", "discovered", "ONIE"),
-        told("leaf1", "refused", "another serial number"),
-        told("leaf1", "beamed_up", "of a later version"),
-        told("host1", "leased", "not a switch"),
-        told("nobody", "leased", "not in the inventory"),
-        told("", "refused", "not in the inventory (serial: ZZ99)"),
+    world.controller.note_seen(&[
+        step("leaf1", "discovered", "ONIE"),
+        step("leaf1", "refused", "another serial number"),
+        step("leaf1", "beamed_up", "of a later version"),
+        step("host1", "leased", "not a switch"),
+        step("nobody", "leased", "not in the inventory"),
+        step("", "refused", "not in the inventory (serial: ZZ99)"),
     ]);
     let line = world.boot_of("leaf1").await;
     assert_eq!(line.last_error.as_deref(), Some("refused: another serial number"));

@@ -1,4 +1,4 @@
-//! Changes to objects that are there: patches, and revisions that a caller expects.
+//! Changes to existing objects: patches, and revisions that a caller expects.
 
 use serde_json::json;
 use vfabric_api::error::ApiError;
@@ -52,7 +52,7 @@ async fn a_patch_changes_what_it_names() {
     assert_eq!((after.mac, after.spec.place.clone()), (before.mac, before.spec.place));
     assert!(!after.spec.port_security);
     assert_eq!(after.ips, ["10.1.0.9".parse::<std::net::IpAddr>().unwrap()]);
-    // What is null is as if it had been left out.
+    // A null field counts as left out.
     patch(&world, None, json!({"ips": null, "port_security": null}))
         .await
         .unwrap();
@@ -119,7 +119,7 @@ async fn an_attachment_keeps_the_mac_it_was_given_through_changes_moves_and_rest
             world
                 .applied(vec![Change::Put(n("v"), Spec::Attachment(spec.clone()))])
                 .await;
-            // The same again, and a patch that says nothing of it.
+            // The same again, and a patch without the field.
             world
                 .commit(vec![Change::Put(n("v"), Spec::Attachment(spec))])
                 .await
@@ -164,7 +164,7 @@ async fn a_change_is_made_to_what_its_caller_saw() {
         stale.detail.contains(&format!("is at revision {}", changed.revision)),
         "{stale}"
     );
-    // Another object's change is none of its business.
+    // A change of another object does not concern it.
     let other = Key::new(n("v"), Kind::Attachment, n("a3"));
     let other = Change::Patch(other, json!({"port_security": false}));
     world.commit(Transaction::one(other, Default::default())).await.unwrap();

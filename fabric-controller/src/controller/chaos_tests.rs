@@ -1,6 +1,6 @@
 //! Devices that fail, lose connections and restart, links that come and go, a controller that
-//! is restarted, while tenants change their minds: in the end every device holds exactly what a
-//! controller that knows only the store would give it.
+//! is restarted, while tenants change their intent: in the end, every device holds exactly what a controller that knows
+//! only the store would give it.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::entity::EntityKey;
 use crate::render::FabricRender;
 use crate::store::{Past, Revision, Scanned, StoreError, StoreTransaction, Visit};
 
-/// Histories; each runs beside the others.
+/// Number of histories; they run at the same time.
 const HISTORIES: u64 = 8;
 /// Events of a history.
 const EVENTS: usize = 150;
@@ -48,7 +48,7 @@ struct Chaos {
     rng: StdRng,
     store: Kept,
     world: World<Kept>,
-    /// Entities seen on devices: keys to refuse, strays to meddle with.
+    /// Entities seen on devices: keys to refuse, and strays to insert.
     seen: Vec<Entity>,
     accepted: usize,
 }
@@ -138,7 +138,7 @@ impl Chaos {
         self.world = World::over(topology(), self.store.clone(), self.world.devices.clone()).await;
     }
 
-    /// All is well again; what do the devices come to?
+    /// All faults are repaired; what do the devices hold in the end?
     async fn converge(self, seed: u64) {
         for device in &self.world.devices {
             device.accept_all();
@@ -167,8 +167,7 @@ impl Chaos {
         }
     }
 
-    /// A device that does not hold what a controller over the same store would give it, were all
-    /// links up.
+    /// A device that does not hold what a controller over the same store would give it if all links were up.
     async fn differing(&self) -> Option<String> {
         let fresh = MemoryStore::default();
         let copied = std::sync::Mutex::new(Vec::new());

@@ -1,4 +1,4 @@
-//! Events: what devices report, and what becomes of objects and links, in words.
+//! Events: reports of devices, and changes of objects and links, as text.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -14,7 +14,7 @@ use crate::events::News;
 use crate::ident::Source;
 use crate::store::Store;
 
-/// Contributions that are looked at for the objects that ask for one entity.
+/// Most contributions of one entity that are searched for the objects behind it.
 const ASKERS: usize = 16;
 
 /// A task that takes note of what devices report; ends with the controller.
@@ -34,8 +34,8 @@ async fn follow<S: Store>(controller: Weak<Controller<S>>, mut reports: Inbox) {
 }
 
 impl<S: Store> Controller<S> {
-    /// A change was refused for want of room. A tenant's refusal is an event of its vDC; all others may name more than one vDC, so they
-    /// are events of the fabric.
+    /// A change was refused because it did not fit. If a tenant made it, the event belongs to its vDC; other changes
+    /// may concern several vDCs, so their events belong to the fabric.
     pub(super) fn note_exhausted(&self, (vdc, is_tenant): (Option<Name>, bool), error: &ApiError) {
         let object = vdc.as_ref().map(|vdc| Key::vdc(vdc.clone()).to_string());
         // Held until the event is noted, as below.
@@ -63,7 +63,7 @@ impl<S: Store> Controller<S> {
                 of_device(EventReason::DeviceDegraded, detail, device)
             }
             Report::Refused(entity, why) => {
-                // Held until the events are noted: a vDC that goes meanwhile takes its events with it.
+                // Held until the events are noted, so that a vDC that is deleted meanwhile takes its events with it.
                 let published = self.published();
                 let found = self.registry.find(&device).and_then(|index| self.registry.get(index));
                 let askers = found.map(|found| found.asked_by(&entity, ASKERS)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What happens is noted for those whom it concerns, and for nobody else.
+//! Events are visible to those whom they concern, and to nobody else.
 
 use vfabric_api::event::{Event, EventReason};
 use vfabric_api::service::{Origin, Transaction};
@@ -27,7 +27,7 @@ async fn what_happens_is_noted_for_those_whom_it_concerns() {
     let in_sync = event(&world, None, EventReason::DeviceInSync).await;
     assert!(in_sync.device.is_some() && !in_sync.warning, "{in_sync:?}");
 
-    // An entity of an object is refused: its vDC's business.
+    // An entity of an object is refused: the event belongs to its vDC.
     let key = world.devices[4].entities().into_keys().next().unwrap();
     world.applied(vec![delete(Kind::Attachment, "a1")]).await;
     world.devices[4].refuse(key, "no room", false);
@@ -38,13 +38,13 @@ async fn what_happens_is_noted_for_those_whom_it_concerns() {
     assert!(refused.object.unwrap().ends_with("of vdc `v`"));
     world.devices[4].accept_all();
 
-    // A device is lost: the fabric's.
+    // A device is lost: the event belongs to the fabric.
     world.devices[6].go_offline();
     let lost = event(&world, None, EventReason::DeviceLost).await;
     assert_eq!((lost.device, lost.vdc), (Some(n("host3")), None));
     world.devices[6].go_online();
 
-    // A tenant asks for more than it may have: its own. Others: the fabric's.
+    // A tenant asks for more than it may have: the event belongs to its vDC. Others do: it belongs to the fabric.
     let mut limited = VdcSpec::new(n("v"));
     limited.limits.networks = Some(2);
     world.applied(vec![Change::Put(n("v"), Spec::Vdc(limited))]).await;
@@ -59,7 +59,7 @@ async fn what_happens_is_noted_for_those_whom_it_concerns() {
         assert_eq!(noted.detail, error.detail);
     }
 
-    // Events go with their vDC.
+    // Events are deleted with their vDC.
     let all = ["a1", "a3"].map(|name| delete(Kind::Attachment, name));
     world.applied(all.into()).await;
     world

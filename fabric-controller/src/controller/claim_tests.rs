@@ -97,7 +97,7 @@ async fn an_empty_store_takes_over_nothing_until_it_is_to_adopt() {
     world.applied(basics()).await;
 }
 
-/// What a store has deleted while a device was away is deleted, however much it is.
+/// Entities that were deleted while a device was away are removed from it, however many there are.
 #[tokio::test(start_paused = true)]
 async fn the_store_that_keeps_a_device_may_delete_all() {
     let (devices, store) = (fakes(), MemoryStore::default());
@@ -151,7 +151,8 @@ async fn an_older_copy_of_the_right_store_changes_no_host_until_it_is_to_adopt()
     );
 }
 
-/// The same of switches, whose word counts for the whole fabric: numbers that the copy would give out may be in use there.
+/// The same for switches, whose memory counts for the whole fabric: numbers that the copy would allocate may be in use
+/// there.
 #[tokio::test(start_paused = true)]
 async fn an_older_copy_of_the_right_store_changes_no_switch_until_it_is_to_adopt() {
     let (devices, store) = (fakes(), MemoryStore::default());

@@ -1,7 +1,7 @@
 //! The inventory for enrolment.
 
 use fabric_bootz::data::SwitchConfig;
-use fabric_bootz::enrol::serve::{Found, Roster, Told};
+use fabric_bootz::enrol::serve::{Found, Roster, SeenStep};
 use vfabric_api::inventory::ItemState;
 
 use super::Controller;
@@ -24,7 +24,7 @@ impl<S: Store> Roster for Controller<S> {
         })
     }
 
-    fn told(&self, told: &[Told]) {
-        told.iter().for_each(|told| self.note_told(told));
+    fn note_seen(&self, seen: &[SeenStep]) {
+        seen.iter().for_each(|step| self.note_seen_step(step));
     }
 }

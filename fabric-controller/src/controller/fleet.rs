@@ -30,7 +30,7 @@ pub struct Fleet {
     launcher: Box<dyn Launcher>,
     events: mpsc::Sender<DeviceEvent>,
     frames: mpsc::Sender<FrameIn>,
-    /// Of the controller that it works for.
+    /// The controller that it works for.
     pub(super) claim: Arc<Claim>,
     pace: Arc<Pace>,
     stop: CancellationToken,
@@ -71,7 +71,7 @@ impl Fleet {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes sure that the actor of a device runs for this hardware. Other hardware than before is read back first,
+    /// Makes sure that the actor of a device runs for this hardware. If the hardware changed, it is read back first,
     /// because nothing is known about it.
     pub(super) fn ensure(&self, index: DeviceIndex, device: &Arc<Device>, hardware: Hardware) {
         let mut running = self.locked();
@@ -131,7 +131,7 @@ impl Fleet {
         running.as_ref().map(|r| r.handle.clone())
     }
 
-    /// Sets how a switch's ports should be set.
+    /// Sets the port plan of a switch.
     pub(super) fn set_ports(&self, index: DeviceIndex, plan: BTreeMap<PortId, u16>) {
         if let Some((_, Some(running))) = self.locked().get(&index) {
             running.ports.set(plan);
@@ -151,7 +151,7 @@ impl Fleet {
         let all: Vec<_> = self.locked().drain().collect();
         for (_, (_, running)) in all {
             if let Some(running) = running {
-                // An actor that panicked has said so itself.
+                // A panic was already logged by the actor.
                 let _ = running.task.await;
             }
         }

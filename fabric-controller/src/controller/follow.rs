@@ -1,7 +1,7 @@
-//! Revisions in order, for those who follow them as they come.
+//! Revisions in order, for readers that follow them as they come.
 //!
-//! The last [`KEPT`] are kept as they were read from the log, so that a thousand followers cost one reading of it. Who is
-//! further behind reads the log itself.
+//! The last [`KEPT`] revisions are kept as they were read from the log, so that a thousand followers cost one read. A
+//! follower that is further behind reads the log itself.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,14 +25,14 @@ pub(super) struct Followed(Mutex<Kept>);
 struct Kept {
     /// In order.
     revisions: VecDeque<Arc<Revision>>,
-    /// Everything behind this one is here...
+    /// Everything after this one is here...
     from: u64,
     /// ... up to this one.
     upto: u64,
 }
 
 impl Kept {
-    /// Those behind a revision, if they are all here.
+    /// The revisions after a given one, if all of them are here.
     fn behind(&self, after: u64, limit: usize) -> Option<Changes> {
         if after < self.from || after >= self.upto {
             return None;
@@ -62,7 +62,7 @@ impl Kept {
 }
 
 impl<S: Store> Controller<S> {
-    /// The revisions behind `after`, among the next `limit`.
+    /// The revisions after `after`, among the next `limit`.
     ///
     /// # Errors
     /// `Gone` if the log does not reach so far back; `Unavailable` if it cannot be read.
@@ -78,7 +78,7 @@ impl<S: Store> Controller<S> {
         if let Some(changes) = kept.behind(after, limit) {
             return Ok(changes);
         }
-        // Who follows closely waits for this reading: it is of what all of them want.
+        // All close followers wait for this read, because all of them want its result.
         let is_close = kept.upto <= after;
         if !is_close {
             drop(kept);
@@ -97,7 +97,7 @@ impl<S: Store> Controller<S> {
         if !is_whole && past.oldest.is_none_or(|oldest| oldest > after + 1) {
             let oldest = past.oldest.unwrap_or(last);
             let expected = format!(
-                "at least {}: what was before is not known any more",
+                "at least {}: earlier revisions are not kept any more",
                 oldest.saturating_sub(1)
             );
             return Err(ApiError::field(ErrorCode::Gone, "after", after, expected));

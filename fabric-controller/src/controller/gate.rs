@@ -1,4 +1,4 @@
-//! The way in for users of the REST API: proofs, users and the audit log behind one trait.
+//! Access control of the REST API: proofs of identity, users and the audit log behind one trait.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::access::file::Tokens;
 use crate::access::oidc::Provider;
 use crate::store::Store;
 
-/// Proves callers by what the operator configured, and keeps users in the controller's store.
+/// Identifies callers by the means that the operator configured, and keeps users in the controller's store.
 pub struct Gate<S> {
     controller: Arc<Controller<S>>,
     tokens: Tokens,

@@ -1,11 +1,11 @@
-//! The past: what each revision did, how two of them differ, and the way back to an older one.
+//! The past: what each revision did, how two of them differ, and how to return to an older one.
 //!
-//! **Model.** Everything is read from the log of the store, the newest entry first: the first value after that is seen of a
-//! key is the later state, the last value before that is seen the earlier one. A rollback is an ordinary transaction,
-//! made of the difference when its turn comes. It restores what users wrote; numbers that the controller allocates may
-//! be others. The inventory is left as it is: a rollback moves no hardware.
+//! **Model.** Everything is read from the log of the store, the newest entry first. For each key, the first "value
+//! after" that is found is its later state, and the last "value before" is its earlier state. A rollback is an ordinary
+//! transaction, which the writer makes from this difference when its turn comes. It restores what users wrote; numbers
+//! that the controller allocates may differ. The inventory is left as it is: a rollback moves no hardware.
 //!
-//! **Cost.** The entries that are looked at, which the window of the log bounds.
+//! **Cost.** The number of entries that are read, which the window of the log bounds.
 
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,13 +23,13 @@ use crate::model::kind::{Stored, Written, parse_store_key};
 use crate::store::log::Entry;
 use crate::store::{Past, Store};
 
-/// Entries that are read at once: bounds the memory that a reader takes.
+/// Entries that are read at a time: bounds the memory of a reader.
 pub(super) const ENTRIES_AT_ONCE: usize = 256;
 
-/// What several entries did together; they are added from the newest to the oldest.
+/// The combined effect of several entries, which are added from the newest to the oldest.
 #[derive(Default)]
 struct Net {
-    /// Before the oldest, and after the newest.
+    /// The value before the oldest entry, and the value after the newest.
     objects: BTreeMap<Key, (Option<Written>, Option<Written>)>,
     inventory: BTreeSet<String>,
 }
@@ -95,7 +95,7 @@ impl Net {
     }
 }
 
-/// A revision, unless the controller only kept its books in it.
+/// A revision, unless it only has the controller's own records.
 pub(super) fn revision(number: u64, entry: &Entry) -> Result<Option<Revision>, ApiError> {
     let mut net = Net::default();
     net.add(entry)?;
@@ -106,7 +106,7 @@ pub(super) fn revision(number: u64, entry: &Entry) -> Result<Option<Revision>, A
     Ok(Some(Revision {
         revision: number,
         time_ms: entry.time_ms,
-        // Entries of before there were notes have none.
+        // Entries of older versions have no note.
         origin: serde_json::from_slice(&entry.note).unwrap_or_default(),
         objects,
         inventory: net.inventory(),
@@ -181,7 +181,7 @@ impl<S: Store> Controller<S> {
         })
     }
 
-    /// What the revisions behind `from` up to `to` did together.
+    /// The combined effect of the revisions after `from`, up to `to`.
     async fn net(&self, field: &str, from: u64, to: u64) -> Result<Net, ApiError> {
         let mut net = Net::default();
         let mut next = to;
@@ -189,7 +189,7 @@ impl<S: Store> Controller<S> {
             let past = self.past(next, from).await?;
             let Some((last, _)) = past.entries.last() else {
                 let oldest = past.oldest.unwrap_or(to + 1);
-                let expected = format!("at least {}: what was before is not known any more", oldest - 1);
+                let expected = format!("at least {}: earlier revisions are not kept any more", oldest - 1);
                 return Err(ApiError::field(ErrorCode::Gone, field, from, expected));
             };
             next = last - 1;
@@ -198,7 +198,7 @@ impl<S: Store> Controller<S> {
         Ok(net)
     }
 
-    /// The transaction that brings back the intent of an older revision, in two orders: if the first is refused, the
+    /// The transaction that restores the intent of an older revision, in two orders: if the first is refused, the
     /// second may be accepted.
     pub(super) async fn way_back(&self, last: u64, rollback: &Rollback) -> Result<[Transaction; 2], ApiError> {
         let to = rollback.to;
@@ -226,8 +226,9 @@ impl<S: Store> Controller<S> {
     }
 }
 
-/// Changes back to what was then: users go before what they use, and come after it. With `twice`, routers and attachments
-/// that only change also go first, so that what they had is free for each other.
+/// Changes that restore an older state: objects are deleted before those that they use, and created after them. With
+/// `twice`, routers and attachments that only change are deleted first, too, so that they can take over each other's
+/// numbers.
 fn back(changed: &[(Key, Option<Written>, Option<Written>)], twice: bool) -> Vec<(String, Change)> {
     let made_again = |kind: Kind| twice && matches!(kind, Kind::Router | Kind::Attachment);
     let goes = changed

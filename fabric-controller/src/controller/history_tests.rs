@@ -1,4 +1,4 @@
-//! The past as users see it, and the way back.
+//! The past as users see it, and rollbacks.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::tests::*;
 use crate::render::FabricRender;
 
 type Bare = Arc<Controller<MemoryStore>>;
-/// What users wrote, and how many entities devices should hold, by device and table.
+/// The intent, and the number of entities that devices should hold, by device and table.
 type Picture = (Vec<Spec>, BTreeMap<(String, String), usize>);
 
 async fn bare() -> Bare {
@@ -147,14 +147,14 @@ async fn each_revision_says_who_and_why_and_what() {
         history.items[0].objects.deleted,
         [Key::new(n("v"), Kind::Attachment, n("a3"))]
     );
-    let told = &history.items[1];
+    let shown = &history.items[1];
     assert_eq!(
-        (told.origin.author.as_str(), told.origin.reason.as_str()),
+        (shown.origin.author.as_str(), shown.origin.reason.as_str()),
         ("token 1", "moves")
     );
-    assert_eq!(world.revision(second.revision).await.unwrap(), *told);
-    let [change] = told.objects.updated.as_slice() else {
-        panic!("{told:?}");
+    assert_eq!(world.revision(second.revision).await.unwrap(), *shown);
+    let [change] = shown.objects.updated.as_slice() else {
+        panic!("{shown:?}");
     };
     let fields: Vec<&str> = change.fields.iter().map(|f| f.field.as_str()).collect();
     assert_eq!(fields, ["place.host.host", "port_security"]);
@@ -252,7 +252,7 @@ async fn followers_get_each_change_once_and_in_order_however_far_behind_they_are
             after = changes.upto;
         }
         let wanted: Vec<u64> = wanted.iter().copied().filter(|r| *r > start).collect();
-        assert_eq!(seen, wanted, "behind {start}, {limit} at once");
+        assert_eq!(seen, wanted, "after {start}, {limit} at a time");
     }
     // A waiting follower is woken by the next change, and only by that.
     let now = world.revision_now();
@@ -267,6 +267,6 @@ async fn followers_get_each_change_once_and_in_order_however_far_behind_they_are
     assert_eq!(world.changes(now, 9).await.unwrap().items.len(), 1);
     assert!(
         world.changes(now + 5, 9).await.unwrap().items.is_empty(),
-        "a revision that is still to come"
+        "a revision that does not exist yet"
     );
 }

@@ -10,11 +10,12 @@ use vfabric_api::service::{ApplyOptions, Change, Transaction};
 
 use crate::model::Model;
 
-/// An intent file as changes, in the order in which objects need each other: what goes, users before what they use, then
-/// what comes and changes.
+/// Turns an intent file into changes, in an order in which they are possible: first deletions, users before the objects
+/// that they use; then additions and changes.
 ///
 /// # Errors
-/// An object is named twice, or a vDC is to be removed; or vDCs are to stay as they are, and one is not there or is described.
+/// An object is named twice, or a vDC would be removed. If vDCs are to stay as they are: one does not exist, or the
+/// file describes it.
 pub(super) fn transaction_of(model: &Model, intent: Intent, options: ApplyOptions) -> Result<Transaction, ApiError> {
     let mut changes = Vec::new();
     let mut deletions = Vec::new();
@@ -87,19 +88,19 @@ pub(super) fn transaction_of(model: &Model, intent: Intent, options: ApplyOption
     })
 }
 
-/// A vDC that is to stay as it is.
+/// A vDC that stays as it is.
 fn kept(model: &Model, path: &str, spec: &VdcSpec) -> Result<(), ApiError> {
     if model.vdc(&spec.name).is_none() {
         return Err(ApiError::not_found(Key::vdc(spec.name.clone())));
     }
     if *spec != VdcSpec::new(spec.name.clone()) {
-        let expected = "its name and what is in it: `keep_vdcs` leaves the vDC itself as it is";
+        let expected = "only its name and its objects: `keep_vdcs` leaves the vDC itself as it is";
         return Err(ApiError::field(ErrorCode::Invalid, path, &spec.name, expected));
     }
     Ok(())
 }
 
-/// What an owner has in a vDC and the file does not name; without an owner, what nobody owns.
+/// Objects of an owner in a vDC that the file does not name; without an owner, those that nobody owns.
 fn pruned(model: &Model, vdc: &Name, named: &BTreeSet<(Kind, Name)>, owner: Option<&OwnerName>) -> Vec<Key> {
     let Some(held) = model.vdc(vdc) else {
         return Vec::new();

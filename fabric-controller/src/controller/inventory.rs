@@ -1,7 +1,7 @@
 //! The inventory at work: what a change of it does to devices, links and actors, and how it is stored.
 //!
-//! **Order.** Within the publication of a transaction: new devices are registered, then what is rendered reaches them,
-//! then links come and go, then actors start and stop. A device that has left goes last.
+//! **Order.** When a transaction is published, new devices are registered first; then rendered entities reach them;
+//! then links are added and removed; then actors start and stop. A device that has left is removed last.
 
 mod load;
 
@@ -34,14 +34,14 @@ use crate::tables::Tables;
 use crate::topology::links::Memory;
 pub(super) use load::{compare, is_stored, load};
 
-/// What a controller is started with besides its store.
+/// The inputs of a controller's start, apart from its store.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
-    /// What the fabric is made of. It is needed if the store has no inventory yet.
+    /// The topology, which is needed if the store has no inventory yet.
     pub topology: Option<Topology>,
-    /// Makes the stored inventory be as the topology says.
+    /// Whether to change the stored inventory to match the topology.
     pub import: bool,
-    /// Its right to devices that another store may have kept.
+    /// Its claim to devices.
     pub claim: Arc<Claim>,
     /// Room in the tables of switches; the default bounds nothing.
     pub tables: Tables,
@@ -64,7 +64,8 @@ pub(super) struct News {
 }
 
 impl News {
-    /// Of a transaction that was carried out; none if it leaves the inventory alone. Costs the size of the inventory.
+    /// The changes of a transaction that was carried out; none if it leaves the inventory alone. Costs the size of the
+    /// inventory.
     pub(super) fn of(model: &Model, applied: &Applied) -> Option<Self> {
         let keys: Vec<ItemKey> = applied.items.iter().map(|(key, _)| key.clone()).collect();
         let fabric = || Arc::new(model.fabric.clone());
@@ -81,7 +82,7 @@ pub(super) fn rows(model: &Model, applied: &Applied) -> Vec<Op> {
             None => Op::Delete(item_key(key)),
         });
         if let (ItemKey::Link(a, b), None) = (key, item) {
-            // What is remembered of a link goes with it, whichever end was named first.
+            // The stored state of a link is deleted with it, whichever end was named first.
             for (a, b) in [(a, b), (b, a)] {
                 let (a, b) = (a.clone(), b.clone());
                 let key = super::links::store_key(&vfabric_api::topology::Link { a, b });
@@ -96,7 +97,7 @@ pub(super) fn rows(model: &Model, applied: &Applied) -> Vec<Op> {
 }
 
 impl<S: Store> Controller<S> {
-    /// What the fabric is made of, as of the last transaction.
+    /// The topology as of the last transaction.
     pub(super) fn fabric_now(&self) -> Arc<Fabric> {
         Arc::clone(&self.fabric.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -113,7 +114,7 @@ impl<S: Store> Controller<S> {
         self.plan_ports(&fabric);
     }
 
-    /// Sets what is asked of the ports of every switch.
+    /// Sets the port plan of every switch.
     fn plan_ports(&self, fabric: &Fabric) {
         let Some(fleet) = self.fleet.get() else { return };
         for (switch, _) in fabric.switches() {
@@ -179,7 +180,7 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// Starts or stops the actor of a device, as its state asks for.
+    /// Starts or stops the actor of a device, depending on its state.
     fn crew(&self, fabric: &Fabric, index: DeviceIndex) {
         let hardware = match fabric.node_of(index) {
             Some(Node::Switch(s)) => fabric
@@ -211,13 +212,14 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// Objects that can leave or have arrived.
+    /// Objects that can leave, and objects that have arrived.
     pub(super) fn travellers(&self, state: &mut State) -> Vec<InventoryChange> {
         let confirmed = |device, revision| self.registry.get(device).is_some_and(|d| d.has_confirmed(revision));
         state.model.travellers(confirmed)
     }
 
-    /// Lets go of objects that nothing holds anything of any more, and takes those into service that have arrived.
+    /// Removes leaving objects of which no device holds anything any more, and takes into service those that have
+    /// arrived.
     pub(super) async fn let_pass(&self, travellers: Vec<InventoryChange>) {
         for change in travellers {
             if let InventoryChange::Arrived(ItemKey::Switch(name)) = &change {
@@ -243,7 +245,7 @@ impl<S: Store> Controller<S> {
                     self.note_item(EventReason::Arrived, &key, "is in service");
                 }
                 (Ok(_), _) => {}
-                (Err(error), change) => warn!(?change, %error, "the inventory cannot go on"),
+                (Err(error), change) => warn!(?change, %error, "the state of the inventory cannot be updated"),
             }
         }
     }
@@ -270,7 +272,7 @@ impl<S: Store> Controller<S> {
         });
     }
 
-    /// Makes the inventory be as a topology says.
+    /// Changes the inventory to match a topology.
     pub(super) async fn import(&self, topology: Topology) -> Result<(), StartError> {
         let change = Change::Inventory(InventoryChange::Import(Box::new(topology)));
         let changes = vec![(String::new(), change)];
@@ -325,7 +327,7 @@ impl<S: Store> Controller<S> {
     }
 }
 
-/// Devices that hold nothing now, and that others hold nothing for.
+/// Devices that hold nothing now, and for which other devices hold nothing.
 pub(super) fn not_live(fabric: &Fabric) -> BTreeMap<Name, ItemState> {
     let switches = fabric.switches().map(|(_, s)| (&s.spec.name, s.state));
     let hosts = fabric.hosts().map(|(_, h)| (&h.spec.name, h.state));

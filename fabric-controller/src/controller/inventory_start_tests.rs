@@ -1,5 +1,5 @@
-//! The inventory at a start: what a topology file says against what is stored, what a restart goes on with, rows that
-//! cannot be loaded.
+//! The inventory at a start: a topology file that differs from the store, the state after a restart, rows that cannot
+//! be loaded.
 
 use vfabric_api::inventory::{InventoryChange, Item, ItemState};
 use vfabric_api::service::Transaction;
@@ -25,11 +25,11 @@ async fn a_topology_file_is_imported_once_and_then_only_when_asked_for() {
     other.hosts.remove(1);
     other.hosts.push(host("host9", "leaf2", 9, 9));
     other.fabric.mtu = 9000;
-    // Not asked for: the stored inventory holds.
+    // Without an import, the stored inventory is used.
     let world = again(world, &file, other.clone()).await;
     assert_eq!(world.inventory().await.topology(), topology());
     world.quiet().await;
-    // What it would mean.
+    // What an import would change.
     let dry = Transaction {
         changes: vec![(String::new(), import(&other))],
         dry_run: true,
@@ -42,7 +42,7 @@ async fn a_topology_file_is_imported_once_and_then_only_when_asked_for() {
         ["- host `host2`", "~ fabric\n    mtu: 9216 -> 9000", "+ host `host9`"]
     );
     assert_eq!(world.inventory().await.topology(), topology());
-    // Asked for.
+    // With an import.
     let start = Start {
         topology: Some(other.clone()),
         import: true,
@@ -129,7 +129,7 @@ async fn a_bad_row_is_set_aside_and_named_and_its_number_kept() {
     let world = World::over(Start::default(), store, fakes()).await;
     let aside = world.inventory().await.set_aside;
     let keys: Vec<&str> = aside.iter().map(|a| a.object.as_str()).collect();
-    // The leaf, and what hangs on it.
+    // The leaf, and the objects that depend on it.
     assert!(
         keys.contains(&"row `inventory/1/leaf2`") && keys.contains(&"row `inventory/2/host3`"),
         "{keys:?}"

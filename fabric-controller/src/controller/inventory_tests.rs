@@ -217,7 +217,7 @@ async fn what_is_added_or_removed_rewrites_nothing_of_the_others() {
         !world.plugged.device(&n("leaf3")).entities().is_empty(),
         "leaf3 got nothing"
     );
-    // Its cables give the spines one more way to each other.
+    // Its cables give the spines one more path to each other.
     let before = world.held();
     wider.links.push(Link {
         a: end("leaf3", 1),
@@ -244,7 +244,7 @@ async fn what_is_added_or_removed_rewrites_nothing_of_the_others() {
         rewritten.iter().filter(|d| d.as_str() != "leaf3").count() <= 2,
         "{rewritten:?}"
     );
-    // Away with the host in the middle, and with one that has attachments.
+    // Remove the host in the middle, and one that has attachments.
     let before = world.held();
     world
         .applied(vec![remove(host_key("host9"), false), remove(host_key("host1"), true)])
@@ -273,10 +273,7 @@ async fn a_new_host_works_and_a_removed_one_is_emptied() {
         .await;
     assert_eq!(said, "host `host9` is still used by attachment `a9` of vdc `v`");
     world.applied(vec![remove(host_key("host9"), true)]).await;
-    assert!(
-        fake.entities().is_empty(),
-        "it holds something, and is nobody's business any more"
-    );
+    assert!(fake.entities().is_empty(), "it holds something, although it has left");
     world.left(&host_key("host9")).await;
     assert!(world.controller.registry.find(&n("host9")).is_none());
 }
@@ -434,7 +431,7 @@ async fn a_host_declared_gone_is_shut_out_and_what_it_held_is_free() {
     assert!(said.contains("declared gone"), "{said}");
     world.commit(vec![remove(host_key("host2"), false)]).await.unwrap();
     world.left(&host_key("host2")).await;
-    // It is the old one, as it was: until it is empty, nobody lets it in.
+    // It is the old machine with its old entities: until it is empty, no leaf lets it in.
     world.commit(vec![put(Item::Host(spec.clone()))]).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(world.host_item("host2").await.unwrap().state, ItemState::Arriving);
@@ -455,7 +452,7 @@ async fn a_switch_that_is_replaced_is_read_back_and_armed() {
     let before = world.held();
     spec.p4runtime = "192.0.2.99:9559".parse().unwrap();
     let hardware = FakeDevice::new(true);
-    // What its last owner left on it.
+    // What its last owner left behind.
     let stray = before[&n("spine2")].values().next().unwrap();
     hardware.meddle_insert(Entity::clone(stray));
     world.plugged.plug(&n("spine1"), hardware);
@@ -465,13 +462,9 @@ async fn a_switch_that_is_replaced_is_read_back_and_armed() {
         .rewritten(&before)
         .into_iter()
         .filter(|(device, _)| *device != n("spine1"));
-    assert_eq!(
-        others.count(),
-        0,
-        "another address of a switch is nobody else's business"
-    );
+    assert_eq!(others.count(), 0, "a new address of a switch concerns no other device");
     assert_eq!(world.held(), before);
-    // Another device id is another router MAC address: its neighbours learn it.
+    // Another device id means another router MAC address, which its neighbours learn.
     spec.device_id = 77;
     world.added(Item::Switch(spec.clone())).await;
     let after = world.held();
@@ -640,7 +633,7 @@ async fn a_machine_belongs_to_one_switch_and_its_fields_show_in_differences() {
     said(with(3, Some("af39"))).await;
 }
 
-/// The dead confirm nothing: a call that declares a host gone, or removes what it had, does not wait for it.
+/// A dead host confirms nothing: a call that declares it gone, or removes its objects, does not wait for it.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_host_that_was_declared_gone() {
     let world = busy(topology(), MemoryStore::default()).await;

@@ -24,7 +24,7 @@ impl<S: Store> World<S> {
         self.controller.links().await
     }
 
-    /// Until exactly these links are down.
+    /// Waits until exactly these links are down.
     async fn until_down(&self, expected: &[usize]) -> Vec<LinkStatus> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -116,7 +116,7 @@ async fn links_of_a_switch_that_is_away_are_avoided_until_it_is_back() {
     assert!(reason.contains("no session with spine1"), "{reason}");
     world.settled(2).await;
     assert_ne!(world.devices[2].entities(), whole, "leaf1 still uses spine1");
-    // What leads to the spine itself is left: there is no other way.
+    // Routes to the spine itself stay, because there is no other path.
     let lost = whole.keys().filter(|k| !world.devices[2].entities().contains_key(k));
     assert_eq!(lost.count(), 0);
     world.devices[0].go_online();
@@ -148,7 +148,7 @@ async fn only_differences_were_written(world: &World<RedbStore>, before: &[Held]
         let after = device.entities();
         for (key, writes) in device.take_written() {
             assert_eq!(writes, 1, "{key} was written {writes} times");
-            assert_ne!(before.get(&key), after.get(&key), "{key} was written for nothing");
+            assert_ne!(before.get(&key), after.get(&key), "{key} was written needlessly");
         }
     }
 }
@@ -183,7 +183,7 @@ async fn a_link_that_was_down_before_a_restart_is_not_used_after_it() {
         assert_eq!(held(&world.devices), before);
         let writes: usize = world.devices.iter().map(|d| d.take_written().len()).sum();
         assert_eq!(writes, 0, "reported: {reported}");
-        // Mended: as any other link.
+        // Repaired: it is used like any other link.
         FakeDevice::cable((&world.devices[2], port(1)), (&world.devices[0], port(1)));
         if reported {
             world.devices[2].set_port(port(1), true);

@@ -23,7 +23,7 @@ use crate::topology::links::{End, Fault, LinkChange, Links, Memory, Session, Use
 use crate::topology::lldp::{Probe, Prober};
 use crate::topology::pace::Pace;
 
-/// Frames taken before time is looked at; what has arrived counts before silence does, but a
+/// Most frames that are handled before the clock is checked. Frames that have arrived count before silence does, but a
 /// storm of frames does not stop the clock.
 const FRAMES_BETWEEN_TICKS: usize = 4096;
 
@@ -278,6 +278,6 @@ pub(super) fn reason(fabric: &Fabric, link: LinkIndex, fault: Fault, hold: Durat
             let _ = write!(text, " (for {:.1} s or more)", hold.as_secs_f64());
             text
         }
-        Fault::Inherited => "was down before the controller started, and nothing is known of it yet".into(),
+        Fault::Inherited => "was down before the controller started, and has not been seen up since".into(),
     }
 }

@@ -1,9 +1,9 @@
 //! The controller: it takes intent, and keeps devices in the state that follows from it.
 //!
 //! **How a change is carried out.** It is proposed to the single writer ([`writer`]), which checks proposals in order on its model,
-//! commits them in groups, and only then publishes ([`published`]) and acknowledges them. If the store fails, the model
-//! is put back. Readers ([`reader`]) see only published state and never wait. A start ([`mod@restore`]) reads the store
-//! back into the model.
+//! commits them in groups, and only then publishes ([`published`]) and acknowledges them. If the store fails, the
+//! changes of the model are undone. Readers ([`reader`]) see only published state and never wait. A start
+//! ([`mod@restore`]) reads the store back into the model.
 //!
 //! **Invariants.** No acknowledged change is lost, because it is in the store.
 //! No change is half applied, because the store's transaction decides. After a
@@ -142,14 +142,14 @@ pub struct Controller<S> {
     render: Arc<dyn Render>,
     /// Room in the tables of switches.
     tables: Tables,
-    /// Orders everything that changes the model; held while the store writes.
+    /// Serialises all changes of the model; held while the store writes.
     state: Mutex<State>,
-    /// What readers see. Held for work in memory only, also while `state` is held.
+    /// What readers see. The lock is only held for work in memory; it may be taken while `state` is held.
     published: RwLock<Published>,
     queue: writer::Queue,
-    /// Why the store cannot be written, while it cannot.
+    /// Why the store cannot be written; none while it can.
     store_fault: std::sync::Mutex<Option<String>>,
-    /// Taken briefly, also while `state` is.
+    /// Locked briefly, also while `state` is held.
     links: std::sync::Mutex<Links>,
     registry: Arc<Registry>,
     /// The fabric as of the last durable transaction. The lock is held only to copy the pointer.
@@ -196,7 +196,7 @@ impl<S: Store> Controller<S> {
     /// Loads the store and renders everything; no device is contacted yet.
     ///
     /// # Errors
-    /// [`StartError`] names the file. A damaged or unfitting object is no error: it is set aside.
+    /// [`StartError`] names the file. A damaged or unfitting object is not an error: it is set aside.
     pub async fn load(start: impl Into<Start>, store: S, render: Arc<dyn Render>) -> Result<Arc<Self>, StartError> {
         let start = start.into();
         let progress = Arc::new(Notify::new());
@@ -314,7 +314,7 @@ impl<S: Store> Controller<S> {
         self.published.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the store cannot be written, while it cannot.
+    /// Why the store cannot be written; none while it can.
     fn store_fault(&self) -> Option<String> {
         self.store_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,4 @@
-//! Objects and who looks after them: whose changes are refused, what a file prunes, what many objects at once cost.
+//! Owners of objects: whose changes are refused, what a file prunes, and the cost of many objects at once.
 
 use vfabric_api::error::ApiError;
 use vfabric_api::intent::{Intent, NetworkSpec, Removal, VdcIntent};
@@ -52,8 +52,8 @@ async fn with_vdc() -> Bare {
     world
 }
 
-/// The table of `model/change.rs`, row by row: who has it, who asks, whether the content changes, whether it is forced;
-/// then whether it is refused, and who has it afterwards.
+/// The table of `model/change.rs`, row by row: the object's owner, the change's owner, whether the content changes,
+/// whether it is forced; then whether it is refused, and the owner afterwards.
 #[tokio::test(start_paused = true)]
 async fn another_owners_change_is_refused_unless_forced() {
     let cases = [
@@ -319,7 +319,7 @@ async fn ten_thousand_objects_are_one_transaction_or_none() {
     let done = world.apply(many(1400), options("load")).await.unwrap();
     assert_eq!((done.updated.len(), done.revision), (10_000, revision + 2));
 
-    // Selected page by page; a page looks at so many objects only.
+    // Selected page by page; a page examines only so many objects.
     let selector = Selector::parse(Kind::Network, "part in (7,8)", "owner=load").unwrap();
     let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
     loop {

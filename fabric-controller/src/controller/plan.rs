@@ -1,7 +1,7 @@
 //! Plans: what a transaction would change in objects and on devices.
 //!
-//! **Model.** The transaction is carried out on the model, rendered like any other, compared with what devices are to hold
-//! now, and undone. **Cost.** What it touches, as if it were committed, without the disk.
+//! **Model.** The transaction is carried out on the model, rendered like any other, compared with what devices should
+//! hold now, and undone. **Cost.** The same as committing it, without the disk.
 
 use std::collections::BTreeSet;
 
@@ -72,7 +72,7 @@ impl<S: Store> Controller<S> {
     }
 }
 
-/// What is in `all` and not in `now`.
+/// The elements of `all` that are not in `now`.
 fn without(all: Vec<DevicePlan>, now: &[DevicePlan]) -> Vec<DevicePlan> {
     let now: BTreeSet<(&Name, &EntityChange)> = now
         .iter()

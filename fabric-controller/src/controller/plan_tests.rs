@@ -28,7 +28,7 @@ async fn desired(world: &Bare) -> Desired {
     all
 }
 
-/// What a plan makes of it.
+/// The same after the changes of a plan.
 fn planned(mut before: Desired, plan: &Plan) -> Desired {
     for device in &plan.devices {
         assert!(!device.entities.is_empty(), "{} has nothing to do", device.device);

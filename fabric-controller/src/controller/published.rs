@@ -314,7 +314,8 @@ impl Published {
         self.counts[usize::from(kind.rank())]
     }
 
-    /// Contributions changed without a transaction, or came later than theirs. Returns the devices concerned.
+    /// Publishes contributions that changed without a transaction, or later than their transaction. Returns the devices
+    /// concerned.
     pub(super) fn render(&mut self, rendered: Rendered, revision: u64) -> Vec<DeviceIndex> {
         // Without a transaction no attachment changes its network.
         let (devices, _) = self.take(rendered, revision, |_| {});
@@ -372,7 +373,7 @@ impl Published {
         });
     }
 
-    /// Why an object is on no device yet; none if it does not wait.
+    /// Why an object waits; none if it does not wait.
     pub(super) fn waits(&self, waiter: Owner) -> &[(Option<DeviceIndex>, String)] {
         self.waits.get(&waiter).map_or(&[], |w| &w.reasons)
     }
@@ -392,7 +393,7 @@ impl Published {
 
 #[cfg(test)]
 impl Published {
-    /// The first difference between the published state and the model. For a model with nothing under way.
+    /// The first difference between the published state and the model. Use it only when nothing is under way.
     pub(super) fn differs(&self, model: &crate::model::Model) -> Option<String> {
         let expected: BTreeSet<Key> = model.keys().collect();
         let published = || self.vdcs.values().flat_map(|vdc| vdc.objects.iter().flatten());

@@ -1,4 +1,4 @@
-//! What was released is given out again when those who held it have confirmed, and no later.
+//! Released numbers are allocated again as soon as the devices that held them have confirmed, and not before.
 
 use vfabric_api::status::{Progress, View};
 
@@ -153,7 +153,7 @@ async fn an_address_is_not_allocated_while_a_device_may_hold_it_for_somebody_els
     world.settled(HOST3).await;
     world.commit(vec![create(attach("d", "red", "host3"))]).await.unwrap();
     assert_ne!(world.ip("d").await, b, "{b} was allocated again after a restart");
-    // A user who names it may have it, once host 1 has let go of it; until then no device gets any of it.
+    // A user who names it gets it once host 1 has released it; until then, no device gets any of it.
     let mut asked = attach("e", "red", "host3");
     asked.ips = vec![b];
     let revision = world.commit(vec![create(asked)]).await.unwrap();

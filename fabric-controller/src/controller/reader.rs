@@ -17,7 +17,7 @@ use crate::model::kind::Seen;
 
 /// Reasons that one object's status shows.
 pub(super) const SHOWN_REASONS: usize = 16;
-/// Contributions that are looked at for the objects that asked for one entity.
+/// Most contributions of one entity that are searched for the objects behind it.
 const SHOWN_ASKERS: usize = 16;
 
 /// A contribution with its device and its entities.
@@ -86,7 +86,8 @@ impl Published {
         owners.into_iter().filter_map(names).collect()
     }
 
-    /// The progress of the devices with these contributions; `waits` is what keeps the object from them.
+    /// The progress of the devices with these contributions; `waits` has the reasons why the object is not sent to
+    /// them.
     pub(super) fn applied<'a>(
         &self,
         asked: impl Iterator<Item = Asked<'a>>,

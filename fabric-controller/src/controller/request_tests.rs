@@ -1,4 +1,4 @@
-//! Calls that are sent again: one change, one answer, also after a restart and when the store fails.
+//! Repeated calls make one change and get one answer, even after a restart and when the store fails.
 
 use vfabric_api::access::UserKey;
 use vfabric_api::error::ApiError;
@@ -37,9 +37,9 @@ fn vdc() -> Change {
     Change::Create(n("v"), Spec::Vdc(VdcSpec::new(n("v"))))
 }
 
-/// The object of an answer that was given before.
+/// The object of a stored answer.
 fn replayed(answer: &Committed) -> View {
-    let object = answer.replay.as_ref().expect("the answer of before").object.clone();
+    let object = answer.replay.as_ref().expect("the stored answer").object.clone();
     View::read(Kind::Network, object.expect("an object")).unwrap()
 }
 
@@ -55,7 +55,7 @@ async fn a_call_that_is_sent_again_changes_nothing_and_gets_the_same_answer() {
         panic!("no network")
     };
 
-    // The object is gone meanwhile: the call still did what it did.
+    // The object was deleted meanwhile, but the answer stays the same.
     let gone = Transaction::one(delete(Kind::Network, "red"), Origin::default());
     world.commit(gone).await.unwrap();
     let again = over(store.copy()).await;

@@ -61,7 +61,7 @@ pub(super) struct Record {
     caller: Arc<str>,
     time_ms: u64,
     row: Arc<[u8]>,
-    /// That wrote the row.
+    /// The revision that wrote the row.
     revision: u64,
 }
 
@@ -247,7 +247,7 @@ impl Requests {
         }
     }
 
-    /// Store keys of a caller's rows: a later caller of that name must not find them.
+    /// Store keys of a caller's rows. They are deleted so that a later caller of that name does not find them.
     pub(super) fn keys_of(&self, caller: &str) -> Vec<Vec<u8>> {
         let rows = self.of_callers.get(caller).into_iter().flat_map(|of| of.rows.values());
         rows.map(row_key).collect()
@@ -266,7 +266,7 @@ impl Requests {
     /// Loads a row of the store. Returns false if it has expired.
     ///
     /// # Errors
-    /// It is no such row.
+    /// It is not such a row.
     pub(super) fn restore(&mut self, key: &[u8], value: &[u8], revision: u64) -> Result<bool, String> {
         let digest = parse_row_key(key).ok_or("names no call")?;
         let row: Row = serde_json::from_slice(value).map_err(|e| e.to_string())?;
@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(call(&mut requests, "alice", count + 2, None), 1);
         assert!(requests.find(&repeatable(2)).is_none(), "the oldest of alice");
         assert!(requests.find(&repeatable(1)).is_some(), "bob's");
-        // Three of these are too many octets.
+        // Three of these exceed the limit of octets.
         let large = Some(serde_json::Value::String("x".repeat(3 << 20)));
         for n in 1..=3 {
             call(&mut requests, "carol", 10_000 + n, large.clone());

@@ -1,7 +1,7 @@
-//! From the rows of the store back to the model.
+//! Loads the model from the rows of the store.
 //!
 //! **Invariants.** Only a store that cannot be read at all stops the start. A row that is damaged, or an object that
-//! does not fit the other objects, is set aside and named; those of its numbers that can be read are given to nobody else.
+//! does not fit the other objects, is set aside and named; its readable numbers are not given to any other object.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -88,7 +88,7 @@ struct Restoring {
 /// made. All other rows are read before them.
 ///
 /// # Errors
-/// The store cannot be read, or rows of an older form cannot be written in today's; there is neither an inventory nor a
+/// The store cannot be read; or rows of an older format cannot be rewritten; or there is neither an inventory nor a
 /// topology.
 pub(super) async fn restore<S: Store>(
     store: &S,
@@ -194,7 +194,7 @@ impl Restoring {
             ("link", _) => serde_json::from_slice(&row.value)
                 .map_err(|e| e.to_string())
                 .map(|memory| {
-                    // A damaged memory of a link is as good as none: probes will tell.
+                    // A damaged state of a link counts as none: probes will show the real one.
                     if row.damage.is_none() {
                         self.memories.insert(shown.clone(), memory);
                     }
@@ -234,7 +234,7 @@ impl Restoring {
     }
 
     fn uid(&mut self, row: &Row) -> Result<(), String> {
-        // A damaged one may be far too great; identities that are in use are looked at anyway.
+        // A damaged number may be far too large. Identities in use are checked anyway.
         if row.damage.is_none() {
             self.model
                 .restore_next_uid(number(&row.value).ok_or("is not a number")?);
@@ -247,7 +247,7 @@ impl Restoring {
         let (Some(group), Ok(vni)) = (group, vni.parse()) else {
             return Err("is not a number".into());
         };
-        // A switch that left took its groups along.
+        // The groups of a switch that has left are free.
         if let Some(Node::Switch(at)) = self.node(switch) {
             self.model.restore_group(at, vni, group);
         }
@@ -259,7 +259,7 @@ impl Restoring {
         let all = || (Uid::default(), self.model.fabric.devices().collect::<Vec<_>>());
         let (owner, devices) = match serde_json::from_slice::<Rest>(&row.value) {
             Ok(rest) if row.damage.is_none() => {
-                // A device that left took along what it held.
+                // A device that has left holds nothing.
                 let devices = rest.devices.iter().filter_map(|d| self.model.fabric.node(d));
                 let devices: Vec<DeviceIndex> = devices.map(Node::device).collect();
                 self.model.restore_uid(rest.owner);
@@ -276,7 +276,7 @@ impl Restoring {
         Ok(())
     }
 
-    /// Until there were identities, rows named a VNI and a device.
+    /// Before there were identities, rows named a VNI and a device.
     fn former(&mut self, vni: &str, device: &str, row: &Row) -> Result<(), String> {
         let vni = vni.parse().map_err(|_| "is not a VNI")?;
         let owner = self.model.owner_of_vni(vni).unwrap_or_default();
@@ -345,10 +345,10 @@ impl Restoring {
         }
         let vdc = self.model.vdc(&key.vdc);
         let Some(vdc) = vdc else {
-            return Some(format!("its vDC `{}` is not there", key.vdc));
+            return Some(format!("its vDC `{}` does not exist", key.vdc));
         };
         let missing = object.networks().iter().find(|n| !vdc.networks.contains_key(*n))?;
-        Some(format!("its network `{missing}` is not there"))
+        Some(format!("its network `{missing}` does not exist"))
     }
 
     fn aside(&mut self, key: Key, object: Option<Stored>, reason: String) {
@@ -371,7 +371,7 @@ impl Restoring {
         }
         self.model.settle_restored(&self.scratch, self.revision);
         self.model.restore_fences(self.revision);
-        // What is stored of a cable that is not there says nothing of others.
+        // The state of a link that does not exist is ignored.
         let mut links = Links::default();
         for (index, link) in self.model.fabric.links() {
             let memory = self.memories.get(&links::store_key(&link.spec)).copied();

@@ -35,7 +35,7 @@ async fn a_store_of_format_1_means_what_it_meant() {
         (p1.mac.to_string().as_str(), p1.ips[0].to_string().as_str()),
         ("02:0e:1f:7c:0c:ee", "10.1.0.3")
     );
-    // It waited for an address that another one had on host 1, and goes on from there.
+    // It waited for an address that another attachment had on host 1, and still waits for it.
     let w = Key::new(n("v"), Kind::Attachment, n("w"));
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -53,7 +53,7 @@ async fn a_store_of_format_1_means_what_it_meant() {
     }
 }
 
-/// Starts over a store in which one bit of each of these rows was flipped.
+/// Starts a controller over a store in which one bit of each of these rows was flipped.
 async fn damaged(dir: &std::path::Path, keys: &[&str]) -> World<RedbStore> {
     let file = dir.join("intent.redb");
     let world = World::over(topology(), RedbStore::open(&file).unwrap(), fakes()).await;
@@ -90,7 +90,11 @@ async fn a_damaged_object_is_set_aside_and_named_and_its_numbers_are_nobody_else
         (aside.object.as_str(), aside.reason.as_str()),
         ("attachment `p` of vdc `v`", "its checksum is wrong")
     );
-    assert_eq!((fabric.attachments, fabric.networks), (2, 2), "the others are there");
+    assert_eq!(
+        (fabric.attachments, fabric.networks),
+        (2, 2),
+        "the other rows are loaded"
+    );
     let health = world.controller.health().await.unwrap();
     assert!(
         health[0].contains("set aside: 1") && !health[0].contains("`p`"),
@@ -174,7 +178,7 @@ async fn an_object_on_a_host_that_cannot_be_loaded_is_set_aside_until_the_host_i
     assert_eq!(host.object, "row `inventory/2/host3`");
     assert_eq!(aside.object, "attachment `a3` of vdc `v`");
     assert_eq!(fabric.attachments, 1);
-    // Its address, in a network that is there, is nobody else's.
+    // Its address, in a network that exists, is given to nobody else.
     let mut same = attach("other", "blue", "host1");
     same.ips.clone_from(&before.2);
     assert_eq!(

@@ -42,12 +42,12 @@ use crate::tables::{Table, Tables, table_of};
 /// A table of a switch, by P4Info id.
 pub(super) type Place = (DeviceIndex, u32);
 
-/// Entries that something may add, at the most.
+/// The most entries that something may add.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Growth {
-    /// To tables of switches.
+    /// Entries that are added to tables of switches.
     switches: FxHashMap<Place, usize>,
-    /// To what vDCs with a share use of them.
+    /// Entries that are added to the use of vDCs with a share.
     vdcs: FxHashMap<(Name, Place), usize>,
 }
 
@@ -65,7 +65,7 @@ impl Growth {
         }
     }
 
-    /// Takes away what was added.
+    /// Subtracts it again.
     pub(super) fn subtract(&mut self, less: &Self) {
         fn lower<K: Eq + std::hash::Hash>(counts: &mut FxHashMap<K, usize>, key: &K, by: usize) {
             if let Some(count) = counts.get_mut(key) {
@@ -86,15 +86,15 @@ impl Growth {
     }
 
     fn of(&self, vdc: &Name, place: Place) -> usize {
-        // Keys that own a name can only be asked for by one that does; few vDCs have a share.
+        // A look-up needs an owned key, so it copies the name. Few vDCs have a share.
         self.vdcs.get(&(vdc.clone(), place)).copied().unwrap_or_default()
     }
 }
 
-/// A transaction that was carried out on the model, as far as room in tables is concerned.
+/// The part of a carried-out transaction that matters for room in tables.
 pub(super) struct Asked<'a> {
     pub(super) applied: &'a Applied,
-    /// What it touched, as it is rendered when nothing waits any more.
+    /// The touched contributions, rendered as if nothing waited.
     pub(super) rendered: &'a Rendered,
     /// Whether the caller may not know what others use.
     pub(super) is_tenant: bool,
@@ -102,13 +102,13 @@ pub(super) struct Asked<'a> {
 
 /// Why a transaction is not accepted.
 pub(super) enum Tight {
-    /// It may not fit. That can be said when nothing is under way.
+    /// It may not fit. That can only be decided when nothing is under way.
     Unknown,
     /// It does not fit.
     Refused(ApiError),
 }
 
-/// What is asked of one table of one switch, exactly.
+/// The exact number of entries that are asked of one table of one switch.
 struct Exact {
     place: Place,
     more: i64,
@@ -119,7 +119,7 @@ fn share(percent: u8, table: &Table) -> usize {
     table.size.saturating_mul(percent.into()) / 100
 }
 
-/// What is in `now` and not in `before`, by key. Both are sorted.
+/// Entries in `now` that are not in `before`, by key. Both are sorted.
 fn fresh<'a>(before: &'a [Arc<Entity>], now: &'a [Entity]) -> impl Iterator<Item = &'a Entity> {
     let mut before = before.iter().peekable();
     now.iter().filter(move |entity| {
@@ -144,7 +144,7 @@ fn changes(previewed: &[Previewed]) -> FxHashMap<u32, i64> {
     counts
 }
 
-/// A count of entries, which memory bounds far below where it would not fit.
+/// A count of entries. Memory bounds it far below the limit of the type.
 fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -154,13 +154,13 @@ fn unsigned(count: i64) -> usize {
 }
 
 impl Published {
-    /// The vDC of a contribution and its share, if it has one.
+    /// The vDC of a contribution, with its share, if it has one.
     fn shared<'a>(&self, model: &'a Model, source: Source) -> Option<(&'a Name, u8)> {
         let vdc = model.vdc_of(source.owner())?;
         Some((vdc, model.vdc(vdc)?.spec.limits.table_percent?))
     }
 
-    /// What a vDC asks for with a contribution that is in force; nothing if it is another vDC's.
+    /// The entries that a vDC asks for with a published contribution; none if the contribution belongs to another vDC.
     fn asked_of(&self, vdc: &Name, source: Source) -> &[Arc<Entity>] {
         match self.owned(source.owner()) {
             Some(object) if object.key.vdc == *vdc => self.engine.contribution(source),
@@ -168,7 +168,7 @@ impl Published {
         }
     }
 
-    /// What contributions add at the most to what is published.
+    /// The most entries that contributions may add to the published ones.
     pub(super) fn growth(&self, tables: &Tables, model: &Model, rendered: &Rendered) -> Growth {
         let mut growth = Growth::default();
         for (device, all) in rendered.by_device() {
@@ -182,7 +182,7 @@ impl Published {
         growth
     }
 
-    /// Adds what one contribution adds at the most.
+    /// Adds the most entries that one contribution may add.
     fn grow(
         &self,
         growth: &mut Growth,
@@ -204,7 +204,7 @@ impl Published {
         }
     }
 
-    /// What contributions add when nothing waits any more, beyond what they add now.
+    /// The entries that contributions will add when nothing waits any more, beyond those that they add now.
     pub(super) fn reserve(
         &self,
         tables: &Tables,
@@ -238,7 +238,7 @@ impl Published {
         reserve
     }
 
-    /// Room that is kept for others than what is rendered here.
+    /// Room that is kept for contributions other than those rendered here.
     fn reserved_for_others(&self, rendered: &Rendered) -> Growth {
         let mut reserved = self.reserved.clone();
         if !reserved.is_empty() {
@@ -264,16 +264,16 @@ impl<S: Store> Controller<S> {
         self.tables.get(model.fabric.role_of(device)?, table)
     }
 
-    /// Entries that a table is to hold, as published.
+    /// Entries that a table should hold, as published.
     fn entries(&self, (device, table): Place) -> usize {
         let device = self.registry.get(device);
         device.map_or(0, |device| device.entries([table]).into_iter().sum())
     }
 
-    /// Whether a transaction fits. Returns what it may add.
+    /// Checks that a transaction fits. Returns what it may add.
     ///
     /// # Errors
-    /// It does not, or that cannot be said while others are under way.
+    /// It does not fit, or that cannot be decided while others are under way.
     pub(super) fn fits(
         &self,
         model: &Model,
@@ -340,7 +340,7 @@ impl<S: Store> Controller<S> {
             let switch = model.fabric.device_name(place.0).unwrap_or_default();
             let (name, size) = (&table.name, table.size);
             let free = match asked.is_tenant {
-                // How full a switch is tells of others.
+                // The free room of a switch would reveal something about other vDCs.
                 true => "fewer are free".to_owned(),
                 false => format!("{free} of {size} are free"),
             };
@@ -376,7 +376,7 @@ impl<S: Store> Controller<S> {
                 }
             }
         }
-        // A lowered share is about all that the vDC uses.
+        // A lowered share concerns everything that the vDC uses.
         let lowered: Vec<&Name> = lowered_vdcs(asked.applied).collect();
         for vdc in &lowered {
             let used = published.vdcs.get(*vdc).map(|vdc| vdc.entries.keys());
@@ -417,7 +417,7 @@ impl<S: Store> Controller<S> {
         Ok(())
     }
 
-    /// What a plan says of the tables of a switch: those whose number of entries changes, by name.
+    /// The tables of a switch in a plan: those whose number of entries changes, by name.
     pub(super) fn table_changes(
         &self,
         model: &Model,
@@ -478,7 +478,7 @@ impl<S: Store> Controller<S> {
     }
 }
 
-/// vDCs whose share a transaction makes smaller, or that get one.
+/// vDCs that get a share or a smaller share by a transaction.
 fn lowered_vdcs(applied: &Applied) -> impl Iterator<Item = &Name> {
     let touches_vdc = applied.objects.iter().any(|(key, _)| key.kind == Kind::Vdc);
     let updated = touches_vdc.then(|| applied.updated()).into_iter().flatten();

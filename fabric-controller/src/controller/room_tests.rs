@@ -1,4 +1,4 @@
-//! What does not fit a switch or a vDC's share is refused, and nothing else is.
+//! A change that does not fit a switch or a vDC's share is refused, and no other change is.
 
 use std::collections::BTreeMap;
 
@@ -139,7 +139,7 @@ async fn what_does_not_fit_a_switch_is_refused_with_its_table_and_what_is_free()
     assert_eq!(said.code, ErrorCode::Exhausted);
     assert!(
         said.detail.contains("fewer are free") && !said.detail.contains("of 3"),
-        "how full a switch is tells of others: {said}"
+        "the free room of a switch reveals something about others: {said}"
     );
     assert_eq!(used(&world, "bridge_mac").await, before, "nothing of it happened");
     commit(&world, more(&["b1"])).await.unwrap();
@@ -281,7 +281,7 @@ async fn counted(world: &Bare) -> BTreeMap<(Name, String), usize> {
 #[tokio::test]
 async fn counts_are_those_from_scratch_and_a_refusal_has_its_reason() {
     let small = [("bridge_mac", 4), ("ipv4_host", 9), ("port_vlan", 6), ("host_vni", 3)];
-    // The second has room, and plans what the first is asked for.
+    // The second controller has unlimited room. It plans what the first is asked to do.
     let (world, roomy) = (bare(tables(&small)).await, bare(tables(&[])).await);
     let start = vec![basics().into_iter().take(4).collect::<Vec<_>>()];
     let mut rng = StdRng::seed_from_u64(11);
@@ -300,7 +300,7 @@ async fn counts_are_those_from_scratch_and_a_refusal_has_its_reason() {
         {
             full += 1;
             let plan = planned.unwrap().plan.unwrap();
-            // What waits is asked for later; all of it counts.
+            // Waiting entries come later, but they all count.
             let waits = !plan.waits.is_empty() || world.state.lock().await.model.waiting() > 0;
             let grown = plan.devices.iter().flat_map(|device| &device.tables);
             let over = |table: &vfabric_api::plan::TableChange| {

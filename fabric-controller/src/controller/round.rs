@@ -59,9 +59,9 @@ struct Accepted {
 struct Asks {
     touched: BTreeSet<Source>,
     rendered: Rendered,
-    /// What it may add to tables, also later.
+    /// The entries that it may add to tables, now or later.
     growth: Growth,
-    /// Of this, what contributions add later.
+    /// Of these, entries that contributions add later.
     reserve: Vec<(Source, Growth)>,
 }
 
@@ -102,7 +102,7 @@ impl Group {
             } else {
                 Err(unavailable("the change could not be stored"))
             };
-            // A caller that is gone needs no answer.
+            // A caller that is gone needs no reply.
             let _ = answer.send(result);
         }
     }
@@ -125,7 +125,7 @@ struct Round<'a, S: Store> {
     open: Group,
     flight: Option<Flight<'a>>,
     flights: usize,
-    /// What everything under way may add to tables.
+    /// The entries that everything under way may add to tables.
     growing: Growth,
 }
 
@@ -173,7 +173,7 @@ impl<S: Store> Controller<S> {
             tokio::select! {
                 biased;
                 stored = &mut flight.stored => round.land(stored),
-                // When the queue is closed, the flight alone is waited for.
+                // When the queue is closed, wait only for the flight.
                 Some(proposal) = queue.recv(), if takes_more => next = Some(proposal),
             }
         }
@@ -236,7 +236,7 @@ impl<'a, S: Store> Round<'a, S> {
         {
             self.controller.note_exhausted(whose, error);
         }
-        // What was refused or undone touches nothing; what was accepted is rendered.
+        // Refused or undone proposals touch nothing. Accepted ones are rendered.
         self.state.model.take_touched();
         let independent = independent && self.is_fresh();
         self.open.answers.push(Answered {
@@ -257,7 +257,7 @@ impl<'a, S: Store> Round<'a, S> {
         found.map(|record| record.answer(&repeatable))
     }
 
-    /// The alternatives, if the caller may take what they take. All of them change the same objects.
+    /// The alternatives, if the caller may make their changes. All of them change the same objects.
     fn within_rights(&self, alternatives: Vec<Transaction>) -> Result<Vec<Transaction>, ApiError> {
         for transaction in alternatives.iter().filter(|t| t.origin.is_tenant) {
             tenancy::permit(&self.state.model, &transaction.changes)?;
@@ -286,7 +286,7 @@ impl<'a, S: Store> Round<'a, S> {
                     self.state.model.undo(applied);
                     self.state.model.take_touched();
                     self.settle_all().await?;
-                    // Of several, the first round of a proposal is the fresh one.
+                    // If a proposal takes several rounds, only the first counts as fresh.
                     alternatives = vec![transaction];
                 }
             }
@@ -320,7 +320,7 @@ impl<'a, S: Store> Round<'a, S> {
         let model = &mut self.state.model;
         let touched = model.take_touched();
         let rendered = controller.rendered(model, touched.clone());
-        // The controller's own changes of the inventory are not asked for by anybody.
+        // Nobody asked for the controller's own changes of the inventory.
         let is_own = |(_, change): &(String, Change)| {
             matches!(
                 change,
@@ -486,7 +486,7 @@ impl<'a, S: Store> Round<'a, S> {
         let transactions = group.accepted.iter_mut().map(|a| std::mem::take(&mut a.transaction));
         let stored: Stored<'a> = Box::pin(self.controller.store.commit_group(transactions.collect()));
         let mut flight = Flight { group, stored };
-        // A store does nothing before it is asked for the first time.
+        // The store does not start before the first poll.
         let asked = flight
             .stored
             .as_mut()
@@ -522,7 +522,7 @@ impl<'a, S: Store> Round<'a, S> {
                 warn!(%error, changes, "the store refused a group of changes");
                 self.undo(&mut open);
                 self.undo(&mut group);
-                // Keys that it was to delete are deleted with the next round.
+                // Keys that it should have deleted are deleted with the next round.
                 self.flights = FLIGHTS;
                 self.settle_waits();
                 group.answer(false);
@@ -564,7 +564,7 @@ impl<'a, S: Store> Round<'a, S> {
         self.state.model.take_touched();
     }
 
-    /// Whatever the outcome of a group: earlier confirmations of devices have changed what objects wait for.
+    /// Do this whatever the outcome of a group: earlier confirmations of devices have changed what objects wait for.
     fn settle_waits(&mut self) {
         self.controller.publish_waits(&mut self.state.model);
         if self.state.model.has_woken() {

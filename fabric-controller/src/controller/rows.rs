@@ -5,12 +5,12 @@
 //! | `object/<rank of its kind>/<vDC>/<name>` | an object with what was allocated for it |
 //! | `group/<leaf>/<VNI>` | number of a network's pair of flood groups |
 //! | `rest/<revision>/<number>` | a number in quarantine since that revision: its last owner, and the devices that may hold it |
-//! | `link/<end>/<end>` | what is remembered of a link |
+//! | `link/<end>/<end>` | state of a link across restarts |
 //! | `uid` | the identity that the next object gets |
 //! | `inventory/<rank of its kind>/<name>` | a switch, host or link, or the settings, with what was allocated for it |
 //! | `inventory/next` | the handles that the next device and the next link get |
 //! | `user/<vDC or nothing>/<name>` | a user with its roles and the hashes of its tokens |
-//! | `request/<digest of caller and key>` | a call that may be sent again, with its answer |
+//! | `request/<digest of caller and key>` | a call that may be repeated, with its answer |
 
 use std::collections::BTreeMap;
 
@@ -28,9 +28,10 @@ use crate::store::{Compare, Op, Store, StoreTransaction};
 /// Key of the identity that the next object gets.
 pub(super) const UID_KEY: &[u8] = b"uid";
 
-/// The key of a number in quarantine. It begins with the revision that put the number there, as 16 hexadecimal digits, so
-/// that the rows of one transaction stand beside those of the last one, and what goes together stands together: a group of
-/// transactions changes few pages of the store, however many numbers it moves. Rows of format 3 have no revision (0).
+/// The key of a number in quarantine. It begins with the revision that put the number there, as 16 hexadecimal digits,
+/// so that the rows of one transaction are next to those of the one before, and rows that are deleted together are next
+/// to each other. So a group of transactions changes few pages of the store, however many numbers it moves. Rows of
+/// format 3 have no revision (0).
 pub(super) fn rest_key(number: &StoredNumber, revision: u64) -> Vec<u8> {
     let number = to_json(number);
     if revision == 0 {
@@ -42,7 +43,7 @@ pub(super) fn rest_key(number: &StoredNumber, revision: u64) -> Vec<u8> {
 /// Number and revision of such a key without `rest/`.
 ///
 /// # Errors
-/// In words: it is no such key.
+/// The error in words: it is not such a key.
 pub(super) fn parse_rest_key(key: &str) -> Result<(StoredNumber, u64), String> {
     let by_revision = key.split_at_checked(REVISION_DIGITS);
     let by_revision = by_revision.and_then(|(revision, number)| {
@@ -62,7 +63,7 @@ pub(super) fn to_json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-/// What the store keeps of a number in quarantine.
+/// The row of a number in quarantine.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Rest {
     /// Its last owner.
@@ -72,7 +73,7 @@ pub(super) struct Rest {
 }
 
 impl<S: Store> Controller<S> {
-    /// What is to be stored of a transaction that was carried out, behind revision `before`.
+    /// The rows that a carried-out transaction writes, after revision `before`.
     pub(super) fn to_store(
         &self,
         model: &Model,
@@ -115,8 +116,8 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// What the store is to keep of the numbers that a transaction takes from devices: one row for each number.
-    /// `revision` is that of the transaction.
+    /// The rows of the numbers that a transaction takes from devices: one for each number. `revision` is that of the
+    /// transaction.
     pub(super) fn rests(&self, model: &Model, applied: &Applied, revision: u64) -> Vec<(Vec<u8>, Rest)> {
         let mut rows = BTreeMap::new();
         for left in &applied.left {

@@ -1,4 +1,4 @@
-//! What the REST router asks for.
+//! The functions behind the REST router.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -34,9 +34,9 @@ use crate::model::fabric::{Fabric, HostEntry, Node, SwitchEntry};
 use crate::model::{HostIndex, SwitchIndex};
 use crate::store::Store;
 
-/// Entities that are described before the writer has its turn.
+/// Entities that are described before the writer gets a turn.
 const ENTITIES_AT_ONCE: usize = 256;
-/// Objects that are looked at for one page: nobody else gets at what is published meanwhile.
+/// Most objects that are examined for one page, because the published state is locked meanwhile.
 const LOOKED_AT: usize = 10_000;
 /// Longest time a device may take to answer for its counters.
 const COUNTERS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -131,7 +131,7 @@ impl<S: Store> FabricService for Controller<S> {
             let progress = self.progress.notified();
             tokio::pin!(progress);
             progress.as_mut().enable();
-            // What waits for a number is on no device yet, so the devices cannot say that it is missing.
+            // An object that waits for a number is on no device yet, so devices cannot report that it is missing.
             if !waits.is_empty() {
                 (waits, concerned) = self.concerned(revision);
             }
@@ -141,7 +141,7 @@ impl<S: Store> FabricService for Controller<S> {
                 Lag::Failed(f) => also_retried || f.is_final(),
                 Lag::Pending(_) => false,
             };
-            // Waiting longer does not help after a refusal for good.
+            // After a permanent refusal, waiting longer does not help.
             let hopeless = lags.iter().any(|(_, lag)| failed(lag, false));
             let done = lags.is_empty() && waits.is_empty();
             if done || hopeless || over {
@@ -304,7 +304,7 @@ impl<S: Store> FabricService for Controller<S> {
 
     async fn backup(&self) -> Result<Backup, ApiError> {
         let unavailable = |detail: &str| ApiError::new(ErrorCode::Unavailable, detail);
-        // Each takes as much room on the disk as the store.
+        // Each backup takes as much space on the disk as the store.
         let _only = self
             .backing_up
             .try_lock()
@@ -387,7 +387,7 @@ impl<S: Store> FabricService for Controller<S> {
 }
 
 impl<S: Store> Controller<S> {
-    /// What is not as it should be with the controller and its devices.
+    /// Warnings about the controller and its devices.
     fn warnings(&self, fabric: &Fabric) -> Vec<Warning> {
         let of_controller = self.credentials.get().map(|c| c.expiry().warnings());
         let own = of_controller
@@ -395,7 +395,7 @@ impl<S: Store> Controller<S> {
             .flatten()
             .map(|reason| Warning { device: None, reason });
         let of_device = |(index, device): (DeviceIndex, Arc<Device>)| {
-            // One that was declared gone is none of ours any more.
+            // A device that was declared gone does not concern us any more.
             let is_expected = fabric
                 .node_of(index)
                 .and_then(|n| fabric.state_of(n))
@@ -415,13 +415,13 @@ impl<S: Store> Controller<S> {
         own.chain(self.registry.all().into_iter().flat_map(of_device)).collect()
     }
 
-    /// What objects of a revision wait for, and the devices that the revision concerns so far.
+    /// The numbers for which objects of a revision wait, and the devices that the revision concerns so far.
     fn concerned(&self, revision: u64) -> (Vec<DeviceReason>, Vec<DeviceIndex>) {
         let published = self.published();
         let concerned = published.concerned(revision).map(<[DeviceIndex]>::to_vec);
         let all = || self.registry.all().into_iter().map(|(i, _)| i).collect();
         let waits = published.device_reasons(published.waits_of(revision));
-        // A device that was declared gone confirms nothing any more: those around it shut it out.
+        // A device that was declared gone confirms nothing any more; its neighbours shut it out.
         let fabric = self.fabric_now();
         let is_gone = |device: &DeviceIndex| {
             let state = fabric.node_of(*device).and_then(|node| fabric.state_of(node));
@@ -432,7 +432,7 @@ impl<S: Store> Controller<S> {
         (waits, concerned)
     }
 
-    /// What was lost anywhere. All devices are asked at once, so that those that are away cost one timeout, not one
+    /// All losses. All devices are asked at once, so that those that are away cost one timeout in total and not one
     /// each.
     async fn all_drops(&self) -> Drops {
         let fabric = self.fabric_now();
@@ -443,7 +443,7 @@ impl<S: Store> Controller<S> {
         };
         let switches = fabric.switches().map(|(index, entry)| async move {
             let (index, spec) = (fabric.switch_device(index), &entry.spec);
-            // One after the other: the actor answers one question at a time.
+            // One after the other, because the actor handles one request at a time.
             let refused = self.drops_of(index, spec).await;
             let lost = match &refused {
                 Ok(_) => self.losses_of(index, &spec.name).await,
@@ -472,7 +472,7 @@ impl<S: Store> Controller<S> {
         drops
     }
 
-    /// What one device lost beside what its pipeline refused, or why it cannot say.
+    /// The losses of one device outside its pipeline, or why it cannot return them.
     async fn losses_of(&self, index: DeviceIndex, name: &Name) -> Result<Vec<DropCount>, String> {
         let losses = self.ask(index, Request::Losses).await??;
         let count = |loss: Loss| DropCount {
@@ -504,7 +504,7 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// What one switch refused, by reason and host; or why it cannot say.
+    /// The packets that the pipeline of one switch refused, by reason and host, or why it cannot return them.
     async fn drops_of(&self, index: DeviceIndex, switch: &Switch) -> Result<Vec<DropCount>, String> {
         let render = &self.render;
         let queries = render.drop_counters(switch.role);
@@ -569,7 +569,7 @@ impl Published {
     }
 }
 
-/// The objects behind a name, in order.
+/// The objects after a name, in order.
 fn page<'a, T>(all: &'a BTreeMap<Name, T>, after: Option<&Name>) -> impl Iterator<Item = (&'a Name, &'a T)> {
     let from = after.map_or(Bound::Unbounded, |a| Bound::Excluded(a.clone()));
     all.range((from, Bound::Unbounded))

@@ -17,7 +17,7 @@ fn router(routes: &[(&str, &str)]) -> Change {
     Change::Put(n("v"), Spec::Router(spec))
 }
 
-/// The static routes that a leaf is to hold, as `prefix: action and MAC address`.
+/// The static routes that a leaf should hold, as `prefix: action and MAC address`.
 async fn held(world: &Routed, leaf: &str) -> Vec<String> {
     let entities = world.controller.entities(&n(leaf)).await.unwrap();
     let routes = entities.into_iter().filter(|e| e.table == "ipv4_route");
@@ -90,7 +90,7 @@ async fn a_prefix_goes_to_the_attachment_that_has_the_address() {
     let all = format!("0.0.0.0/0: route_to_vtep {red}");
     assert_eq!(held(&world, "leaf2").await, [&all, own[0], own[1]]);
 
-    // With the attachment its routes go; with another one that gets the address they come back.
+    // The routes disappear with the attachment, and come back with another one that gets the address.
     world.applied(vec![delete(Kind::Attachment, "a1")]).await;
     assert_eq!(held(&world, "leaf2").await, own);
     let mut other = attach("a2", "red", "host2");
@@ -155,7 +155,7 @@ async fn a_network_keeps_the_subnets_that_routes_need() {
         };
         Change::Replace(vdc, Spec::Network(NetworkSpec { ..spec }))
     };
-    // In the one, 10.2.1.0/24 would be the network's own; in the other there is no 10.2.0.200.
+    // With the first, 10.2.1.0/24 would lie in the network itself; with the second, 10.2.0.200 would not exist.
     for cidr in ["10.2.0.0/23", "10.2.0.0/25"] {
         let error = world.commit(vec![with(cidr)]).await.unwrap_err();
         assert_eq!(
@@ -191,7 +191,7 @@ async fn a_vdc_has_no_more_routes_than_it_may() {
         (error.code, error.errors[0].field.as_str()),
         (ErrorCode::InUse, "here.limits.routes")
     );
-    // One instead of the other, and none.
+    // One route instead of the other, and then none.
     world.applied(vec![router(&[("203.0.113.0/24", "10.2.0.9")])]).await;
     world.applied(vec![router(&[]), limited(Some(0))]).await;
 }

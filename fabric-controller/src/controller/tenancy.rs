@@ -1,8 +1,9 @@
-//! What a tenant's change may take: only what its vDC was assigned.
+//! A tenant's change may only use what was assigned to its vDC.
 //!
 //! A user of a vDC changes networks, routers and attachments there; the vDC itself, with its assignments and limits, is
-//! the fabric administrator's. Names that are not the vDC's own (a host, a leaf's port and VLAN, a VNI) can be given only
-//! if they are assigned, and are looked at before anything else: otherwise their being taken would tell of others.
+//! the fabric administrator's. Things that the vDC shares with others (a host, a leaf's port and VLAN, a VNI) can only
+//! be named if they are assigned to it. This is checked before anything else: an error such as "in use" would reveal
+//! something about other vDCs.
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
@@ -15,7 +16,7 @@ use crate::model::Model;
 /// Checks a tenant's changes.
 ///
 /// # Errors
-/// `Forbidden`, with the field that is not the tenant's to choose.
+/// `Forbidden`, with the field that the tenant may not choose.
 pub(super) fn permit(model: &Model, changes: &[(String, Change)]) -> Result<(), ApiError> {
     changes.iter().try_for_each(|(path, change)| {
         let patched = match change {
@@ -103,7 +104,7 @@ fn target(assigned: Option<&VdcSpec>, host: &Name, at: impl Fn(&str) -> String) 
 }
 
 fn place(assigned: Option<&VdcSpec>, spec: &AttachmentSpec, at: impl Fn(&str) -> String) -> Result<(), ApiError> {
-    // Without a vDC the change is refused for that, later.
+    // If the vDC does not exist, the change is refused later, for that reason.
     let Some(vdc) = assigned else { return Ok(()) };
     match &spec.place {
         Place::Host { host, .. } if vdc.hosts.contains(host) => Ok(()),

@@ -1,4 +1,4 @@
-//! What tenants may change, what they were assigned, and users that a vDC cannot leave behind.
+//! What tenants may change, assignments, and vDCs that cannot be deleted while they have users.
 
 use vfabric_api::access::{Binding, Level, Role, TokenSpec, UserKey, UserSpec};
 use vfabric_api::error::ApiError;
@@ -111,7 +111,7 @@ async fn a_tenant_names_only_what_its_vdc_was_assigned() {
     }
     for (place, wrong) in [
         (host("host2"), "place.host.host"),
-        // One that does not exist is refused in the same way: it tells nothing.
+        // A vDC that does not exist is refused in the same way, so the refusal reveals nothing.
         (host("nowhere"), "place.host.host"),
         (port("leaf1", 10, Some(100)), "place.port"),
         (port("leaf1", 11, None), "place.port"),
@@ -121,7 +121,7 @@ async fn a_tenant_names_only_what_its_vdc_was_assigned() {
         let error = ask(&world, put(at("x", place))).await.unwrap_err();
         assert_eq!(field(error), (ErrorCode::Forbidden, wrong.into()));
     }
-    // The ways around: patch, replace, a file, a rollback to before the host was taken away.
+    // Attempts to get around it: patch, replace, a file, a rollback to before the host was taken away.
     let key = Key::new(n("v"), Kind::Attachment, n("a"));
     let patch = serde_json::json!({"place": {"host": {"host": "host2", "netns": "w", "interface": "eth0"}}});
     let error = ask(&world, Change::Patch(key.clone(), patch)).await.unwrap_err();
@@ -313,7 +313,7 @@ async fn what_is_taken_away_is_named_by_its_users_or_drained() {
         "{error}"
     );
 
-    // What names a VNI goes with no cascade: a network is more than that.
+    // No cascade deletes a network because its VNI is taken away.
     let no_vnis = VdcSpec {
         vnis: Vec::new(),
         ..assigned()
@@ -371,7 +371,7 @@ async fn users_are_kept_over_a_start_and_hold_their_vdc() {
         .put_user(Some(n("v")), user("alice", "v"), true)
         .await
         .unwrap_err();
-    assert_eq!(error.code, ErrorCode::NotFound, "a vDC that is not there");
+    assert_eq!(error.code, ErrorCode::NotFound, "a vDC that does not exist");
     world
         .applied(vec![Change::Create(n("v"), Spec::Vdc(VdcSpec::new(n("v"))))])
         .await;
@@ -409,7 +409,7 @@ async fn users_are_kept_over_a_start_and_hold_their_vdc() {
     for token in [one.unwrap(), two.unwrap()] {
         assert!(world.controller.directory().by_token(&token.secret).await.is_ok());
     }
-    // The history does not speak of users.
+    // The history does not mention users.
     let history = world.controller.history(None, 100).await.unwrap();
     assert!(
         history

@@ -1,4 +1,4 @@
-//! The controller over fake devices: what is acknowledged arrives, failures are named.
+//! The controller over fake devices: acknowledged changes arrive, failures are named.
 
 pub(super) use std::sync::Arc;
 pub(super) use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) use crate::store::{MemoryStore, RedbStore, Store, Versioned};
 use crate::store::{Past, Revision, Scanned, StoreError, StoreTransaction, Visit};
 pub(super) use crate::testing::topology;
 
-/// Far more than anything here takes; only a failure waits for it.
+/// Far longer than anything here takes; only a failing test waits this long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct World<S> {
@@ -99,7 +99,7 @@ impl<S: Store> World<S> {
         assert_eq!(applied.progress, Progress::Applied, "{applied:?}");
     }
 
-    /// Until a device holds exactly what it should.
+    /// Waits until a device holds exactly what it should.
     pub(super) async fn settled(&self, device: usize) {
         let wanted = || {
             let of = self.controller.devices()[device].desired().into_iter();
@@ -214,7 +214,7 @@ async fn a_refusal_for_good_ends_the_wait_and_names_device_entity_and_message() 
     world.applied(vec![delete(Kind::Attachment, "a1")]).await;
     world.devices[4].refuse(key.clone(), "no room", false);
     let revision = world.commit(vec![create(attach("a1", "red", "host1"))]).await.unwrap();
-    // With a timeout that no test waits for.
+    // With a timeout that no passing test reaches.
     let applied = world.controller.wait_applied(revision, 100 * PATIENCE).await;
     assert_eq!(applied.progress, Progress::Failed);
     let said = applied.waiting.iter().find(|w| w.device == n("host1")).unwrap();
@@ -222,7 +222,7 @@ async fn a_refusal_for_good_ends_the_wait_and_names_device_entity_and_message() 
         said.reason.ends_with("no room") && said.reason.contains(&key.to_string()),
         "{said:?}"
     );
-    // It is not the business of the next change on that host.
+    // It does not concern the next change on that host.
     world.applied(vec![create(attach("a2", "blue", "host1"))]).await;
 }
 
@@ -534,7 +534,7 @@ async fn an_entity_leads_back_to_who_asked_for_it() {
     attachments.sort();
     let both = ["a1", "a2"].map(|a| vec![format!("attachment `{a}` of vdc `v`")]);
     assert_eq!(attachments, both, "of {tables:?}");
-    // Nothing is on any device without a reason.
+    // No device holds anything without a reason.
     for device in world.controller.devices() {
         let entities = world.controller.entities(&device.name).await.unwrap();
         let orphan = entities.iter().find(|e| e.asked_by.is_empty());
@@ -543,7 +543,7 @@ async fn an_entity_leads_back_to_who_asked_for_it() {
 }
 
 #[tokio::test]
-async fn what_is_lost_is_told_and_devices_that_are_away_are_named() {
+async fn losses_are_reported_and_devices_that_are_away_are_named() {
     let world = world().await;
     world.applied(basics()).await;
     let loss = |place: &str, reason: &str| crate::device::driver::Loss {
@@ -566,7 +566,7 @@ async fn what_is_lost_is_told_and_devices_that_are_away_are_named() {
         assert!(tokio::time::Instant::now() < deadline, "{drops:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let told: Vec<_> = drops
+    let reported: Vec<_> = drops
         .counts
         .iter()
         .map(|d| (d.device.as_str(), d.place.as_deref(), d.reason.as_str(), d.packets))
@@ -576,7 +576,7 @@ async fn what_is_lost_is_told_and_devices_that_are_away_are_named() {
         ("leaf1", None, "punts-lost", 3),
         ("host1", Some("v/a1"), "flood", 3),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert!(drops.missing.iter().all(|m| !m.reason.is_empty()), "{drops:?}");
     let status = world.controller.fabric().await;
     let warned: Vec<&str> = status

@@ -1,4 +1,4 @@
-//! A store of before there was an inventory.
+//! A store from before there was an inventory.
 
 use std::fmt::Write as _;
 
@@ -74,7 +74,7 @@ fn lines<'a>(text: &'a str, what: &str) -> Vec<&'a str> {
     text.lines().filter(|l| l.starts_with(what)).collect()
 }
 
-/// An entity in the words of the pipeline of then, which made no ICMP errors and had no storm control; none if it is
+/// An entity as text of the pipeline of that time, which made no ICMP errors and had no storm control; none if it is
 /// for one of these.
 fn as_before(line: &str) -> Option<String> {
     let is_new = ["\ticmp_source_", "\tflood_rate\t"]
@@ -90,7 +90,7 @@ async fn an_upgrade_keeps_every_number_that_devices_hold() {
     let after = dump(&world).await;
     let held: Vec<String> = lines(&after, "holds").into_iter().filter_map(as_before).collect();
     assert_eq!(held, lines(BEFORE, "holds"));
-    // What was there is stored as it was, beside the inventory.
+    // The old objects are stored unchanged, beside the inventory.
     let rows = lines(&after, "row");
     let (inventory, others): (Vec<&str>, Vec<&str>) = rows.into_iter().partition(|l| l.starts_with("row\tinventory/"));
     let of = |l: &&str| !l.starts_with("row\tuid");

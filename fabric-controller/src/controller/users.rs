@@ -1,7 +1,7 @@
 //! Users: changed under the writer's lock, durable before they count.
 //!
-//! They are no objects of tenants: they have no history and no plan, and a rollback does not bring them back. They use
-//! the vDCs that they belong to or have roles in, so such a vDC cannot be deleted: a later vDC of that name never finds
+//! Users are not tenants' objects: they have no history and no plan, and a rollback does not restore them. They use the
+//! vDCs that they belong to or have roles in, so such a vDC cannot be deleted: a later vDC of that name never finds
 //! users of an earlier one.
 
 use tracing::info;
@@ -18,7 +18,7 @@ use crate::model::change::Applied;
 use crate::store::{Op, Store};
 
 impl<S: Store> Controller<S> {
-    /// What is known of users.
+    /// The directory of users.
     pub fn directory(&self) -> &Directory {
         &self.directory
     }
@@ -48,7 +48,7 @@ impl<S: Store> Controller<S> {
     /// Deletes a user and its tokens.
     ///
     /// # Errors
-    /// There is no such user, or that it is gone cannot be stored.
+    /// There is no such user, or the deletion cannot be stored.
     pub async fn delete_user(&self, key: &UserKey) -> Result<(), ApiError> {
         let mut state = self.state.lock().await;
         self.directory.stored(key).ok_or_else(|| access::not_found(key))?;
@@ -61,7 +61,7 @@ impl<S: Store> Controller<S> {
     /// There is no such user, a field is wrong, or it cannot be stored.
     pub async fn make_token(&self, key: &UserKey, spec: TokenSpec) -> Result<NewToken, ApiError> {
         self.directory.stored(key).ok_or_else(|| access::not_found(key))?;
-        // The slow hash is computed before anybody has to wait; what the user is by then counts.
+        // Compute the slow hash before taking the lock. The user is read afterwards, because it may have changed.
         let (new, stored) = self.directory.new_token(spec).await?;
         let mut state = self.state.lock().await;
         let user = self.directory.with_token(key, stored)?;
@@ -73,7 +73,7 @@ impl<S: Store> Controller<S> {
     /// Revokes a token.
     ///
     /// # Errors
-    /// There is no such token, or that it is gone cannot be stored.
+    /// There is no such token, or the deletion cannot be stored.
     pub async fn revoke_token(&self, key: &UserKey, id: &str) -> Result<(), ApiError> {
         let mut state = self.state.lock().await;
         let user = self.directory.without_token(key, id)?;
@@ -84,7 +84,7 @@ impl<S: Store> Controller<S> {
         let row = access::row_key(key);
         let ops = match &user {
             Some(user) => vec![Op::Put(row, to_json(user))],
-            // A later user of that name must not find the answers of this one.
+            // A later user of that name must not get the answers of this one.
             None => std::iter::once(row)
                 .chain(state.requests.keys_of(&key.to_string()))
                 .map(Op::Delete)
@@ -113,7 +113,7 @@ impl<S: Store> Controller<S> {
     }
 }
 
-/// Carries a call on if its caller goes away in the middle: what is stored also comes to count.
+/// Finishes a call even if its caller goes away, so that what is stored also takes effect.
 pub(super) async fn finish<T: Send + 'static>(
     call: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {

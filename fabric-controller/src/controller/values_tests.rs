@@ -1,5 +1,5 @@
-//! Values that are no addresses, names or documents, sent to the REST API of a controller: each is refused with its
-//! status, its field and what was expected, and nothing of it is stored.
+//! Invalid addresses, names and documents, sent to the REST API of a controller: each is refused with its status, its
+//! field and the expected value, and none is stored.
 
 use axum::body::Body;
 use axum::http::{Method, Request, header};
@@ -22,7 +22,7 @@ struct Api {
     _log: tempfile::TempDir,
 }
 
-/// What a refusal says.
+/// The content of a refusal.
 #[derive(Debug, PartialEq)]
 struct Refusal {
     status: u16,
@@ -211,7 +211,7 @@ async fn what_is_no_value_of_its_field_is_refused_with_field_and_expectation() {
             "allowed_addresses[0].cidr",
             "leading zeros",
         ),
-        // Names that are something else to a Linux host.
+        // Names with a special meaning on a Linux host.
         (
             attachments,
             on_host("a", "lo"),
@@ -295,7 +295,7 @@ async fn what_is_no_value_of_its_field_is_refused_with_field_and_expectation() {
     for (path, body, field, expected) in cases {
         let shown: String = body.to_string().chars().take(120).collect();
         let said = refusal(api.post(path, &body).await);
-        // The document of an error about all of it has no field.
+        // An error about the whole document names no field.
         let named = said.field == field || (field.is_empty() && said.field == ".");
         assert_eq!((said.status, said.code.as_str()), (422, "invalid"), "{shown}: {said:?}");
         assert!(named && said.expected.contains(expected), "{shown}: {said:?}");
@@ -305,7 +305,7 @@ async fn what_is_no_value_of_its_field_is_refused_with_field_and_expectation() {
         before,
         "something was stored"
     );
-    // A patch of what is there is read by the same rules.
+    // A patch of an existing object is read by the same rules.
     let patch = json!({"place": {"host": ["host1", "a1", "eth1"]}}).to_string();
     let said = refusal(api.send(Method::PATCH, "/v1/vdcs/v/attachments/a1", JSON, patch).await);
     assert_eq!((said.status, said.field.as_str()), (422, "place.host"), "{said:?}");
@@ -361,7 +361,7 @@ async fn what_is_no_document_has_its_own_status() {
         404,
         "one of them was stored"
     );
-    // A charset is no other type; upper case is none either.
+    // A charset or upper case does not make it another type.
     let kind = "Application/JSON; charset=utf-8";
     assert_eq!(api.send(Method::POST, "/v1/vdcs", kind, vdc).await.0, 201);
 }

@@ -116,14 +116,14 @@ pub(super) struct Proposal {
 /// Where a result goes.
 pub(super) type Answer = oneshot::Sender<Result<Committed, ApiError>>;
 
-/// The way to the writer.
+/// The handle of the writer.
 pub(super) type Queue = mpsc::Sender<Proposal>;
 
 pub(super) fn unavailable(detail: &str) -> ApiError {
     ApiError::new(ErrorCode::Unavailable, detail)
 }
 
-/// The queue of a writer to come.
+/// The queue of a writer that is not started yet.
 pub(super) fn queue() -> (Queue, mpsc::Receiver<Proposal>) {
     mpsc::channel(QUEUE)
 }
@@ -144,8 +144,8 @@ pub(super) async fn run<S: Store>(controller: Weak<Controller<S>>, mut queue: mp
 }
 
 impl<S: Store> Controller<S> {
-    /// Ends when the writer does, which it does only if something in it panicked. What the model says then is worth
-    /// nothing: the process has to start again.
+    /// Ends when the writer ends, which only happens if it panicked. Then the model cannot be trusted, and the process
+    /// has to restart.
     pub async fn writer_ended(&self) {
         self.queue.closed().await;
     }
@@ -153,7 +153,7 @@ impl<S: Store> Controller<S> {
     /// Proposes a transaction.
     ///
     /// # Errors
-    /// What the check refuses; `Unavailable` if there was no place in the queue, or it could not be stored.
+    /// The errors of the check; `Unavailable` if there was no place in the queue, or if it could not be stored.
     pub(super) async fn propose(&self, transaction: Transaction) -> Result<Committed, ApiError> {
         self.send(What::Transaction(transaction)).await
     }
@@ -173,10 +173,10 @@ impl<S: Store> Controller<S> {
     pub(super) async fn propose_of_host(&self, host: Name, change: Change) -> Result<Committed, ApiError> {
         let origin = Origin {
             author: format!("host {host}"),
-            reason: "asked for from below".to_owned(),
-            // A name and a colon are as long as an owner's name may be.
+            reason: "requested by a host".to_owned(),
+            // The prefix and a name fit into an owner's name.
             owner: format!("host:{host}").parse().ok(),
-            // What a host may ask for is checked by itself.
+            // The permissions of a host are checked separately.
             force: true,
             ..Origin::default()
         };
@@ -191,8 +191,8 @@ impl<S: Store> Controller<S> {
         self.send(What::Rollback(rollback)).await
     }
 
-    /// Refuses changes of tenants while a device holds what this store does not know: numbers that are free here may be
-    /// in use there.
+    /// Refuses tenants' changes while a device belongs to another store: numbers that are free here may be in use
+    /// there.
     fn check_claim(&self, what: &What) -> Result<(), ApiError> {
         match self.claim.foreign() {
             Some(device) if what.is_of_tenants() => Err(unavailable(&format!(
@@ -258,7 +258,7 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// Stores rows that are no objects, under the next revision. Returns whether they are durable.
+    /// Stores rows that are not objects, under the next revision. Returns whether they are durable.
     pub(super) async fn commit_ops(&self, state: &mut State, ops: Vec<Op>, what: &str) -> bool {
         let compares = vec![Compare::StoreRevision(state.revision)];
         let stored = self

@@ -1,4 +1,4 @@
-//! Groups: what is seen when, and what comes of a failure.
+//! Groups: what is visible when, and what happens after a failure.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ struct Slow {
     inner: MemoryStore,
     gate: Option<Semaphore>,
     fails: AtomicBool,
-    /// How often others run while a group is made durable.
+    /// How often other tasks run while a group is made durable.
     turns: AtomicUsize,
     /// How many transactions each group had.
     groups: Mutex<Vec<usize>>,
@@ -52,7 +52,7 @@ impl Store for Shared {
         self.0.inner.commit_group(transactions).await
     }
     async fn check(&self) -> Result<(), StoreError> {
-        // Whether it works is seen when it is used.
+        // Only using it shows whether it works.
         Ok(())
     }
 }
@@ -65,7 +65,7 @@ struct Gated {
 type Answer = tokio::task::JoinHandle<Result<Committed, vfabric_api::error::ApiError>>;
 
 impl Gated {
-    /// With the basics, and the gate closed.
+    /// A controller with a vDC and a network, and the gate closed.
     async fn new() -> Self {
         let gate = Some(Semaphore::new(1));
         let store = Arc::new(Slow {
@@ -91,7 +91,7 @@ impl Gated {
         self.store.groups.lock().unwrap().clear();
     }
 
-    /// Opens the gate, and waits until nobody is in it or in front of it.
+    /// Opens the gate, and waits until nobody is in it or waits for it.
     fn open(&self) {
         self.gate().add_permits(1);
     }
@@ -146,11 +146,11 @@ async fn what_waits_is_committed_as_one_group_with_a_revision_each() {
     }
 }
 
-/// Durable transactions that clients cost who each send a change when their last one is done.
+/// The number of durable transactions for clients that each send a change when their previous one is done.
 async fn transactions_of(clients: usize, changes: usize) -> usize {
     let gated = Gated::new().await;
     gated.open();
-    // A disk takes longer than a client that was answered and sends its next change.
+    // A disk is slower than a client that receives an answer and sends its next change.
     gated.store.turns.store(64, Ordering::SeqCst);
     let client = |client: usize| {
         let controller = Arc::clone(&gated.world.controller);
@@ -175,7 +175,7 @@ async fn transactions_of(clients: usize, changes: usize) -> usize {
 async fn sixteen_clients_share_durable_transactions() {
     let (alone, together) = (transactions_of(1, 10).await, transactions_of(16, 10).await);
     assert_eq!(alone, 10, "one client waits for each of its changes");
-    // Sixteen times the changes; the first group has what came first alone, so there is one more, or a few.
+    // Sixteen times as many changes. The first group has only the first change, so there are one or a few more groups.
     assert!(
         together * 5 <= 16 * alone,
         "16 clients cost {together} durable transactions for 160 changes"
@@ -217,14 +217,14 @@ async fn a_group_that_cannot_be_stored_comes_to_nothing_and_says_so_to_everybody
     let gated = Gated::new().await;
     let controller = &gated.world.controller;
     let (desired, fabric) = (gated.desired(), controller.fabric().await);
-    // The first is in the gate when the others come.
+    // The first one is in the gate when the others come.
     let first = gated.propose(false, attachment(0)).await;
     let refused_by_itself = gated.propose(false, vec![delete(Kind::Network, "red")]).await;
     let second = gated.propose(false, attachment(1)).await;
     let gone = gated.propose(false, vec![delete(Kind::Attachment, "a1")]).await;
     let refused_by_another = gated.propose(false, vec![delete(Kind::Attachment, "a1")]).await;
     let same_again = gated.propose(false, attachment(1)).await;
-    // Takes away what the first made, which is not durable yet.
+    // Deletes what the first one made, which is not durable yet.
     let made_and_gone = gated.propose(false, vec![delete(Kind::Attachment, "b0")]).await;
     let dry = gated.propose(true, attachment(2)).await;
     gated.store.fails.store(true, Ordering::SeqCst);
@@ -259,7 +259,7 @@ async fn a_group_that_cannot_be_stored_comes_to_nothing_and_says_so_to_everybody
     assert!(controller.health().await.is_err());
     assert_eq!(failing.attachments, fabric.attachments);
     gated.store.fails.store(false, Ordering::SeqCst);
-    // As if nothing had been: the same changes have the same results.
+    // As if nothing had happened: the same changes have the same results.
     let changes = [attachment(0), attachment(1), vec![delete(Kind::Attachment, "a1")]].concat();
     let revision = gated.world.commit(changes).await.unwrap();
     assert_eq!(revision, fabric.revision + 1);

@@ -1,8 +1,8 @@
 //! When the log names a device that is away.
 //!
-//! A device that is away is tried every few seconds. Its first failure is worth a warning; the thousand after it say
-//! nothing new and would bury everything else. So the log repeats the warning at intervals that double from
-//! [`FIRST`] to [`LONGEST`], with the number of attempts so far; the device's status always has the last error.
+//! A device that is away is tried every few seconds. Its first failure is worth a warning; the next thousand say
+//! nothing new and would bury everything else. So the log repeats the warning at intervals that double from [`FIRST`]
+//! to [`LONGEST`], with the number of attempts so far; the device's status always has the last error.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub(crate) struct Absence {
 }
 
 impl Absence {
-    /// Begins with the first failure, which is to be reported.
+    /// Starts the count at the first failure, which the caller reports.
     pub(crate) fn begin(now: Instant) -> Self {
         Self {
             since: now,
@@ -31,7 +31,7 @@ impl Absence {
         }
     }
 
-    /// Counts another failure; returns whether it is to be reported.
+    /// Counts another failure; returns true if the caller should report it.
     pub(crate) fn failed(&mut self, now: Instant) -> bool {
         self.attempts += 1;
         if now < self.next {

@@ -35,8 +35,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// A device with many entities is read back less often: the time between two read-backs is at least
 /// this many times as long as one takes, so that they use at most a twentieth of the time.
 const SWEEP_SHARE: u32 = 20;
-/// Entities of a read-back that are compared at once. They take a fraction of a millisecond, for which a change of
-/// intent may have to wait.
+/// Entities of a read-back that are compared under one lock. Comparing them takes a fraction of a millisecond, and a
+/// change of intent may have to wait that long.
 const COMPARED_AT_ONCE: usize = 256;
 /// Requests that may wait for an actor; each has a caller that waits for the reply.
 const REQUESTS: usize = 64;
@@ -73,8 +73,8 @@ impl ActorHandle {
     }
 }
 
-/// Starts the actor of a device; all actors share `claim` and `pace`. Events that are not about the session go to `events`, which
-/// the engine empties; if that queue is full, the actor waits.
+/// Starts the actor of a device; all actors share `claim` and `pace`. Events that are not about the session go to the
+/// queue `events`, which the engine drains; if it is full, the actor waits.
 pub fn spawn<D: Driver>(
     index: DeviceIndex,
     device: Arc<Device>,
@@ -209,7 +209,7 @@ impl<D: Driver> Actor<D> {
         let (count, differ) = self.read().await?;
         let took = begin.elapsed();
         debug!(count, differ, "read back");
-        // The first one of the session.
+        // This is the first read-back of the session.
         if !self.claimed {
             let words = format!("{count} entities, {differ} differ");
             self.device.step(Milestone::now(BootStep::ReadBack, words));
@@ -280,15 +280,15 @@ impl<D: Driver> Actor<D> {
     /// Writes every difference that may be tried now.
     async fn flush(&mut self, mut retry: bool) -> Result<(), DriverError> {
         loop {
-            let (target, differences) = self.device.differences(retry);
+            let (revision, differences) = self.device.differences(retry);
             retry = false;
             if differences.is_empty() {
-                if let Some(epoch) = self.device.flushed(target) {
+                if let Some(epoch) = self.device.flushed(revision) {
                     self.driver.synced(epoch).await?;
                 }
                 return Ok(());
             }
-            let batches = reconcile::plan(differences, self.driver.limits(), |k| self.driver.rank(k), target);
+            let batches = reconcile::plan(differences, self.driver.limits(), |k| self.driver.rank(k), revision);
             for batch in batches {
                 let begin = Instant::now();
                 let results = self.driver.apply(&batch).await?;
@@ -345,7 +345,7 @@ impl<D: Driver> Actor<D> {
         }
     }
 
-    /// Ends when the device is to be read back again.
+    /// Returns when the next read-back is due.
     fn sweep(&self, after: Duration) -> impl Future<Output = ()> + use<D> {
         let (device, pace) = (Arc::clone(&self.device), Arc::clone(&self.pace));
         async move {

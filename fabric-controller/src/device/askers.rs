@@ -1,7 +1,7 @@
 //! The contributions that ask for one entity.
 //!
-//! Most entities are asked for by one; some (a route of a VRF, a host's tunnel) by as many as there are attachments.
-//! Both take a constant time to add and to remove.
+//! Most entities have one; some (a route of a VRF, a host's tunnel) have as many as there are attachments. Adding and
+//! removing one takes constant time in both cases.
 
 use rustc_hash::FxHashSet;
 
@@ -12,12 +12,12 @@ use crate::ident::Source;
 pub(super) enum Askers {
     /// The only one.
     One(Source),
-    /// Two or more. Apart, because most entities have one.
+    /// Two or more. Boxed, because most entities have only one.
     Many(Box<FxHashSet<Source>>),
 }
 
 impl Askers {
-    /// One more asks; one that does already counts once.
+    /// Adds a contribution; one that is in the set already counts once.
     pub(super) fn insert(&mut self, source: Source) {
         match self {
             Self::One(first) if *first == source => {}
@@ -28,7 +28,7 @@ impl Askers {
         }
     }
 
-    /// One asks no more. True if it was the last.
+    /// Removes a contribution. True if it was the last one.
     pub(super) fn remove(&mut self, source: Source) -> bool {
         match self {
             Self::One(first) => *first == source,
@@ -42,7 +42,7 @@ impl Askers {
         }
     }
 
-    /// Those who ask, in no order.
+    /// The contributions, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Source> {
         let (one, many) = match self {
             Self::One(source) => (Some(*source), None),

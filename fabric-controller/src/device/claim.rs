@@ -46,7 +46,7 @@ pub(super) struct Memory {
 /// The controller's right to devices.
 #[derive(Debug, Default)]
 pub struct Claim {
-    /// Names the store; none claims every device and leaves no mark, for tests and measurements.
+    /// Number of the store. `None` claims every device and leaves no mark; for tests and measurements.
     store: Option<u32>,
     /// Take over devices of another store, whatever they hold.
     adopt: bool,
@@ -71,7 +71,7 @@ impl Claim {
         }
     }
 
-    /// The store was loaded, and has this revision.
+    /// Records the revision of the store that was loaded.
     pub(crate) fn loaded(&self, revision: u64) {
         self.loaded.store(revision, Ordering::Relaxed);
     }
@@ -89,7 +89,7 @@ impl Claim {
         let loaded = self.loaded.load(Ordering::Relaxed);
         let later = memory.brought_to.filter(|revision| *revision > loaded.max(known));
         if let (Some(later), true, false) = (later, self.store.is_some() && kept_by == self.store, self.adopt) {
-            // A host may lie, so this says nothing of others.
+            // A host may lie, so its number proves nothing about other devices.
             if census.of_switch {
                 foreign.insert(device.clone());
             }
@@ -121,7 +121,7 @@ impl Claim {
         foreign.first().cloned()
     }
 
-    /// A device that got this revision leaves the inventory, or other hardware takes its place.
+    /// Keeps the revision of a device that leaves the inventory or is replaced by other hardware.
     pub(crate) fn left(&self, device: &Name, sent: u64) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let known = left.entry(device.clone()).or_default();
@@ -138,7 +138,7 @@ impl Claim {
 }
 
 impl Census {
-    /// Whether deleting everything unwanted would delete only little.
+    /// Whether only a small part of what the device holds is unwanted.
     fn is_harmless(self) -> bool {
         self.unwanted <= FEW || self.unwanted * SHARE <= self.held
     }
@@ -195,7 +195,7 @@ mod tests {
         assert!(said.contains("revision 51") && said.contains("older copy"), "{said}");
         assert_eq!(settle(memory(7, 60, 60)), Ok(None), "sent by this controller itself");
         assert!(settle(memory(7, 61, 60)).is_err());
-        // It left, and comes back as a new one that nothing was sent to.
+        // The device left. It comes back as a new one, which was sent nothing.
         claim.left(&name, 60);
         claim.left(&name, 55);
         assert_eq!(

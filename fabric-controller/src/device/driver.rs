@@ -100,8 +100,7 @@ pub enum Event {
     },
     /// The device has retried an entity itself: the entity is in place (`Ok`) or no longer so (`Err`).
     EntityState(EntityKey, WriteResult),
-    /// Somebody else had changed something that is not part of the read-back, and the device or its driver has corrected
-    /// it.
+    /// Somebody else changed something that is not part of the read-back, and the device or its driver corrected it.
     Repaired(String),
     /// On a host, a workload that migrates has announced itself: it has arrived.
     Announced {
@@ -139,8 +138,8 @@ pub trait Driver: Send + 'static {
 
     /// Opens a session and makes the device ready for entities: arbitration, the pipeline
     /// (pushed only if its cookie differs), event subscriptions. Once it returns, no
-    /// event is lost. Drivers whose device connects to the controller (vtep) return when it has done so. This
-    /// is the only call that may take for ever, and it is cancel safe.
+    /// event is lost. If the device connects to the controller (vtep), the call waits until it has. This is the only
+    /// call that may take for ever; it is cancel safe.
     fn connect(&mut self) -> impl Future<Output = Result<(), DriverError>> + Send;
 
     /// The steps that `connect` went through since the last call, even if it failed in the end.
@@ -214,7 +213,7 @@ pub trait Driver: Send + 'static {
     }
 
     /// The next event of the open session. Cancel safe: an event is returned or kept.
-    /// Never resolves while there is nothing to say.
+    /// Waits while there is none.
     fn next_event(&mut self) -> impl Future<Output = Event> + Send;
 
     /// Called once, before the first `connect`: the queues for frames to and from the pipeline during
@@ -243,7 +242,7 @@ pub trait Driver: Send + 'static {
         async { Ok(Ok(Vec::new())) }
     }
 
-    /// Ends the session, politely if it still can. Also called before every new `connect`.
+    /// Ends the session; says goodbye to the device if it still can. Also called before every new `connect`.
     fn disconnect(&mut self) -> impl Future<Output = ()> + Send;
 }
 

@@ -4,8 +4,8 @@
 //! host in the new network, or the leaf forgot the old network before the end has moved, frames would be lost for as long
 //! as the slower of the two takes.
 //!
-//! **Model.** What each device should hold changes at once, as ever; a handover puts writes of one transaction into an
-//! order *across* devices. It holds keys back ([`Step`]):
+//! **Model.** As with every transaction, what each device should hold changes at once. A handover then puts the writes
+//! of the transaction into an order *across* devices. It holds keys back ([`Step`]):
 //!
 //! | step | what is written | held back | ends when |
 //! | --- | --- | --- | --- |
@@ -18,10 +18,10 @@
 //!
 //! **Invariants.** A key that is held back is not confirmed, so no number of the old network is free before its entries
 //! are gone. A later change of a key ends its hold. A handover that ends early (the controller stops, its task panics)
-//! opens everything: then the order is lost and nothing else. After a restart of the controller nothing is held back.
+//! releases all keys: the order is lost, but nothing else. After a restart of the controller nothing is held back.
 //!
-//! **Cost.** Nothing for transactions without such an attachment; else the devices that it concerns, each time one of them
-//! confirms something.
+//! **Cost.** Nothing for transactions without such an attachment. Otherwise one look at each device of the transaction
+//! whenever one of them confirms something.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ use super::shared::{Device, Standing};
 use crate::entity::EntityKey;
 use crate::ident::{AttachmentId, Owner, Source};
 
-/// Longest wait for what is new. A device that takes longer is behind with everything.
+/// Longest wait for new entries. A device that takes longer is behind with all its work.
 const MAKE_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest wait for a host that begins to serve an attachment: until then, frames go to where it was.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -97,7 +97,7 @@ impl Handover {
         let has_moved =
             |(host, key): &(Arc<Device>, EntityKey)| host.is_away() || !matches!(host.standing(key), Standing::Pending);
         until(MOVE_PATIENCE, &progress, || self.moves.iter().all(has_moved)).await;
-        // The end of it opens the rest.
+        // Dropping it releases the rest.
     }
 
     fn open(&self, step: Step) {
@@ -111,7 +111,7 @@ impl Drop for Handover {
     }
 }
 
-/// Looks again whenever a device has confirmed something, until it is so or the time is over.
+/// Checks again whenever a device has confirmed something, until the condition holds or time runs out.
 async fn until(patience: Duration, progress: &Notify, is_so: impl Fn() -> bool) {
     let end = Instant::now() + patience;
     loop {

@@ -34,7 +34,7 @@ impl Hardware {
         }
     }
 
-    /// Whether a session with the one is a session with the other.
+    /// Whether a session with one of them reaches the same device as a session with the other.
     pub(crate) fn is_reached_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Switch(a), Self::Switch(b)) => {
@@ -47,7 +47,7 @@ impl Hardware {
     }
 }
 
-/// Knows how devices are reached.
+/// Makes drivers, because it knows how each device is reached.
 pub trait Launcher: Send + Sync + 'static {
     /// Makes a driver and runs it with [`Launch::run`].
     ///

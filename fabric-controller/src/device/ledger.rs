@@ -41,10 +41,10 @@ use crate::ident::Source;
 use crate::reconcile::Difference;
 use crate::tables::table_of;
 
-/// Dirty keys that room is kept for when there are none; after a burst, the room for more is given back.
+/// Capacity that is kept for dirty keys while there are none. After a burst, capacity above this is released.
 const FEW: usize = 64;
 
-/// Where a dirty key is on its way.
+/// Phase of a dirty key.
 #[derive(Debug)]
 enum Phase {
     ToDo,
@@ -79,7 +79,7 @@ impl Counts {
         }
     }
 
-    /// How many there are up to this revision. Costs the revisions that there are.
+    /// How many there are up to this revision. Walks the revisions, not the keys.
     fn up_to(&self, revision: u64) -> usize {
         self.0.range(..=revision).map(|(_, count)| count).sum()
     }
@@ -177,7 +177,7 @@ pub(super) struct Ledger {
     /// Failed, and we try again.
     we_retry: Failures,
     /// Revision of the last change of intent that concerned the device.
-    target: u64,
+    last_change: u64,
     read_back: bool,
     /// Number of the last read-back that has begun.
     round: u32,
@@ -201,8 +201,8 @@ impl Ledger {
     }
 
     /// Revision of the last change that concerned it.
-    pub(super) fn target(&self) -> u64 {
-        self.target
+    pub(super) fn last_change(&self) -> u64 {
+        self.last_change
     }
 
     /// True if no change up to `revision` is outstanding.
@@ -245,7 +245,8 @@ impl Ledger {
         }
     }
 
-    /// What was held back for the handover of a revision may be written, as far as this step. True if that is something.
+    /// Releases the keys that were held back until this step, or an earlier one, of the handover of a revision. True if
+    /// there were any.
     pub(super) fn open(&mut self, revision: u64, step: Step) -> bool {
         let before = self.held_back.len();
         self.held_back.retain(|_, (of, until)| *of != revision || *until > step);
@@ -339,7 +340,7 @@ impl Ledger {
     /// under this key. True if that changes what the device should hold.
     pub(super) fn add(&mut self, source: Source, entity: Arc<Entity>, revision: u64) -> bool {
         let key = entity.key();
-        self.target = self.target.max(revision);
+        self.last_change = self.last_change.max(revision);
         match self.rows.wanted_mut(&key) {
             Some(wanted) => {
                 wanted.askers.insert(source);
@@ -363,7 +364,7 @@ impl Ledger {
     /// A contribution no longer asks for the entity with this key. True if that changes what the device should hold.
     pub(super) fn remove(&mut self, source: Source, entity: &Entity, revision: u64) -> bool {
         let key = entity.key();
-        self.target = self.target.max(revision);
+        self.last_change = self.last_change.max(revision);
         let Some(wanted) = self.rows.wanted_mut(&key) else {
             return false;
         };
@@ -382,7 +383,7 @@ impl Ledger {
         self.held_back.remove(&key);
         let writing = self.dirty.get(&key).is_some_and(|d| matches!(d.phase, Phase::Writing));
         if self.read_back && !writing && self.rows.agree(&key) {
-            // Undone before it was written: nothing is left to do.
+            // The change was undone before it was written: nothing is left to do.
             self.clear(&key);
             return;
         }
@@ -450,9 +451,9 @@ impl Ledger {
             reading.failing.remove(key);
         }
         match (result, wanted) {
-            // The result of our write will show whether that was before or after it.
+            // The result of our write will show whether the report came before or after it.
             (Ok(()), _) if self.dirty.get(key).is_some_and(|d| matches!(d.phase, Phase::Writing)) => {}
-            // It is about what it holds, not about what it was not sent yet.
+            // The report is about what the device holds, not about what it has not received yet.
             (result, _) if self.held_back.contains_key(key) => {
                 if result.is_err() {
                     self.lacks(key);
@@ -466,7 +467,7 @@ impl Ledger {
             (Err(error), wanted) => {
                 let held = self.lacks(key);
                 if let Some(entity) = wanted {
-                    self.mark(key.clone(), self.target);
+                    self.mark(key.clone(), self.last_change);
                     self.fail(key.clone(), Failure { entity, error });
                 } else if held {
                     self.settle(key.clone());
@@ -619,12 +620,12 @@ impl Ledger {
             self.clear(&key);
         } else {
             self.set_phase(key.clone(), Phase::ToDo);
-            self.mark(key, self.target);
+            self.mark(key, self.last_change);
         }
     }
 
     fn fail(&mut self, key: EntityKey, failure: Failure) {
-        self.mark(key.clone(), self.target);
+        self.mark(key.clone(), self.last_change);
         self.set_phase(key, Phase::Failed(Box::new(failure)));
     }
 

@@ -1,8 +1,8 @@
 //! When devices are read back, so that all of them together take a bounded share of the controller's time.
 //!
-//! **Model.** A read-back costs what the device holds. The entities of all read-backs are spread over time at [`PER_SECOND`]:
-//! each read-back reserves the time of its entities behind those that reserved before it, and begins when that time comes. A
-//! device that does not answer keeps no other waiting, because what is reserved is a time and no lock.
+//! **Model.** A read-back costs what the device holds. All read-backs together are spread over time at [`PER_SECOND`]:
+//! each one reserves as much time as its entities need, after the reservations before it, and begins when that time
+//! comes. A device that does not answer delays no other, because a reservation is a time and not a lock.
 //!
 //! **Cost.** A small fabric never waits here. With two million entities each device is looked at every 40 s instead of every
 //! 5, and 50,000 entities a second take about a tenth of a processor.
@@ -18,7 +18,7 @@ const LEAST: u64 = 50;
 /// Spreads read-backs over time. Actors share one.
 #[derive(Debug, Default)]
 pub struct Pace {
-    /// When what is reserved ends; none before the first.
+    /// When the last reservation ends; none before the first.
     reserved: Mutex<Option<Instant>>,
 }
 

@@ -1,11 +1,10 @@
 //! Frames between the controller and a switch's pipeline, beside the actor.
 //!
-//! The actor does one thing after another; a probe of a link must not wait behind a read-back
-//! or ten thousand writes. So frames go another way: a driver opens its [`PacketPort`] with each
-//! session and carries frames both ways until the session ends.
+//! The actor does one thing after another, but a probe of a link must not wait for a read-back or ten thousand writes.
+//! So frames bypass the actor: a driver opens its [`PacketPort`] with each session and carries frames in both
+//! directions until the session ends.
 //!
-//! Both directions are bounded and lossy, as a wire is: what is sent again every second anyway
-//! needs no patience.
+//! Both directions are bounded and lossy, like a wire: probes are sent again every second anyway.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,13 +14,13 @@ use vfabric_api::ident::PortId;
 
 use super::driver::DeviceIndex;
 
-/// Frames that wait to be sent by one switch: one for each of its ports (at most 509), twice.
+/// Frames that may wait to be sent by one switch: two for each of its ports (at most 509).
 const OUTGOING: usize = 1024;
 
 /// A frame to be sent by a port.
 pub type FrameOut = (PortId, Bytes);
 
-/// A frame that a pipeline handed over.
+/// A frame that a pipeline sent to the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameIn {
     /// The switch.
@@ -32,7 +31,7 @@ pub struct FrameIn {
     pub frame: Bytes,
 }
 
-/// The way of frames to and from one switch; clones are the same way.
+/// The queues of frames to and from one switch; clones share them.
 #[derive(Debug, Clone)]
 pub struct PacketPort {
     device: DeviceIndex,
@@ -41,7 +40,7 @@ pub struct PacketPort {
 }
 
 impl PacketPort {
-    /// Of a switch, with no session yet; what it hands over goes to `received`.
+    /// For a switch without a session yet. Frames that it hands over go to `received`.
     pub fn new(device: DeviceIndex, received: mpsc::Sender<FrameIn>) -> Self {
         Self {
             device,
@@ -61,8 +60,8 @@ impl PacketPort {
             .is_some_and(|session| session.try_send((port, frame)).is_ok())
     }
 
-    /// For the driver: a session began. What is to be sent comes out here, until the port is
-    /// closed or opened again.
+    /// For the driver: a session began. Returns the queue of frames to send, which ends when the port is closed or
+    /// opened again.
     pub fn open(&self) -> mpsc::Receiver<FrameOut> {
         let (sender, frames) = mpsc::channel(OUTGOING);
         *self.lock() = Some(sender);
@@ -74,7 +73,7 @@ impl PacketPort {
         *self.lock() = None;
     }
 
-    /// For the driver: the pipeline handed over a frame. Lost if nobody keeps up with them.
+    /// For the driver: the pipeline sent a frame. It is lost if the receiver does not keep up.
     pub fn received(&self, port: PortId, frame: Bytes) {
         let device = self.device;
         let _ = self.received.try_send(FrameIn { device, port, frame });

@@ -1,11 +1,11 @@
-//! What the fabric asks of a switch's ports, beside its tables.
+//! What the fabric needs from a switch's ports, besides its tables.
 //!
-//! **Model.** Every port that the inventory names is to be enabled and to take packets of a least length: those of the
-//! underlay between switches and towards hosts, those of tenants on access ports. Ports that it does not name are left
-//! alone, and so are greater MTUs.
+//! **Model.** Every port that the inventory names must be enabled and have a minimum MTU: that of the underlay's
+//! packets between switches and towards hosts, that of tenants' packets on access ports. Ports that it does not name
+//! are left alone, and so are larger MTUs.
 //!
-//! The plan is kept in a watch channel: the controller replaces it when the inventory changes, and the driver keeps the
-//! switch at it (`driver/ports.rs`).
+//! The plan is in a watch channel: the controller replaces it when the inventory changes, and the driver applies it to
+//! the switch (`driver/ports.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub type PortPlan = Arc<BTreeMap<PortId, u16>>;
 pub struct Ports(Arc<watch::Sender<PortPlan>>);
 
 impl Ports {
-    /// Replaces the plan; who follows it is woken only if it differs.
+    /// Replaces the plan. Followers wake only if it differs.
     pub fn set(&self, plan: BTreeMap<PortId, u16>) {
         self.0.send_if_modified(|now| {
             let differs = **now != plan;

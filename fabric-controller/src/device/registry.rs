@@ -1,4 +1,4 @@
-//! The devices that there are; they come and go while the controller runs.
+//! All devices of the fabric; they come and go while the controller runs.
 //!
 //! **Cost.** A look-up takes a lock for reading; it is held for writing only while a device comes or goes.
 

@@ -1,4 +1,5 @@
-//! What devices have to report of themselves, for events. Nobody waits for it: what does not fit into the queue is counted.
+//! Reports of devices, from which events are made. No device waits to send one: reports that do not fit into the queue
+//! are only counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ pub enum Report {
     Degraded(usize),
     /// It refused an entity, and why.
     Refused(EntityKey, String),
-    /// It came a step further, or could not.
+    /// It reached a step on its way into service, or failed to.
     Step(Milestone),
 }
 
@@ -51,14 +52,14 @@ impl Milestone {
     }
 }
 
-/// Where reports go. Clones share the queue.
+/// The sending end of the queue. Clones share the queue.
 #[derive(Debug, Clone)]
 pub struct Reports {
     queue: mpsc::Sender<(Name, Report)>,
     lost: Arc<AtomicU64>,
 }
 
-/// Where reports come from.
+/// The receiving end of the queue.
 #[derive(Debug)]
 pub struct Inbox {
     queue: mpsc::Receiver<(Name, Report)>,

@@ -1,7 +1,7 @@
 //! Both sides of a device by key: what it should hold, and what it was last known to hold.
 //!
 //! **Model.** A row for each key that one of the sides has. Nearly always both have it and are equal; then they share the
-//! entity. The key is not stored, because the entity says it: a fabric holds millions of rows.
+//! entity. The key is not stored, because the entity contains it, and a fabric has millions of rows.
 //!
 //! **Cost.** A look-up costs one hash and the comparison of a key. Tenants choose parts of keys, so hashes are seeded.
 
@@ -26,7 +26,7 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) entity: Arc<Entity>,
-    /// The read-back that found it, or during or after which it was written.
+    /// Number of the read-back that found it, or of the last one that had begun when it was written.
     pub(super) round: u32,
 }
 
@@ -38,7 +38,7 @@ struct Row {
 }
 
 impl Row {
-    /// An entity that says the key; none if the row is empty.
+    /// An entity that contains the key; none if the row is empty.
     fn entity(&self) -> Option<&Arc<Entity>> {
         let held = || self.held.as_ref().map(|h| &h.entity);
         self.wanted.as_ref().map(|w| &w.entity).or_else(held)
@@ -72,7 +72,7 @@ impl Rows {
         self.table.find_mut(hash, |row| row.is_named(key))
     }
 
-    /// Changes a row, which is made if it is not there and goes if it is empty afterwards.
+    /// Changes a row. It is created if it does not exist, and removed if it is empty afterwards.
     fn change<T>(&mut self, key: &EntityKey, change: impl FnOnce(&mut Row) -> T) -> T {
         let Self { table, hasher, .. } = self;
         let rehash = |row: &Row| row.entity().map_or(0, |entity| hasher.hash_one(entity.key()));

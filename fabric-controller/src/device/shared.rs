@@ -54,7 +54,7 @@ pub struct Numbers {
     /// The controller's relation to it.
     pub state: DeviceState,
     /// Revision of the last change that concerned it.
-    pub target: u64,
+    pub last_change: u64,
     /// Highest revision that it has fully applied.
     pub epoch: u64,
     /// Entities it should hold.
@@ -194,8 +194,8 @@ impl Device {
         self.lock().ledger.was_read_back()
     }
 
-    /// True once everything up to `revision` is confirmed or refused, except what is held back for its handover. Also true of
-    /// a device that is away, because nothing waits for it.
+    /// True once everything up to `revision` is confirmed or refused, except keys that are held back for its handover.
+    /// Also true for a device that is away, so that nothing waits for it.
     pub(super) fn has_made(&self, revision: u64) -> bool {
         let inner = self.lock();
         inner.state == DeviceState::Disconnected || (inner.ledger.was_read_back() && inner.ledger.has_made(revision))
@@ -291,7 +291,7 @@ impl Device {
         let inner = self.lock();
         Numbers {
             state: inner.state,
-            target: inner.ledger.target(),
+            last_change: inner.ledger.last_change(),
             epoch: inner.epoch,
             desired: inner.ledger.desired_count(),
             pending: inner.ledger.dirty_count(),
@@ -346,7 +346,7 @@ impl Device {
 
     // What follows is for the actor.
 
-    /// It came a step further.
+    /// It reached a step on its way into service.
     pub(super) fn step(&self, milestone: Milestone) {
         self.report(Report::Step(milestone));
     }
@@ -410,7 +410,7 @@ impl Device {
         differ
     }
 
-    /// What it holds, in numbers, once it was read back.
+    /// Counts of what it holds, once it was read back.
     pub(super) fn census(&self) -> Census {
         self.lock().ledger.census()
     }
@@ -428,8 +428,8 @@ impl Device {
             inner.retries += 1;
         }
         let differences = inner.ledger.take(retry);
-        inner.sent = inner.sent.max(inner.ledger.target());
-        (inner.ledger.target(), differences)
+        inner.sent = inner.sent.max(inner.ledger.last_change());
+        (inner.ledger.last_change(), differences)
     }
 
     /// Records the results of a batch, and how long it took.
@@ -487,9 +487,9 @@ impl Device {
 
     /// Nothing more can be written now: the device is in sync, or refuses something.
     /// Returns the revision that it has fully applied, if there is one.
-    pub(crate) fn flushed(&self, target: u64) -> Option<u64> {
+    pub(crate) fn flushed(&self, revision: u64) -> Option<u64> {
         let mut inner = self.lock();
-        let complete = inner.ledger.is_clean(target);
+        let complete = inner.ledger.is_clean(revision);
         if complete {
             inner.epoch = inner.epoch.max(target);
             inner.filling &= inner.ledger.desired_count() == 0 || inner.ledger.dirty_count() > 0;

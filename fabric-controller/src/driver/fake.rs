@@ -1,4 +1,4 @@
-//! A device in memory: exact, immediate, and open to meddling by tests.
+//! A device in memory: exact and immediate; tests can interfere with it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,16 +34,16 @@ struct State {
     writes: u64,
     reads: u64,
     kept_by: Option<u32>,
-    /// The revision that it was brought to.
+    /// The last revision that it received.
     brought_to: u64,
     packets: Option<PacketPort>,
     /// Where the cable at each port ends.
     cables: HashMap<PortId, (FakeDevice, PortId)>,
-    /// Operational state of ports, told at every connect and when it changes.
+    /// Operational state of ports, reported at every connect and when it changes.
     ports: BTreeMap<PortId, bool>,
-    /// Writes until a session breaks, in the middle of a batch if it comes so.
+    /// Number of writes until a session breaks; this may be in the middle of a batch.
     breaks_after: Option<usize>,
-    /// What it says it has lost.
+    /// The losses that it reports.
     losses: Vec<Loss>,
     /// Writes of each key, whether accepted or not.
     written: HashMap<EntityKey, u64>,
@@ -100,7 +100,7 @@ impl FakeDevice {
         self.lock().entities.clone()
     }
 
-    /// Writes it was asked for so far.
+    /// Writes that it was asked to do so far.
     pub fn writes(&self) -> u64 {
         self.lock().writes
     }
@@ -128,22 +128,22 @@ impl FakeDevice {
         self.lock().reads
     }
 
-    /// How often each key was written, and forgets it.
+    /// How often each key was written; resets the counts.
     pub fn take_written(&self) -> HashMap<EntityKey, u64> {
         std::mem::take(&mut self.lock().written)
     }
 
-    /// From now on its writes are noted, those that it refuses too.
+    /// From now on its writes are noted, including those that it refuses.
     pub fn note_in(&self, place: usize, record: &Record) {
         self.lock().record = Some((place, Arc::clone(record)));
     }
 
-    /// From now on it says that it has lost this.
+    /// From now on it reports these losses.
     pub fn lose(&self, losses: Vec<Loss>) {
         self.lock().losses = losses;
     }
 
-    /// Cables two ports with each other; frames go both ways.
+    /// Connects two ports with a cable; frames pass in both directions.
     pub fn cable(a: (&Self, PortId), b: (&Self, PortId)) {
         a.0.lock().cables.insert(a.1, (b.0.clone(), b.1));
         b.0.lock().cables.insert(b.1, (a.0.clone(), a.1));
@@ -234,7 +234,7 @@ impl FakeDevice {
         self.lock().refuse.clear();
     }
 
-    /// After so many writes the session ends: what was written stays, and is not confirmed.
+    /// After this many writes the session ends. Writes that were carried out stay, but are not confirmed.
     pub fn break_after(&self, writes: usize) {
         self.lock().breaks_after = Some(writes);
     }

@@ -1,4 +1,4 @@
-//! State of a switch's ports over gNMI: Subscribe STREAM ON_CHANGE to
+//! State of a switch's ports over gNMI: Subscribe STREAM ON_CHANGE (gNMI specification, section 3.5.1.5.2) to
 //! `/interfaces/interface[name=*]/state/{oper-status,id}`.
 //!
 //! The leaf `id` (openconfig-p4rt) is the number by which P4Runtime knows the port; where a
@@ -23,8 +23,8 @@ use crate::device::waits::Waits;
 pub type PortState = (PortId, bool);
 
 /// Follows the ports over `channel` until `events` is dropped. Reports each port once at
-/// first and then when its state changes. A lost stream is opened again; a switch without
-/// gNMI ends it quietly.
+/// first and then when its state changes. A lost stream is opened again; for a switch without gNMI, the task ends
+/// quietly.
 pub async fn watch_ports(channel: Channel, events: mpsc::Sender<PortState>) {
     let mut ports = Ports::default();
     let mut waits = Waits::new();
@@ -102,7 +102,7 @@ pub(super) fn subscription(container: &str, leaves: &[&str]) -> impl Stream<Item
     tokio_stream::once(request).chain(tokio_stream::pending())
 }
 
-/// What is known of one interface.
+/// The known state of one interface.
 #[derive(Debug, Default)]
 struct Interface {
     id: Option<PortId>,
@@ -118,12 +118,12 @@ impl Interface {
     }
 }
 
-/// What is known of all interfaces, by name.
+/// The known state of all interfaces, by name.
 #[derive(Debug, Default)]
 struct Ports(HashMap<String, Interface>);
 
 impl Ports {
-    /// Takes a notification in and returns what changed.
+    /// Processes a notification and returns what changed.
     fn update(&mut self, notification: &Notification) -> Vec<PortState> {
         let prefix = notification.prefix.as_ref();
         let mut news = Vec::new();
@@ -164,7 +164,7 @@ pub(super) fn port_id(text: &str) -> Option<PortId> {
     PortId::try_from(text.parse::<u16>().ok()?).ok()
 }
 
-/// Name of the interface and, if the path goes that far, the leaf of its state or configuration.
+/// Name of the interface and, if the path contains it, the leaf of its state or configuration.
 pub(super) fn interface<'a>(prefix: Option<&'a Path>, path: Option<&'a Path>) -> Option<(&'a str, Option<&'a str>)> {
     let elements = [prefix, path].into_iter().flatten().flat_map(|path| &path.elem);
     let elements: Vec<&PathElem> = elements.collect();

@@ -12,15 +12,15 @@ use crate::device::launch::{Hardware, Launch, Launcher, Running};
 
 /// Makes the drivers of a fabric's devices.
 pub struct Devices {
-    /// The controller's own certificate, and whom it trusts.
+    /// The controller's own certificate, and the authorities that it trusts.
     pub credentials: Arc<Credentials>,
     /// Speak plaintext to the switches.
     pub insecure_p4runtime: bool,
-    /// What leaves run.
+    /// The pipeline of leaves.
     pub leaf: Arc<Pipeline>,
-    /// What spines run.
+    /// The pipeline of spines.
     pub spine: Arc<Pipeline>,
-    /// Where agents dial in.
+    /// The server for agents.
     pub hosts: VtepServer,
 }
 

@@ -5,7 +5,7 @@
 //! | `/interfaces/interface[name=*]/state/counters/{in,out}-{discards,errors}` (openconfig-interfaces) | frames that a port had no room for, or that were damaged |
 //! | `/components/component[name=pipeline]/integrated-circuit/pipeline-counters` (openconfig-platform-pipeline-counters) | packets for the controller that found no room (`punts-lost`); packets that nothing took (`no-program-or-port`) |
 //!
-//! A switch without gNMI has none of this; one without the second path has only the first.
+//! Read with Get (gNMI specification, section 3.3). A switch without gNMI has none of these; some switches have only the first path.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ports_and_the_packet_engine_lost_is_told_with_place_and_reason() {
+    fn what_ports_and_the_packet_engine_lost_is_reported_with_place_and_reason() {
         let counter = |name: &str, leaf_name: &str, n: u64| {
             let path = ["interfaces", "interface", "state", "counters", leaf_name];
             leaf(&path, name, Value::UintVal(n))

@@ -4,7 +4,8 @@
 //! 9.5). So the revision is kept in the metadata of a multicast group without replicas that no network uses. The switch
 //! forgets it together with its tables, and nothing else sees it: [`Read::take_from`] removes it from the read-back.
 //!
-//! **Cost.** One write, at most each [`EVERY`], when the switch has come to another revision; the sweep writes the last one.
+//! **Cost.** At most one write in [`EVERY`], when the switch has reached another revision; the sweep writes the last
+//! one.
 
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,7 @@ impl Mark {
         self.written_meanwhile = true;
     }
 
-    /// The switch refused it: nothing more is tried in this session.
+    /// The switch refused it: do not try again in this session.
     pub(super) fn refused(&mut self) {
         self.refused = true;
     }

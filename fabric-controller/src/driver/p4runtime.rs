@@ -84,7 +84,7 @@ struct Open {
     ports: mpsc::Receiver<PortState>,
     /// Reports about the configuration of ports.
     kept: mpsc::Receiver<Event>,
-    /// The store that the switch's cookie names.
+    /// The store that is named by the switch's cookie.
     kept_by: Option<u32>,
     mark: Mark,
     reading: Option<Reading>,
@@ -211,7 +211,7 @@ impl P4RuntimeDriver {
     }
 }
 
-/// Carries frames both ways, until the session is over or the port is opened again.
+/// Carries frames in both directions, until the session is over or the port is opened again.
 async fn carry(port: PacketPort, codec: Arc<PacketCodec>, sender: PacketSender, mut packets: mpsc::Receiver<PacketIn>) {
     let mut frames = port.open();
     loop {
@@ -483,8 +483,8 @@ impl Driver for P4RuntimeDriver {
             let Some(open) = &mut self.open else {
                 return std::future::pending().await;
             };
-            // What is taken from the session is either returned or not an event at all, and
-            // nothing is awaited in between: no event is lost when this call is dropped.
+            // A message that is taken from the session is either returned or is not an event; there is no await in
+            // between. So no event is lost when this call is dropped.
             let event = tokio::select! {
                 event = open.session.next_event() => event,
                 Some((port, up)) = open.ports.recv() => return Event::Port { port, up },

@@ -1,7 +1,7 @@
 //! Keeps a switch's ports as the fabric needs them, over gNMI.
 //!
 //! **Model.** [`Seen`] is the configuration that the switch reports: `/interfaces/interface[name]/config/{id,enabled,mtu}`
-//! (openconfig-interfaces, openconfig-p4rt), through Subscribe STREAM ON_CHANGE. [`Seen::repairs`] compares it with
+//! (openconfig-interfaces, openconfig-p4rt), through Subscribe STREAM ON_CHANGE (gNMI specification, section 3.5.1.5.2). [`Seen::repairs`] compares it with
 //! the [`PortPlan`] and returns what to set. So changes by others are corrected as soon as the switch reports them,
 //! and each repair is logged with port, leaf and value.
 //!
@@ -56,7 +56,7 @@ pub(super) async fn keep_ports(
         match ended.map_err(|status| status.code()) {
             Err(Unimplemented | NotFound | InvalidArgument) => return,
             Err(code) => tracing::debug!(?code, "gNMI stream of the ports' configuration lost"),
-            // Time to look again.
+            // It is time to check everything again.
             Ok(()) => continue,
         }
         tokio::select! {
@@ -241,8 +241,8 @@ impl Seen {
         }
     }
 
-    /// The interface that is this port now. If the switch does not report its number, an interface whose name is a number is that
-    /// port.
+    /// The interface that currently has this port number. If the switch does not report its number, an interface whose
+    /// name is a number is that port.
     fn of(&self, port: PortId) -> Option<(&String, &Interface)> {
         let by_id = self.0.iter().find(|(_, i)| i.id == Some(port));
         by_id.or_else(|| {
@@ -397,7 +397,7 @@ mod tests {
         let repairs = seen.repairs(&plan(), &names);
         assert_eq!(sets(&repairs), [[("a".to_owned(), Leaf::Id(port(1)))]]);
         assert!(seen.faults(&plan(), &repairs).is_empty());
-        // Both have other numbers.
+        // Both interfaces have other numbers.
         seen.update(&is("a", 8, true, 1600));
         seen.update(&is("b", 9, true, 1600));
         let both = [("a".to_owned(), Leaf::Id(port(1))), ("b".to_owned(), Leaf::Id(port(2)))];
@@ -416,7 +416,7 @@ mod tests {
     fn a_clock_that_is_off_is_named_with_direction_and_seconds() {
         let at = Duration::from_secs;
         assert_eq!(clocks_differ(at(1000), at(1010)), None);
-        assert_eq!(clocks_differ(at(1000), at(0)), None, "it says no time");
+        assert_eq!(clocks_differ(at(1000), at(0)), None, "it has no time");
         assert!(clocks_differ(at(1000), at(1100)).unwrap().contains("100 s ahead of"));
         assert!(clocks_differ(at(1000), at(900)).unwrap().contains("100 s behind"));
     }

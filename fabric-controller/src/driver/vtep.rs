@@ -1,9 +1,8 @@
 //! Hosts: the server that VTEP agents dial into, and the driver of each host.
 //!
-//! [`VtepServer`] accepts streams over mutual TLS, checks who calls and hands the stream to
-//! the host's [`VtepDriver`], whose `connect` waits for it. A later stream of the same host
-//! replaces an earlier one (the agent has come back before the old connection was found
-//! dead); the driver of the earlier one learns that it is disconnected.
+//! [`VtepServer`] accepts streams over mutual TLS, checks the caller's identity and hands the stream to the host's
+//! [`VtepDriver`], whose `connect` waits for it. A later stream of the same host replaces an earlier one (the agent
+//! came back before the old connection timed out); the driver of the earlier one gets a disconnect.
 
 mod below;
 
@@ -55,7 +54,7 @@ const OUTGOING: usize = 4;
 /// disconnected; the read-back after its reconnect shows everything.
 const MAX_EVENTS: usize = 10_000;
 
-/// Where agents dial in.
+/// The server that agents dial into.
 #[derive(Clone, Default)]
 pub struct VtepServer {
     hosts: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
@@ -68,7 +67,7 @@ pub struct VtepServer {
     instance: [u8; 16],
 }
 
-/// Where a host's stream waits for its driver.
+/// The place in which a host's stream waits for its driver.
 #[derive(Default)]
 struct Slot {
     waiting: Mutex<Option<Session>>,
@@ -89,7 +88,7 @@ struct Session {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing that holds one of these locks can panic half way.
+    // No code that holds one of these locks can panic in the middle of a change.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -192,7 +191,7 @@ impl VtepServer {
         Status::permission_denied(why)
     }
 
-    /// The host that calls. It must be in the inventory.
+    /// The calling host. It must be in the inventory.
     fn calling_host<T>(&self, request: &Request<T>) -> Result<Name, Status> {
         let peer = request.extensions().get::<Peer>();
         let Some(Subject::Host(own)) = peer.and_then(Peer::subject) else {
@@ -231,7 +230,7 @@ impl VtepController for VtepServer {
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::FollowStream>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
-        // Before anything is read: only hosts may use this service.
+        // Check this before reading anything: only hosts may use this service.
         let Some((peer, Subject::Host(own))) = peer.as_ref().and_then(|p| Some((p, p.subject()?))) else {
             return Err(self.refuse(peer.as_ref(), "only hosts may follow the controller".to_owned()));
         };
@@ -242,7 +241,10 @@ impl VtepController for VtepServer {
             return Err(Status::invalid_argument("the first message was not Hello"));
         };
         if hello.host != *own {
-            return Err(self.refuse(Some(peer), format!("this is `{own}` and may speak for no other host")));
+            return Err(self.refuse(
+                Some(peer),
+                format!("this is `{own}`, which cannot speak for another host"),
+            ));
         }
         let host = own.clone();
         let slot = locked(&self.hosts).get(&host).cloned();
@@ -295,7 +297,7 @@ pub struct VtepDriver {
     slot: Arc<Slot>,
     session: Option<Session>,
     instance: [u8; 16],
-    /// The store that the agent is to remember; 0 leaves that as it is.
+    /// The store that the agent should remember; 0 leaves it unchanged.
     store: u32,
     /// Number of the last update or read on this stream.
     number: u64,
@@ -424,7 +426,9 @@ impl VtepDriver {
             None => {}
         }
         if self.events.len() > MAX_EVENTS {
-            return Err(DriverError::Protocol("the agent reports more than can be taken".into()));
+            return Err(DriverError::Protocol(
+                "the agent reports more than the controller can queue".into(),
+            ));
         }
         Ok(())
     }
@@ -554,7 +558,7 @@ impl Driver for VtepDriver {
 
     async fn read_losses(&mut self) -> Result<Losses, DriverError> {
         if self.hello().is_some_and(|hello| !hello.tells_losses) {
-            return Ok(Err("its agent is too old to say what it has lost".to_owned()));
+            return Ok(Err("its agent is too old to report losses".to_owned()));
         }
         self.number += 1;
         let id = self.number;

@@ -1,9 +1,9 @@
 //! Turns a change of intent into changes of what devices should hold.
 //!
 //! **Model.** What a device should hold is the sum of contributions ([`Source`]), each
-//! rendered separately. When the model says that some may have changed, exactly those are
-//! rendered again and compared with their old values. The differences are added to and removed
-//! from their device ([`Device`]), which knows which contributions ask for each entity.
+//! rendered separately. When the model reports that some may have changed, exactly those are rendered again and
+//! compared with their old values. The differences are added to and removed from their device ([`Device`]), which knows
+//! which contributions ask for each entity.
 //!
 //! **Index.** Contributions are stored under the object that causes them ([`Owner`]). For an entity, its device
 //! names the contributions, and each names its owner. So the entities of an object, and the objects behind an
@@ -39,8 +39,8 @@ struct Contribution {
     entities: Box<[Arc<Entity>]>,
 }
 
-/// The contributions of one object, sorted by source. An object has one for each device that holds it: most have a handful,
-/// so they lie in one piece of memory.
+/// The contributions of one object, sorted by source. An object has one for each device that holds it: most have a
+/// handful, so they are kept in one sorted list.
 #[derive(Debug, Default)]
 struct OfOwner(Vec<Contribution>);
 
@@ -53,10 +53,10 @@ impl OfOwner {
         self.0.get(self.find(source).ok()?)
     }
 
-    /// Puts in one that is not there.
+    /// Adds a contribution that is not in the list.
     fn insert(&mut self, contribution: Contribution) {
         let (Ok(at) | Err(at)) = self.find(contribution.source);
-        // Not twice as much room as there was: what comes in one transaction is all that comes for a long time.
+        // Do not double the capacity: after a transaction, an object usually stays the same for a long time.
         self.0.reserve_exact(1);
         self.0.insert(at, contribution);
     }
@@ -121,7 +121,7 @@ impl Engine {
         &self.devices
     }
 
-    /// What is rendered.
+    /// The renderer.
     pub fn renderer(&self) -> &Arc<dyn Render> {
         &self.render
     }

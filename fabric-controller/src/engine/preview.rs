@@ -1,4 +1,4 @@
-//! What devices would be asked to hold, before it happens.
+//! Shows what devices would be asked to hold, before it happens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use super::{Engine, Rendered};
 use crate::entity::{Entity, EntityKey};
 use crate::ident::{DeviceIndex, Source};
 
-/// An entity before and after; at least one of the two is there, and they differ.
+/// An entity before and after. At least one of the two exists, and they differ.
 pub struct Previewed {
-    /// What the device is to hold now.
+    /// What the device should hold now.
     pub before: Option<Arc<Entity>>,
-    /// What it would be to hold.
+    /// What it would have to hold.
     pub after: Option<Arc<Entity>>,
 }
 
-/// What would become of one key.
+/// The change of one key.
 #[derive(Default)]
 struct Fate {
-    /// The contribution that asks last for an entity under it.
+    /// The last contribution that asks for an entity under it.
     asked: Option<Arc<Entity>>,
     /// Contributions that no longer ask for it.
     left: FxHashSet<Source>,

@@ -25,10 +25,10 @@ use crate::topology::LinkIndex;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Changes of one transaction; those after a refused one do not happen either.
+    /// Changes of one transaction; changes after a refused one do not happen either.
     Transaction(Vec<Change>),
     Link(u32, bool),
-    /// Changes of the inventory; with `false`, they are taken back.
+    /// Changes of the inventory; with `false`, they are undone.
     Inventory(Vec<InventoryChange>, bool),
     /// Every device has confirmed everything, and numbers have rested.
     Release,
@@ -292,7 +292,7 @@ impl World {
                 self.model.settle(&applied, self.revision + 1);
                 self.register();
                 self.update();
-                // What has left is not there any more.
+                // Devices that have left do not exist any more.
                 let there = |index: &DeviceIndex| self.model.fabric.node_of(*index).is_some();
                 for (index, device) in self.engine.devices().all() {
                     if !there(&index) {
@@ -322,7 +322,7 @@ impl World {
         held(&self.engine)
     }
 
-    fn rendered_anew(&self) -> Held {
+    fn rendered_from_scratch(&self) -> Held {
         let devices = Registry::default();
         for (index, known) in self.engine.devices().all() {
             devices.insert(index, device(known.name.clone()));
@@ -411,21 +411,21 @@ proptest! {
                 Step::Transaction(changes) => {
                     let before = world.held();
                     if !world.transaction(changes) {
-                        prop_assert_eq!(difference(&world.rendered_anew(), &before), None, "refused, but changed: {:?}", step);
+                        prop_assert_eq!(difference(&world.rendered_from_scratch(), &before), None, "refused, but changed: {:?}", step);
                     }
                 }
                 Step::Link(link, up) => world.link(*link, *up),
                 Step::Inventory(changes, keep) => world.inventory(changes, *keep),
                 Step::Release => world.release(),
             }
-            prop_assert_eq!(difference(&world.held(), &world.rendered_anew()), None, "after {:?}", step);
+            prop_assert_eq!(difference(&world.held(), &world.rendered_from_scratch()), None, "after {:?}", step);
         }
         world.clear();
         (0..4).for_each(|link| world.link(link, true));
         if whole {
             prop_assert_eq!(difference(&world.held(), &empty), None, "something stayed behind");
         }
-        prop_assert_eq!(difference(&world.held(), &world.rendered_anew()), None);
+        prop_assert_eq!(difference(&world.held(), &world.rendered_from_scratch()), None);
     }
 }
 
@@ -441,8 +441,8 @@ fn neighbour(content: u8) -> Entity {
     }))
 }
 
-/// A rendering that says something twice asks for it once: else taking it back would take
-/// away what another contribution asks for.
+/// A rendering that repeats an entity asks for it once. Otherwise, removing the contribution would also remove an
+/// entity that another one asks for.
 #[test]
 fn a_contribution_asks_for_an_entity_once() {
     let device = device(name("d", 1));
@@ -473,7 +473,7 @@ fn a_contribution_asks_for_an_entity_once() {
     assert!(held().is_empty());
 }
 
-/// The property is worth something only if histories get beyond refusals.
+/// The property only means something if enough changes are accepted.
 #[test]
 fn a_history_reaches_every_kind_of_contribution() {
     let mut world = World::new();
@@ -529,6 +529,6 @@ fn a_history_reaches_every_kind_of_contribution() {
                 "a {kind} changed nothing on any device"
             );
         }
-        assert_eq!(difference(&world.held(), &world.rendered_anew()), None);
+        assert_eq!(difference(&world.held(), &world.rendered_from_scratch()), None);
     }
 }

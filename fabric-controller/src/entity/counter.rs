@@ -1,4 +1,4 @@
-//! Counters of devices, as they are asked for and read.
+//! Counters of devices: queries and results.
 
 use super::EntityKey;
 
@@ -31,7 +31,7 @@ pub enum CounterCell {
 /// One counter cell that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CounterValue {
-    /// The query it answers.
+    /// The query to which it belongs.
     pub query: CounterQuery,
     /// The cell.
     pub cell: CounterCell,

@@ -18,8 +18,8 @@ pub enum EntityKey {
     Host(HostKey),
 }
 
-/// One P4Runtime entity or one object of a host, in canonical form: equal exactly if the
-/// device would behave the same.
+/// One P4Runtime entity or one object of a host, in canonical form: Two are equal exactly if the device would behave
+/// the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entity {
     /// An entity of a switch.
@@ -37,7 +37,7 @@ impl Entity {
         }
     }
 
-    /// Whether a key names it, without copying its own.
+    /// Whether it has this key; compares without copying its own key.
     pub fn is_named(&self, key: &EntityKey) -> bool {
         match (self, key) {
             (Self::Switch(e), EntityKey::Switch(key)) => e.key() == key,

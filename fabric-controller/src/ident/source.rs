@@ -2,8 +2,8 @@
 
 use super::{AttachmentId, HostIndex, NetworkId, SwitchIndex};
 
-/// Names a contribution. Each is rendered, counted and replaced by itself, so its size is
-/// the grain of incremental work.
+/// Names a contribution. Each is rendered, counted and replaced separately, so its size is the unit of incremental
+/// work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// `Render::switch`.
@@ -28,7 +28,7 @@ pub enum Source {
     AttachmentOnHost(AttachmentId, HostIndex),
 }
 
-/// What a contribution exists because of: the object that asks for its entities.
+/// The owner of a contribution: the object that asks for its entities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// A switch of the fabric.
@@ -42,11 +42,11 @@ pub enum Owner {
 }
 
 impl Source {
-    /// The object that it exists because of. (A network is on a leaf also for the sake of the router that joins it.)
+    /// The owner. (A network may also be on a leaf because of the router that joins it.)
     pub fn owner(self) -> Owner {
         match self {
             Self::Switch(s) => Owner::Switch(s),
-            // The way to a switch exists because that switch does.
+            // A path to a switch exists because that switch exists.
             Self::Path(_, to) => Owner::Switch(to),
             Self::LocalHost(h) => Owner::Host(h),
             Self::NetworkOnLeaf(n, _)

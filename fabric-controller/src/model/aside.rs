@@ -2,8 +2,8 @@
 //!
 //! **Model.** A row of the store may be damaged, or may need something that is no longer there. The start goes on
 //! without it. What can be read of it says which numbers it has; these count as used, so that we do not give them out
-//! and a user who names one is refused. The object can be deleted, and nothing else: then its numbers go into
-//! quarantine until every device has confirmed, like those of any other object.
+//! and a user who names one is refused. The object can only be deleted. Then its numbers go into quarantine until every
+//! device has confirmed, like those of any other object.
 
 use vfabric_api::kind::Key;
 
@@ -11,7 +11,7 @@ use super::kind::Stored;
 use super::number::{Number, Uid};
 use super::{AttachmentId, Model, NetworkId};
 
-/// Stands for an attachment that is not there, where an index needs one.
+/// A placeholder for an attachment that does not exist, where an index needs one.
 const NOBODY: AttachmentId = AttachmentId(u32::MAX);
 
 /// A stored object that could not be loaded.
@@ -25,7 +25,7 @@ pub(super) struct Aside {
 }
 
 impl Aside {
-    /// Why it cannot be written.
+    /// Why it cannot be changed.
     pub(super) fn refusal(&self, key: &Key) -> String {
         format!(
             "{key} was set aside when the controller started ({}); it can only be deleted",
@@ -52,7 +52,7 @@ impl Model {
         self.aside.insert(key, Aside { uid, numbers, reason });
     }
 
-    /// Counts a number as used, unless somebody has it: then theirs is the right to it. An address is one of `network`.
+    /// Counts a number as used, unless another object has it, which then keeps it. An address is one of `network`.
     pub(super) fn reserve(&mut self, number: &Number, network: Option<NetworkId>) {
         match number {
             Number::Vni(vni) => self.own_vni(*vni, true),

@@ -39,22 +39,22 @@ pub struct GroupChange {
     pub leaf: SwitchIndex,
     /// VNI of the network.
     pub vni: u32,
-    /// What it had.
+    /// The groups before.
     pub before: Option<u16>,
-    /// What it has now.
+    /// The groups now.
     pub now: Option<u16>,
 }
 
-/// What a transaction did, and what has to be stored for it.
+/// The effect of a transaction, and what has to be stored for it.
 #[derive(Debug, Default)]
 pub struct Applied {
     /// The result for the user; the store sets its revision.
     pub committed: Committed,
     /// Objects as they are now; `None`: gone. Later ones win.
     pub objects: Vec<(Key, Option<Stored>)>,
-    /// Objects of the inventory as they are now; `None`: they are not there any more. Later ones win.
+    /// Objects of the inventory as they are now; `None`: removed. Later ones win.
     pub items: Vec<(ItemKey, Option<StoredItem>)>,
-    /// Flood groups that were given out or given back. Later ones win.
+    /// Flood groups that were allocated or released. Later ones win.
     pub groups: Vec<GroupChange>,
     /// Numbers that were taken from devices.
     pub left: Vec<Left>,
@@ -95,7 +95,7 @@ pub struct By {
     pub force: bool,
     /// Whether it is a user of a vDC.
     pub is_tenant: bool,
-    /// Whether attachments are deleted that use what their vDC loses.
+    /// Whether to delete attachments that use something that their vDC loses.
     pub cascade: bool,
     /// In a rollback: the owners that objects get back.
     pub then: BTreeMap<Key, Option<OwnerName>>,
@@ -316,7 +316,7 @@ impl Model {
             (Some(_), None) => &mut applied.committed.deleted,
         };
         done.push(key.clone());
-        // A new object takes the identity that its check was made with.
+        // A new object takes the identity with which it was checked.
         if before.is_none() {
             self.next_uid += 1;
             applied.uids = true;
@@ -346,15 +346,14 @@ impl Model {
         match vdc.spec.limits.of(key.kind) {
             Some(limit) if vdc.count(key.kind) >= limit => {
                 let (vdc, kind) = (&key.vdc, key.kind.plural());
-                let detail =
-                    format!("vDC `{vdc}` may have {limit} {kind}, and has them: one more is needed, none is free");
+                let detail = format!("vDC `{vdc}` has its {limit} {kind} already: one more is needed, none is free");
                 Err(ApiError::new(ErrorCode::Exhausted, detail))
             }
             _ => Ok(()),
         }
     }
 
-    /// The object that a patch results in.
+    /// The object after a patch.
     pub fn patched(&self, key: &Key, patch: serde_json::Value) -> Result<Change, ApiError> {
         let before = self.stored(key).ok_or_else(|| ApiError::not_found(key))?;
         let mut document = before.spec().body().unwrap_or_default();
@@ -367,7 +366,7 @@ impl Model {
         Ok(Change::Replace(key.vdc.clone(), spec))
     }
 
-    /// Deletes an object that was set aside. What devices may hold of it stays in quarantine until all have confirmed.
+    /// Deletes an object that was set aside. Its numbers stay in quarantine until all devices have confirmed.
     fn discard(&mut self, key: &Key, applied: &mut Applied) {
         let Some(aside) = self.aside.remove(key) else { return };
         for number in &aside.numbers {

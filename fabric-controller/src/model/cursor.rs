@@ -1,5 +1,5 @@
-//! Where numbers and identities go on, so that a transaction that is undone leaves no trace: a plan names the numbers that
-//! the transaction would get.
+//! The positions from which numbers and identities are allocated next. They are restored when a transaction is undone,
+//! so that it leaves no trace and a plan names the numbers that the transaction would get.
 
 use super::{Model, NetworkId, SwitchIndex};
 
@@ -14,19 +14,19 @@ enum Pool {
     Addresses(NetworkId, usize),
 }
 
-/// How far everything was when a transaction began.
+/// All positions when a transaction began.
 #[derive(Debug, Default)]
 pub(super) struct Cursors {
     uid: u64,
     handles: (u32, u32),
     vnis: u32,
     vteps: u32,
-    /// Pools that the transaction took from; the first row of one counts.
+    /// Pools from which the transaction took; the first row of each pool counts.
     pools: Vec<(Pool, u128)>,
 }
 
 impl Model {
-    /// As it is now.
+    /// The current positions.
     pub(super) fn cursors(&mut self) -> Cursors {
         self.moved.clear();
         Cursors {
@@ -38,12 +38,12 @@ impl Model {
         }
     }
 
-    /// Adds what was taken from since [`Model::cursors`].
+    /// Adds the pools from which something was taken since [`Model::cursors`].
     pub(super) fn note_moved(&mut self, cursors: &mut Cursors) {
         cursors.pools = std::mem::take(&mut self.moved).0;
     }
 
-    /// Everything goes on where it did, once what was taken since is given back.
+    /// Restores all positions, after the numbers that were taken since have been released.
     pub(super) fn restore_cursors(&mut self, cursors: Cursors) {
         self.next_uid = cursors.uid;
         (self.fabric.next_device, self.fabric.next_link) = cursors.handles;
@@ -74,7 +74,7 @@ impl Model {
     }
 }
 
-/// Pools that the transaction at hand took from, each with its cursor before.
+/// Pools from which the current transaction took, each with its earlier cursor.
 #[derive(Debug, Default)]
 pub(super) struct Moved(Vec<(Pool, u128)>);
 

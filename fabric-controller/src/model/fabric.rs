@@ -1,11 +1,11 @@
 //! The physical fabric as the model sees it: every switch, link and host with its identity, resolved once.
 //!
-//! **Model.** An entry is what is stored of an object ([`super::inventory`]) with the view that is rendered from. Entries
-//! are found by handle. A handle is never given to another object, and switches and hosts share one row of them, so
-//! that a device has the handle of its switch or host.
+//! **Model.** An entry is an object as it is stored ([`super::inventory`]), with the view from which entities are
+//! rendered. Entries are found by handle. A handle is never given to another object. Switches and hosts share one
+//! sequence of handles, so that a device has the handle of its switch or host.
 //!
-//! **Invariants.** Nothing that must be unique ([`Unique`]) is in two entries, also not while one of them is leaving.
-//! Views are given out only of entries that are live ([`ItemState::is_live`]): of the others no device gets anything.
+//! **Invariants.** Nothing that must be unique ([`Unique`]) is in two entries, even while one of them is leaving. Only
+//! live entries ([`ItemState::is_live`]) have views: no device gets anything of the others.
 
 mod put;
 
@@ -35,11 +35,11 @@ pub struct SwitchEntry {
     pub spec: Switch,
     /// Number of its VTEP; 0 for a spine.
     pub vtep_id: u16,
-    /// Where it is in its life.
+    /// Its state.
     pub state: ItemState,
-    /// An operator said that it is dead.
+    /// Whether an operator declared it dead.
     pub gone: bool,
-    /// What is rendered from.
+    /// Its view, from which entities are rendered.
     view: SwitchView,
 }
 
@@ -52,13 +52,13 @@ pub struct HostEntry {
     pub spec: Host,
     /// Number of its VTEP.
     pub vtep_id: u16,
-    /// Where it is in its life.
+    /// Its state.
     pub state: ItemState,
-    /// An operator said that it is dead.
+    /// Whether an operator declared it dead.
     pub gone: bool,
     /// The leaf that it is under.
     pub leaf: SwitchIndex,
-    /// What is rendered from.
+    /// Its view, from which entities are rendered.
     view: HostView,
 }
 
@@ -71,9 +71,9 @@ pub struct LinkEntry {
     pub spec: Link,
     /// Its ends.
     pub ends: [(SwitchIndex, PortId); 2],
-    /// What is known of it says that it may be used.
+    /// Whether its known state allows its use.
     pub up: bool,
-    /// What is known of it says that it is the last choice.
+    /// Whether its known state makes it the last choice.
     pub avoided: bool,
 }
 
@@ -96,7 +96,7 @@ impl Node {
     }
 }
 
-/// What only one object of the inventory may have.
+/// A value that only one object of the inventory may have.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Unique {
     /// P4Runtime device id; the router's MAC address is made from it.
@@ -113,12 +113,12 @@ pub(super) enum Unique {
     Port(Name, PortId),
 }
 
-/// Switches, links and hosts with their views, and who is where.
+/// Switches, links and hosts with their views and indexes.
 #[derive(Debug, Clone)]
 pub struct Fabric {
     /// Settings as written.
     pub settings: topology::Fabric,
-    /// Settings that are rendered from.
+    /// Settings as a view.
     pub view: FabricView,
     switches: BTreeMap<SwitchIndex, SwitchEntry>,
     hosts: BTreeMap<HostIndex, HostEntry>,
@@ -133,11 +133,11 @@ pub struct Fabric {
     pub(super) vteps: Space,
     /// Revisions that shut out devices which are gone; unset until they are stored.
     pub(super) fences: BTreeMap<DeviceIndex, u64>,
-    /// What was known of links that transactions removed which are not stored yet.
+    /// The known state of links that were removed by transactions which are not stored yet.
     pub(super) removed_links: BTreeMap<LinkIndex, (bool, bool)>,
     /// Objects that are leaving.
     pub(super) leaving: BTreeSet<DeviceIndex>,
-    /// Objects that are arriving, with the revision that asks nothing of them; unset until it is known.
+    /// Objects that are arriving, with the revision at which they should hold nothing; unset until it is known.
     pub(super) arriving: BTreeMap<DeviceIndex, Option<u64>>,
     /// Handle of the next device.
     pub(super) next_device: u32,
@@ -153,7 +153,7 @@ fn view_of(settings: &topology::Fabric) -> FabricView {
     }
 }
 
-/// What of a switch nothing else may have, each with its field.
+/// The unique values of a switch, each with its field.
 pub(super) fn uniques_of_switch(spec: &Switch) -> Vec<(String, Unique)> {
     let mut all = vec![
         ("device_id".to_owned(), Unique::DeviceId(spec.device_id)),
@@ -169,7 +169,7 @@ pub(super) fn uniques_of_switch(spec: &Switch) -> Vec<(String, Unique)> {
     all
 }
 
-/// The same of a host.
+/// The same for a host.
 pub(super) fn uniques_of_host(spec: &Host) -> Vec<(String, Unique)> {
     let uplink = Unique::Port(spec.uplink.switch.clone(), spec.uplink.port);
     vec![
@@ -180,7 +180,7 @@ pub(super) fn uniques_of_host(spec: &Host) -> Vec<(String, Unique)> {
     ]
 }
 
-/// The same of a link.
+/// The same for a link.
 pub(super) fn uniques_of_link(spec: &Link) -> Vec<(String, Unique)> {
     let end = |field: &str, end: &topology::PortRef| (field.to_owned(), Unique::Port(end.switch.clone(), end.port));
     vec![end("a.port", &spec.a), end("b.port", &spec.b)]
@@ -350,18 +350,18 @@ impl Fabric {
         ends.filter(|s| *s != switch).collect()
     }
 
-    /// Who has something that only one may have.
+    /// The object that has a unique value.
     pub(super) fn taken(&self, what: &Unique) -> Option<&ItemKey> {
         self.uniques.get(what)
     }
 
-    /// What is rendered of a switch; nothing unless it is live.
+    /// The view of a switch; none unless it is live.
     pub(super) fn switch_view(&self, switch: SwitchIndex) -> Option<&SwitchView> {
         let entry = self.switches.get(&switch)?;
         entry.state.is_live().then_some(&entry.view)
     }
 
-    /// What is rendered of a host; nothing unless it is live.
+    /// The view of a host; none unless it is live.
     pub(super) fn host_view(&self, host: HostIndex) -> Option<&HostView> {
         let entry = self.hosts.get(&host)?;
         entry.state.is_live().then_some(&entry.view)
@@ -372,7 +372,7 @@ impl Fabric {
         link.ends.iter().all(|(s, _)| self.switch_view(*s).is_some())
     }
 
-    /// Takes note of what is known of a link.
+    /// Sets the known state of a link.
     pub(super) fn set_used(&mut self, link: LinkIndex, up: bool, avoided: bool) {
         if let Some(entry) = self.links.get_mut(&link) {
             (entry.up, entry.avoided) = (up, avoided);
@@ -384,8 +384,8 @@ impl Fabric {
         self.switches.get(&SwitchIndex(device.0)).map(|s| s.spec.role)
     }
 
-    /// Devices that shut a device out: a host's leaf, a switch's neighbours. Of those that are gone themselves, the
-    /// ones that shut them out.
+    /// Devices that shut a device out: a host's leaf, a switch's neighbours. If one of these is gone itself, then the
+    /// devices that shut that one out.
     fn fence_of(&self, device: DeviceIndex) -> BTreeSet<DeviceIndex> {
         let (mut fence, mut seen, mut open) = (BTreeSet::new(), BTreeSet::from([device]), vec![device]);
         while let Some(next) = open.pop() {
@@ -408,8 +408,8 @@ impl Fabric {
         fence
     }
 
-    /// Whether a device holds nothing any more of what a revision took away. One that is gone need not say so: it is
-    /// enough that those around it have shut it out. `confirmed` answers for the others.
+    /// Whether a device no longer holds anything that a revision took away. A gone device need not confirm this; it is
+    /// enough that its neighbours have shut it out. `confirmed` decides for the others.
     pub(super) fn is_rid(
         &self,
         device: DeviceIndex,

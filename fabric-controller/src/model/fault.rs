@@ -4,11 +4,11 @@
 /// A mistake that somebody could make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// VNIs are given out again at once.
+    /// VNIs are allocated again at once.
     VniAtOnce,
-    /// Flood groups are given out again at once.
+    /// Flood groups are allocated again at once.
     GroupAtOnce,
-    /// Access ids are given out again at once.
+    /// Access ids are allocated again at once.
     AccessIdAtOnce,
     /// An attachment that moves takes its access id along.
     AccessIdMoves,
@@ -22,9 +22,9 @@ pub(crate) enum Fault {
     ForgetsAtRestart,
     /// A number leaves quarantine with the transaction, not with the confirmation.
     NobodyConfirms,
-    /// What a device that is gone holds is free before others have shut it out.
+    /// Numbers that a gone device holds are free before its neighbours have shut it out.
     GoneAtOnce,
-    /// A device that comes is used before it has forgotten an earlier life.
+    /// A new device is used before its old entities were removed.
     ArrivesAtOnce,
 }
 
@@ -51,19 +51,19 @@ thread_local! {
     static ON: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
 }
 
-/// Puts a fault in, for this thread; `None` takes it out.
+/// Activates a fault for this thread; `None` deactivates it.
 #[cfg(test)]
 pub(crate) fn set(fault: Option<Fault>) {
     ON.with(|on| on.set(fault));
 }
 
-/// Whether a fault is in.
+/// Whether a fault is active.
 #[cfg(test)]
 pub(super) fn is_on(fault: Fault) -> bool {
     ON.with(|on| on.get() == Some(fault))
 }
 
-/// Whether a fault is in: never, outside of tests.
+/// Whether a fault is active: never, outside of tests.
 #[cfg(not(test))]
 pub(super) const fn is_on(_: Fault) -> bool {
     false

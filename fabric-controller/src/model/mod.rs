@@ -1,4 +1,4 @@
-//! What the controller knows about tenants and the fabric, and which objects use which.
+//! The state of tenants and the fabric, and the indexes of which object uses which.
 //!
 //! **Model.** [`Model`] holds every object once, each kind in a module of its own ([`kind`]), with indexes from each object to
 //! those that use it. A transaction is checked and carried out change by change
@@ -7,10 +7,9 @@
 //! undone, so that nobody ever sees a half-done transaction.
 //!
 //! **Invariants.** A VNI, a MAC or IP address inside a network, an
-//! access port's VLAN, an interface in a namespace never has two owners. A number that decides about packets
-//! ([`number`]) gets a new owner on a device only after that device has confirmed that the old
-//! meaning is gone: we allocate only free numbers, and an object whose user names a number in
-//! quarantine ([`quarantine`]) waits ([`waiting`]).
+//! access port's VLAN, an interface in a namespace never has two owners. A number that occurs in packets ([`number`])
+//! gets a new owner on a device only after that device has confirmed that the old meaning is gone: we allocate only
+//! free numbers, and an object whose user names a number in quarantine ([`quarantine`]) waits ([`waiting`]).
 //!
 //! **Cost.** A change costs what it touches: the devices that hold the network or router,
 //! and, if it adds the first or removes the last attachment on a device, the network's other attachments.
@@ -57,7 +56,7 @@ use waiting::Waiting;
 /// and each network takes two groups.
 const GREATEST_NUMBER: u32 = 0x7fff;
 
-/// Everything that is known.
+/// The whole state.
 pub struct Model {
     /// The physical fabric.
     pub fabric: Fabric,
@@ -240,7 +239,7 @@ impl Model {
         self.attachments.get(*id).map(|a| &a.spec)
     }
 
-    /// How many interfaces a host has in one namespace, and in all whose names start with `prefix`.
+    /// The number of a host's interfaces in one namespace, and in all namespaces whose names start with `prefix`.
     pub fn interfaces_in(&self, host: &Name, netns: &str, prefix: &str) -> (usize, usize) {
         let Some(Node::Host(host)) = self.fabric.node(host) else {
             return (0, 0);

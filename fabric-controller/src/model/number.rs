@@ -1,14 +1,14 @@
-//! Numbers that a packet can meet, and who they belong to.
+//! Numbers that occur in packets, and their owners.
 //!
-//! A *number* is anything that a device compares a packet with, or puts into one, and that could stand
-//! for one tenant today and for another tomorrow: a VNI, an access id, a flood group, a VLAN of a port,
-//! an interface in a namespace, a MAC or IP address; or for one switch or host of the fabric today and for another
-//! tomorrow: the number and the addresses of a VTEP, a router's MAC address, a port. An *owner* is the object that it stands for, named by
-//! an identity that is never given again ([`Uid`]).
+//! A *number* is a value that a device compares packets with, or puts into them, and whose meaning could change. It may
+//! mean one tenant today and another tomorrow: a VNI, an access id, a flood group, a VLAN of a port, an interface in a
+//! namespace, a MAC or IP address. Or it may mean one switch or host today and another tomorrow: the number and the
+//! addresses of a VTEP, a router's MAC address, a port. Its *owner* is the object that it means, named by an identity
+//! that is never reused ([`Uid`]).
 //!
 //! **Invariant.** No number changes its owner on a device before that device has confirmed that the old
-//! meaning is gone, and a number of which the last device has just let go rests for [`Number::rest`].
-//! [`super::quarantine`] keeps the books; [`super::waiting`] holds back what would break it.
+//! meaning is gone, and after the last device has confirmed, the number rests for [`Number::rest`].
+//! [`super::quarantine`] records this; [`super::waiting`] holds back objects that would violate it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,11 +22,11 @@ use super::fabric::{Fabric, Node};
 use super::fault::{self, Fault};
 use super::{HostIndex, SwitchIndex};
 
-/// Longer than any queue holds a frame: receive rings, qdiscs and egress queues of a switch or host drain
-/// in tens of milliseconds once it runs, and a device that is stopped does not confirm anything.
+/// Longer than any queue holds a frame: receive rings, qdiscs and egress queues of a running switch or host drain in
+/// tens of milliseconds, and a device that is stopped confirms nothing.
 const REST: Duration = Duration::from_secs(1);
 
-/// Identity of an object: never changes, and is never given to another one.
+/// Identity of an object. It never changes and is never given to another object.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Uid(pub(in crate::model) u64);
@@ -44,12 +44,12 @@ impl fmt::Display for Uid {
     }
 }
 
-/// A number, with the scope in which it means something.
+/// A number, with its scope.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Number {
     /// VNI of a network, or L3 VNI of a router (RFC 7348 section 5); the whole fabric.
     Vni(u32),
-    /// What a leaf calls a VLAN of an access port; this leaf.
+    /// A leaf's id for a VLAN of an access port; this leaf.
     AccessId(SwitchIndex, u16),
     /// Pair of multicast groups of a network; this leaf.
     FloodGroup(SwitchIndex, u16),
@@ -77,10 +77,10 @@ impl Number {
     /// How long it stays out of use after the last device has confirmed that it is gone.
     pub fn rest(&self) -> Duration {
         match self {
-            // The kernel takes the interface and its queues away in one step.
+            // The kernel removes the interface together with its queues.
             Self::Interface(..) => Duration::ZERO,
-            // It means something in one network only: a frame under way reaches the same tenant. A namesake that comes
-            // back at once keeps it, so that neighbours need not learn another one.
+            // It only has a meaning in one network, so a frame under way reaches the same tenant. An attachment that is
+            // created again at once under the same name keeps it, so that neighbours need not learn another one.
             Self::Mac(..) => Duration::ZERO,
             _ if fault::is_on(Fault::NoRest) => Duration::ZERO,
             _ => REST,

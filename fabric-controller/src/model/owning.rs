@@ -1,4 +1,4 @@
-//! Who has a number: taking it, and leaving it to quarantine.
+//! Owners of numbers: taking a number, and releasing it into quarantine.
 
 use super::Model;
 use super::change::Applied;
@@ -19,7 +19,7 @@ impl Model {
         applied.left.extend(left);
     }
 
-    /// A VNI has an owner from now on, or has none.
+    /// Sets whether a VNI has an owner from now on.
     pub(super) fn own_vni(&mut self, vni: u32, owned: bool) {
         if owned {
             self.vnis.take(vni);
@@ -29,7 +29,7 @@ impl Model {
         self.quarantine.own_vni(vni, owned);
     }
 
-    /// Those of the numbers that their new owner has to wait for.
+    /// The numbers for which their new owner has to wait.
     pub(super) fn barred(&self, owner: Uid, numbers: impl IntoIterator<Item = Number>) -> Vec<Number> {
         let missed = |n: &Number| match n {
             Number::Vni(_) => fault::is_on(Fault::VniAtOnce),

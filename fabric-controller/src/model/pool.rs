@@ -1,12 +1,12 @@
-//! Numbers that are given out and taken back.
+//! Pools of numbers.
 
 use std::collections::BTreeSet;
 
 use super::fault::{self, Fault};
 
-/// A range of numbers of one kind: used, or not.
+/// A range of numbers of one kind, each used or free.
 ///
-/// A free number is looked for going round, so that one which was given back is given out again as late as possible.
+/// The search for a free number goes round the range, so that a released number is reused as late as possible.
 #[derive(Debug, Clone)]
 pub(super) struct Space {
     first: u32,
@@ -31,7 +31,7 @@ impl Space {
         self.used.contains(&number)
     }
 
-    /// The next one that nobody has and that is not barred; none when there is none. Costs what lies between.
+    /// The next free number that is not barred; none if there is none. Costs the used and barred numbers in between.
     pub(super) fn find(&self, barred: impl Fn(u32) -> bool) -> Option<u32> {
         let at_once = [Fault::VniAtOnce, Fault::GroupAtOnce, Fault::AccessIdAtOnce];
         let next = if at_once.into_iter().any(fault::is_on) {
@@ -43,7 +43,7 @@ impl Space {
         round.find(|n| !self.is_used(*n) && !barred(*n))
     }
 
-    /// Takes one, which may lie outside of the range: users name numbers too.
+    /// Takes a number. It may be outside the range, because users can name numbers, too.
     pub(super) fn take(&mut self, number: u32) {
         self.used.insert(number);
         if (self.first..=self.last).contains(&number) {
@@ -51,22 +51,22 @@ impl Space {
         }
     }
 
-    /// Where the next one is looked for.
+    /// The position at which the next search begins.
     pub(super) fn cursor(&self) -> u32 {
         self.next
     }
 
-    /// The next one is looked for there again, as [`Space::cursor`] said.
+    /// Restores the position that [`Space::cursor`] returned.
     pub(super) fn set_cursor(&mut self, next: u32) {
         self.next = next;
     }
 
-    /// Gives one back.
+    /// Releases a number.
     pub(super) fn free(&mut self, number: u32) {
         self.used.remove(&number);
     }
 
-    /// Gives out numbers of another range from now on; what is used stays used.
+    /// Allocates from another range from now on; used numbers stay used.
     pub(super) fn set_range(&mut self, first: u32, last: u32) {
         if (first, last) == (self.first, self.last) {
             return;
@@ -77,7 +77,7 @@ impl Space {
         }
     }
 
-    /// How many numbers there are.
+    /// Size of the range.
     pub(super) fn size(&self) -> u32 {
         (self.last - self.first).saturating_add(1)
     }
@@ -94,9 +94,9 @@ impl Space {
 
 /// Addresses of a subnet, as offsets from its first one.
 ///
-/// Everything from `next` on was never given out by us. What was given back lies in `freed`. So looking for a free one
-/// costs a step as long as there are fresh ones, and no more than what rests in quarantine afterwards. Most networks are
-/// empty, so a pool from which nothing was taken allocates nothing.
+/// Offsets from `next` on were never allocated by us. Released ones are in `freed`. So the search takes one step while
+/// there are fresh offsets, and later at most as many as there are in quarantine. Most networks are empty, so an unused
+/// pool takes no memory.
 #[derive(Debug, Clone)]
 pub(super) struct Addresses {
     size: u128,
@@ -106,7 +106,7 @@ pub(super) struct Addresses {
     freed: BTreeSet<u128>,
 }
 
-/// Offsets 0 and 1 are the subnet's own and, as a rule, the gateway's; they are given out after all fresh ones.
+/// Offsets 0 and 1 are the subnet's own and, usually, the gateway's; they are allocated after all fresh ones.
 const FIRST_OFFSET: u128 = 2;
 
 impl Addresses {
@@ -120,7 +120,7 @@ impl Addresses {
         }
     }
 
-    /// An offset that is usable; none if there is none.
+    /// A usable offset; none if there is none.
     pub(super) fn find(&self, usable: impl Fn(u128) -> bool) -> Option<u128> {
         let fresh = std::iter::successors(Some(self.next), |o| o.checked_add(1)).take_while(|o| *o < self.size);
         let low = (0..FIRST_OFFSET)
@@ -129,7 +129,7 @@ impl Addresses {
         fresh.chain(low).chain(self.freed.iter().copied()).find(|o| usable(*o))
     }
 
-    /// Takes an offset; `used` says of others whether they are in use.
+    /// Takes an offset; `used` returns whether another one is in use.
     pub(super) fn take(&mut self, offset: u128, used: impl Fn(u128) -> bool) {
         if !self.set_low(offset, false) {
             self.freed.remove(&offset);
@@ -142,7 +142,7 @@ impl Addresses {
         }
     }
 
-    /// Notes whether one of the first offsets is free; returns false if it is none of these.
+    /// Records whether one of the first offsets is free; returns false if it is not one of these.
     fn set_low(&mut self, offset: u128, is_free: bool) -> bool {
         let low = usize::try_from(offset).ok().and_then(|at| self.low.get_mut(at));
         low.is_some_and(|low| {
@@ -151,18 +151,19 @@ impl Addresses {
         })
     }
 
-    /// Where fresh ones begin.
+    /// The first fresh offset.
     pub(super) fn cursor(&self) -> u128 {
         self.next
     }
 
-    /// Fresh ones begin there again, as [`Addresses::cursor`] said: all from there on that were taken are given back.
+    /// Restores the position that [`Addresses::cursor`] returned. All offsets that were taken from there on were given
+    /// back.
     pub(super) fn set_cursor(&mut self, next: u128) {
         self.next = next;
         self.freed.split_off(&next);
     }
 
-    /// Gives an offset back.
+    /// Releases an offset.
     pub(super) fn free(&mut self, offset: u128) {
         if !self.set_low(offset, true) && offset < self.next {
             self.freed.insert(offset);

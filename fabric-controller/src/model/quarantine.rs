@@ -7,8 +7,8 @@
 //! Entries are made while a transaction is carried out, before it has a revision, so that a later change of the
 //! same transaction finds them. They become final with the transaction, or are undone with it.
 //!
-//! **Invariants.** An entry has one owner. Any other object that wants the number is sent to no device, so nothing of
-//! it can remain on one. Entries survive a restart: the store keeps them.
+//! **Invariants.** An entry has one owner. Another object that wants the number waits, so no device ever holds anything
+//! of it. Entries survive a restart: the store keeps them.
 //!
 //! **Cost.** Processing confirmations costs the devices that have to confirm, and the numbers that they release.
 
@@ -79,7 +79,7 @@ pub(super) struct Released {
     pub(super) free: Vec<(Number, Option<u64>)>,
 }
 
-/// Numbers that are not free.
+/// All numbers that are not free.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     entries: HashMap<Number, Entry>,
@@ -314,7 +314,7 @@ impl Quarantine {
     }
 }
 
-/// `BTreeSet::pop_first` on a condition.
+/// `BTreeSet::pop_first`, if a condition holds.
 trait PopFirstIf<T> {
     fn pop_first_if(&mut self, wanted: impl Fn(&T) -> bool) -> Option<T>;
 }

@@ -10,12 +10,12 @@ use super::quarantine::Entry;
 use super::{Model, SwitchIndex};
 use crate::ident::{DeviceIndex, Owner, Source};
 
-/// Why an object is on no device yet.
+/// Why an object waits.
 #[derive(Debug, Clone)]
 pub struct Waits {
     /// The revision that asked for it.
     pub revision: u64,
-    /// In words, each with the device that is waited for.
+    /// The reasons as text, each with the device that has to confirm.
     pub reasons: Vec<(Option<DeviceIndex>, String)>,
 }
 
@@ -30,8 +30,8 @@ impl Model {
         self.waiting.len()
     }
 
-    /// Takes over what devices have confirmed. Returns the numbers that are free from now on, each with the revision of
-    /// its row in the store; objects that waited for them come with [`Model::take_woken`].
+    /// Processes what devices have confirmed. Returns the numbers that are free from now on, each with the revision of
+    /// its row in the store. [`Model::take_woken`] returns the objects that waited for them.
     pub fn release_quarantine(
         &mut self,
         confirmed: impl Fn(DeviceIndex, u64) -> bool,
@@ -48,12 +48,12 @@ impl Model {
         released.free
     }
 
-    /// When the next number is free that only rests.
+    /// When the next resting number becomes free.
     pub fn next_free(&self) -> Option<Instant> {
         self.quarantine.next_free()
     }
 
-    /// Whether there are objects that need not wait any more.
+    /// Whether there are objects that no longer have to wait.
     pub fn has_woken(&self) -> bool {
         !self.woken.is_empty()
     }
@@ -73,7 +73,7 @@ impl Model {
                     self.touch_attachment(id, network);
                     self.touched.extend(leaf.map(|leaf| Source::Flood(network, leaf)));
                 }
-                // The fabric's own do not wait.
+                // The fabric's own contributions do not wait.
                 Owner::Switch(_) | Owner::Host(_) => {}
             }
         }
@@ -81,9 +81,9 @@ impl Model {
         Some((revision, touched))
     }
 
-    /// Objects of which something changed in what they wait for, since this was last asked: each with the revision that
-    /// waits and why, or nothing if it does not wait. One that need not wait any more, but was not rendered since, still
-    /// waits: it comes when it was taken with [`Model::take_woken`].
+    /// Objects whose waits have changed since the last call: each with the revision that waits and the reasons, or
+    /// nothing if it does not wait. An object that no longer has to wait still counts as waiting until
+    /// [`Model::take_woken`] has returned it and it was rendered.
     pub fn take_changed_waits(&mut self) -> Vec<(Owner, Option<Waits>)> {
         let mut changed = Vec::new();
         for (waiter, revision) in self.waiting.take_changed() {
@@ -100,7 +100,7 @@ impl Model {
         changed
     }
 
-    /// These come with the next [`Model::take_changed_waits`] again.
+    /// The next [`Model::take_changed_waits`] returns these again.
     pub fn touch_waits(&mut self, waiters: impl IntoIterator<Item = Owner>) {
         self.waiting.touch_waiters(waiters);
     }
@@ -136,7 +136,7 @@ impl Model {
         self.waiting.numbers(waiter).map(reason).collect()
     }
 
-    /// Does something with the model as it will be when nobody waits any more.
+    /// Runs a function on the model as it will be when no object waits any more.
     pub fn without_waits<T>(&mut self, look: impl FnOnce(&Self) -> T) -> T {
         self.waiting.ignore(true);
         let seen = look(self);
@@ -144,7 +144,7 @@ impl Model {
         seen
     }
 
-    /// Whether an object is kept from devices.
+    /// Whether an object waits and is not sent to devices.
     pub(crate) fn waits(&self, waiter: Owner) -> bool {
         self.waiting.waits(waiter)
     }
@@ -177,7 +177,7 @@ impl Model {
         self.next_uid
     }
 
-    /// Identities from this one on were never given, as before a restart.
+    /// Identities from this one on were never used, as before a restart.
     pub fn restore_next_uid(&mut self, next: u64) {
         self.next_uid = self.next_uid.max(next);
     }
@@ -188,8 +188,8 @@ impl Model {
         Uid(self.next_uid - 1)
     }
 
-    /// Puts a number into quarantine again, as it was before a restart. Devices that may hold it are to confirm
-    /// `revision`; `row` is the revision of its row in the store.
+    /// Puts a number back into quarantine after a restart. Devices that may hold it must confirm `revision`; `row` is
+    /// the revision of its row in the store.
     pub fn restore_rest(
         &mut self,
         number: &StoredNumber,
@@ -198,7 +198,7 @@ impl Model {
         (revision, row): (u64, Option<u64>),
         now: Instant,
     ) {
-        // Numbers of a device that is gone for good went with it.
+        // Numbers of a device that has left are free.
         if let Some(number) = number.resolve(&self.fabric)
             && !fault::is_on(Fault::ForgetsAtRestart)
         {
@@ -206,18 +206,18 @@ impl Model {
         }
     }
 
-    /// Gives a network on a leaf the flood groups that it had, when it is put there next.
+    /// Reserves the flood groups that a network had on a leaf, for when it is put there next.
     pub fn restore_group(&mut self, leaf: SwitchIndex, vni: u32, number: u16) {
         self.restored_groups.insert((leaf, vni), number);
     }
 
-    /// An identity is in use, so it is not given to others.
+    /// Marks an identity as used, so that no other object gets it.
     pub fn restore_uid(&mut self, uid: Uid) {
         self.restore_next_uid(uid.0.saturating_add(1));
     }
 
-    /// Groups that were to be put back and belong to no network that was: its object was set aside. They stay used, and
-    /// so does the VNI in their row.
+    /// Flood groups that no restored network has claimed, because its object was set aside. They stay used, and so does
+    /// the VNI in their row.
     pub fn reserve_restored_groups(&mut self) {
         let restored: Vec<((SwitchIndex, u32), u16)> = self.restored_groups.iter().map(|(k, g)| (*k, *g)).collect();
         for ((leaf, vni), group) in restored {
@@ -232,13 +232,13 @@ impl Model {
         }
     }
 
-    /// What was to be put back is.
+    /// Everything was put back.
     pub fn end_restore(&mut self) {
         self.restored_groups.clear();
         self.moved = Moved::default();
     }
 
-    /// The identity and VNI of a network by its VNI, for stores of before there were identities.
+    /// The identity and VNI of a network by its VNI, for stores from before there were identities.
     pub fn owner_of_vni(&self, vni: u32) -> Option<Uid> {
         self.by_vni.get(&vni).and_then(|n| self.networks.get(*n)).map(|n| n.uid)
     }
@@ -259,13 +259,13 @@ impl Model {
         self.attachments.get(*self.ports.get(&(leaf, port, vlan))?)
     }
 
-    /// Leaves other numbers of VTEPs.
+    /// Limits the numbers of VTEPs.
     #[cfg(test)]
     pub(crate) fn limit_vteps(&mut self, first: u32, last: u32) {
         self.fabric.vteps.set_range(first, last);
     }
 
-    /// Leaves fewer access ids and flood groups, so that tests see them used again.
+    /// Limits access ids and flood groups, so that tests see them reused.
     #[cfg(test)]
     pub(crate) fn limit_numbers(&mut self, most: u32) {
         for on in self.on_switch.values_mut() {

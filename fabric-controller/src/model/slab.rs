@@ -40,12 +40,12 @@ impl<I: From<usize> + Into<usize> + Copy, T> Slab<I, T> {
         Some(object)
     }
 
-    /// The object, if it is (still) there.
+    /// The object, if it (still) exists.
     pub(super) fn get(&self, id: I) -> Option<&T> {
         self.slots.get(id.into())?.as_ref()
     }
 
-    /// The object, to change it.
+    /// The object, mutable.
     pub(super) fn get_mut(&mut self, id: I) -> Option<&mut T> {
         self.slots.get_mut(id.into())?.as_mut()
     }

@@ -1,5 +1,5 @@
-//! The contributions that a change may concern. Naming too many costs time, naming too few is a fault: a property test
-//! compares the result with rendering everything from scratch.
+//! The contributions that a change may concern. Too many cost time; too few are a fault. A property test compares the
+//! result with rendering everything from scratch.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ impl Model {
         self.touched.extend(sources);
     }
 
-    /// A switch, everywhere that knows it.
+    /// Touches a switch on every device that knows it.
     pub(super) fn touch_switch(&mut self, at: SwitchIndex) {
         self.touched.insert(Source::Switch(at));
         let others: Vec<SwitchIndex> = self.fabric.switches().map(|(s, _)| s).collect();
@@ -51,7 +51,7 @@ impl Model {
         self.touch_attachments_at(DeviceIndex(at.0));
     }
 
-    /// A host, everywhere that knows it.
+    /// Touches a host on every device that knows it.
     pub(super) fn touch_host(&mut self, at: HostIndex) {
         let Some(leaf) = self.fabric.leaf_of(at) else { return };
         self.touched.insert(Source::LocalHost(at));
@@ -109,7 +109,7 @@ impl Model {
         }
     }
 
-    /// One attachment, everywhere that knows it.
+    /// Touches one attachment on every device that knows it.
     pub(super) fn touch_attachment(&mut self, id: AttachmentId, network: NetworkId) {
         let Some(net) = self.networks.get(network) else { return };
         let router = net.router.and_then(|r| self.routers.get(r));
@@ -153,7 +153,7 @@ impl Model {
         );
     }
 
-    /// A network of a router on a leaf that the router is or was needed on.
+    /// Touches a network of a router on a leaf that needs or needed the router.
     pub(super) fn touch_routed_on_leaf(&mut self, network: NetworkId, leaf: SwitchIndex) {
         let Some(net) = self.networks.get(network) else { return };
         self.touched.insert(Source::RoutedOnLeaf(network, leaf));
@@ -165,7 +165,7 @@ impl Model {
         );
     }
 
-    /// A network everywhere, after an attribute of it changed.
+    /// Touches a network on every device, after one of its attributes changed.
     pub(super) fn touch_network(&mut self, network: NetworkId) {
         let Some(net) = self.networks.get(network) else { return };
         let (leaves, hosts): (Vec<_>, Vec<_>) = (

@@ -1,4 +1,4 @@
-//! From objects, and from contributions, to the plain values that render functions see.
+//! Makes the plain values that render functions see, from objects and contributions.
 
 use super::fabric::Fabric;
 use super::{HostIndex, Model, NetworkId, SwitchIndex};
@@ -32,8 +32,8 @@ impl Fabric {
 }
 
 impl Model {
-    /// Whether what a contribution is about waits for a number that still means something else somewhere. Then no device
-    /// gets any of it.
+    /// Whether the object of a contribution waits for a number that still means something else on some device. Then no
+    /// device gets any of it.
     fn is_held_back(&self, source: Source) -> bool {
         let of_network = |n: NetworkId| self.waits(Owner::Network(n));
         match source {
@@ -50,7 +50,7 @@ impl Model {
         }
     }
 
-    /// What a contribution is rendered from; none if there is no reason for it, or it waits.
+    /// The view of a contribution; none if there is no reason for the contribution, or if it waits.
     pub fn view(&self, source: Source) -> Option<View<'_>> {
         if self.is_held_back(source) {
             return None;
@@ -124,7 +124,7 @@ impl Model {
         let behind = self.fabric.hosts_under(to).filter_map(|h| self.fabric.host_view(h));
         Some(PathView {
             group_id: to.0 + 1,
-            target: self.fabric.switch_view(to)?.vtep.clone(),
+            destination: self.fabric.switch_view(to)?.vtep.clone(),
             hosts: behind.map(|h| h.vtep.clone()).collect(),
             next_hops: self.fabric_ports(on, to),
         })
@@ -139,7 +139,7 @@ impl Model {
         sources
     }
 
-    /// Every contribution there is a reason for, from scratch.
+    /// Every contribution for which there is a reason, computed from scratch.
     pub(crate) fn all_sources(&self) -> Vec<Source> {
         let mut sources = Vec::new();
         sources.extend(self.fabric_sources());

@@ -1,5 +1,6 @@
-//! The addresses that a workload may use besides its own, as its host's filter takes them: prefixes that do not overlap, without
-//! the addresses of gateways. (A leaf has a table with priorities, so there [`super::source_guard`] refuses gateways by entry.)
+//! The addresses that a workload may use besides its own, in the form of its host's filter: prefixes that do not
+//! overlap, without the addresses of gateways. (A leaf has a table with priorities, so there [`super::source_guard`]
+//! refuses gateways by entry.)
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,12 +11,12 @@ use vtep_proto::{AllowedAddress, MacAddress};
 use super::host;
 use crate::view::{AttachmentView, NetworkView};
 
-/// What a host's filter lets an attachment of this network use.
+/// The addresses that a host's filter lets an attachment of this network use.
 pub(super) fn on_host(network: &NetworkView, attachment: &AttachmentView) -> BTreeSet<AllowedAddress> {
     let gateways: Vec<IpAddr> = network.subnets.iter().map(|s| s.gateway).collect();
     let entries = attachment.allowed.iter();
     let pieces = entries.flat_map(|entry| {
-        // Prefixes are nested or apart, so the widest around each entry do not overlap.
+        // Two prefixes are nested or disjoint, so the widest ones do not overlap.
         let around = attachment.allowed.iter().map(|a| a.net);
         let widest = around
             .filter(|net| net.contains(&entry.net))
@@ -28,7 +29,7 @@ pub(super) fn on_host(network: &NetworkView, attachment: &AttachmentView) -> BTr
     pieces.collect()
 }
 
-/// A prefix without some addresses, as prefixes: at most its host bits for each address.
+/// A prefix minus some addresses, as a list of prefixes: at most as many for each address as the prefix has host bits.
 fn without(net: IpNet, addresses: &[IpAddr]) -> Vec<IpNet> {
     let (mut kept, mut left) = (Vec::new(), vec![net]);
     while let Some(net) = left.pop() {

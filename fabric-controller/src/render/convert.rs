@@ -1,4 +1,4 @@
-//! From the model's values to those of the pipeline. Each fits by its own type.
+//! Converts the model's values to those of the pipeline. The types guarantee that each fits.
 
 use std::net::IpAddr;
 

@@ -105,7 +105,7 @@ impl Render for FabricRender {
         match (value.query, &value.cell) {
             (CounterQuery::Indirect { .. }, CounterCell::Index(index)) => {
                 let reason = DropReason::from_number(*index)?;
-                // A leaf counts these by host, below.
+                // A leaf counts these by host; see below.
                 let counted_by_host = role == Role::Leaf && reason == DropReason::HostVni;
                 (!counted_by_host).then(|| (reason.code(), None))
             }
@@ -148,7 +148,7 @@ fn host_in_words(e: &HostEntity) -> (String, String, String) {
     (kind.to_owned(), e.key().to_string(), content)
 }
 
-/// Words with a space between them.
+/// Joins words with spaces.
 fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     if items.is_empty() {
@@ -190,7 +190,7 @@ fn attachment_in_words(a: &vtep_proto::Attachment) -> String {
     words.join(", ")
 }
 
-/// Entities that are no entry of a known table.
+/// Entities that are not entries of a known table.
 fn in_numbers(e: &p4runtime_client::entity::Entity) -> (String, String, String) {
     let list = |items: Vec<String>| items.join(", ");
     let (kind, value) = match e.value() {

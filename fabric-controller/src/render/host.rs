@@ -15,12 +15,12 @@ use super::allowed;
 use crate::entity::Entity;
 use crate::view::{AttachmentView, FabricView, HostView, NetworkView, PlaceView, SubnetView};
 
-/// The agent's form of a VNI. Both forms have the same range, so there always is one.
+/// The agent's form of a VNI. Both types have the same range, so it always exists.
 fn vni(v: Vni) -> Option<vtep_proto::Vni> {
     vtep_proto::Vni::new(v.get())
 }
 
-/// The agent's form of a unicast MAC address; the API lets no other through.
+/// The agent's form of a unicast MAC address; the API accepts no other.
 pub(super) fn mac(m: Mac) -> Option<MacAddress> {
     MacAddress::new(m.0)
 }
@@ -238,7 +238,7 @@ mod tests {
         out.into_iter().map(own).collect()
     }
 
-    /// The filter of the host holds a workload to what the intent says, not to its own addresses alone.
+    /// The host's filter allows everything that the intent allows, not only the workload's own addresses.
     #[test]
     fn exceptions_of_the_attachment_reach_its_host() {
         let mut a = workload(on(1));

@@ -1,4 +1,4 @@
-//! Where the ICMP errors that a leaf makes come from, and how many: the tables of ErrorDue.
+//! The source addresses and the rate of the ICMP errors that a leaf makes: the tables of ErrorDue.
 
 use std::net::IpAddr;
 
@@ -12,8 +12,8 @@ use crate::entity::Entity;
 use crate::view::SubnetView;
 
 /// ICMP errors a second that a leaf sends to the stations of one subnet, and as many at once. A traceroute of 30 hops
-/// with three probes each gets all its answers; a flood that is answered costs no more than this (RFC 1812 section
-/// 4.3.2.8, RFC 4443 section 2.4 (f)).
+/// with three probes each gets all its answers; answering a flood costs no more than this (RFC 1812 section 4.3.2.8,
+/// RFC 4443 section 2.4 (f)).
 pub(super) const ICMP_ERRORS_PER_SECOND: i64 = 100;
 
 /// The subnet of a network that has a router: errors to its stations come from its gateway.
@@ -53,7 +53,7 @@ pub(super) fn source(bd: Bits<24>, subnet: &SubnetView, out: &mut Vec<Entity>) {
             };
             out.push(metered_entry(icmp_source_ipv6::Key { bd, src }, action, rates).into());
         }
-        // A gateway has an address of its prefix.
+        // A gateway's address belongs to its prefix.
         (IpNet::V4(_), IpAddr::V6(_)) | (IpNet::V6(_), IpAddr::V4(_)) => {}
     }
 }

@@ -1,4 +1,4 @@
-//! Where a router's packets go: host routes and static routes to attachments.
+//! The routes of a router: host routes and static routes to attachments.
 
 use std::net::IpAddr;
 
@@ -29,7 +29,8 @@ pub(super) struct To {
     pub(super) way: Way,
 }
 
-/// The action of a table that routes to attachments. The tables have the same actions, each of a type of its own.
+/// The action of a table that routes to attachments. These tables have the same actions, but each table has its own
+/// types.
 macro_rules! action {
     ($table:ident, $to:expr) => {{
         let (vni, dmac, mtu) = ($to.network, $to.dmac, $to.mtu.into());

@@ -1,4 +1,4 @@
-//! Who may speak on a guarded access port: the tables of SourceGuard.
+//! The addresses that may send on a guarded access port: the tables of SourceGuard.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -28,8 +28,8 @@ fn link_local(mac: Mac) -> Ipv6Addr {
     )
 }
 
-/// The MAC addresses and IP addresses of the attachment on this access id, and what it is
-/// allowed besides. A gateway's address inside an allowed prefix is refused.
+/// The MAC and IP addresses of the attachment with this access id, and its further allowed addresses. A gateway's
+/// address inside an allowed prefix is refused.
 pub(super) fn access(network: &NetworkView, attachment: &AttachmentView, access_id: Bits<16>, out: &mut Vec<Entity>) {
     let own = attachment.ips.iter().map(|ip| (attachment.mac, IpNet::from(*ip)));
     let allowed = attachment.allowed.iter().map(|a| (a.mac, a.net));

@@ -1,5 +1,5 @@
-//! What a switch needs before any tenant: its own addresses, its links, paths to the other
-//! switches, the hosts on its ports, and where every VTEP is.
+//! What a switch needs before there is any tenant: its own addresses, its links, paths to the other switches, the hosts
+//! on its ports, and the places of all VTEPs.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ use crate::view::{FabricView, HostView, PathView, SwitchView, VtepView};
 
 /// Untagged frames.
 const UNTAGGED: Bits<12> = Bits::masked(0);
-/// The bridge domain that stands for an underlay link.
+/// The bridge domain of an underlay link.
 const UNDERLAY: Bits<24> = Bits::masked(0);
 
 fn addresses(vtep: &VtepView) -> [IpAddr; 2] {
@@ -74,8 +74,8 @@ fn member_id(port: PortId) -> u32 {
 pub(super) fn path(fabric: &FabricView, switch: &SwitchView, to: &PathView, out: &mut Vec<Entity>) {
     // Paths are numbered by the switches of the topology, of which there are less than 2^16.
     let id = Bits::masked(u128::from(to.group_id) & Bits::<16>::MAX);
-    let targets = std::iter::once(&to.target).chain(&to.hosts);
-    for address in targets.clone().flat_map(addresses) {
+    let destinations = std::iter::once(&to.destination).chain(&to.hosts);
+    for address in destinations.clone().flat_map(addresses) {
         let key = underlay_route::Key {
             dst: Lpm::host(convert::underlay(address)),
         };
@@ -94,11 +94,11 @@ pub(super) fn path(fabric: &FabricView, switch: &SwitchView, to: &PathView, out:
         out.push(entity::Entity::table(key, TableAction::Group(to.group_id)).into());
     }
     if switch.role == Role::Leaf {
-        for vtep in targets.filter(|v| v.vtep_id != 0) {
+        for vtep in destinations.filter(|v| v.vtep_id != 0) {
             out.push(tunnel_to(fabric, switch, vtep).into());
         }
-        if to.target.vtep_id != 0 {
-            out.push(copies_to(fabric, switch, &to.target).into());
+        if to.destination.vtep_id != 0 {
+            out.push(copies_to(fabric, switch, &to.destination).into());
         }
     }
 }
@@ -127,7 +127,7 @@ pub(super) fn local_host(fabric: &FabricView, leaf: &SwitchView, host: &HostView
     add(copies_to(fabric, leaf, &host.vtep));
 }
 
-/// Where a VTEP is, for frames with one destination.
+/// The place of a VTEP, for frames with one destination.
 fn tunnel_to(fabric: &FabricView, leaf: &SwitchView, to: &VtepView) -> binding::Entity {
     use remote_vtep::{Action, Key};
     let key = Key {

@@ -1,9 +1,9 @@
-//! What each revision did: the window of the last revisions that lies beside the objects.
+//! The log: what each of the last revisions did. It is stored beside the objects.
 //!
 //! **Model.** An entry for each revision names every key that it changed, with the value before and the value after.
 //! So each kind of reader needs nothing but entries in order: one that follows takes the values after; one that shows
 //! the history of a key takes the entries that name it; one that goes back to an older revision takes the values
-//! before, the newest entry first. A reader that wants more than the window holds starts from the objects.
+//! before, the newest entry first. A reader that needs more than the window holds starts from the objects.
 //!
 //! **Layout.** `version (1) | checksum (4) | time (8) | note | count (4) | operations`; an operation is `key | before |
 //! after` with octets (and the note) as `length (4) | octets`, `before` as `revision (8)` and octets unless that is 0,
@@ -36,9 +36,9 @@ pub struct Effect {
 pub struct Entry {
     /// When, in milliseconds since 1970 (UTC), by the clock of the machine.
     pub time_ms: u64,
-    /// What the transaction said of itself.
+    /// Who asked for the transaction, and why.
     pub note: Vec<u8>,
-    /// In the order in which it was done; a key may come more than once.
+    /// In the order in which they were done; a key may occur more than once.
     pub effects: Vec<Effect>,
 }
 
@@ -183,7 +183,7 @@ mod tests {
 
         #[test]
         fn anything_else_is_refused_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..60)) {
-            // With a checksum that is right.
+            // With a correct checksum.
             let stored = [[VERSION].as_slice(), &checksum(1, &body), &body].concat();
             if let Some(entry) = Entry::decode(1, &stored) {
                 prop_assert_eq!(Entry::decode(1, &entry.encode(1)), Some(entry));

@@ -1,5 +1,5 @@
-//! A store without a disk, for tests and for measuring the engine alone: so no key costs more because
-//! others exist, but a scan has to sort.
+//! A store without a disk, for tests and for measuring the engine alone. It is a hash map, so that a key costs the same
+//! however many there are; a scan has to sort.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

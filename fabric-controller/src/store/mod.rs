@@ -43,7 +43,7 @@ pub enum Compare {
 pub enum Op {
     /// Creates or replaces a value.
     Put(Vec<u8>, Vec<u8>),
-    /// Removes a key; one that does not exist is no error.
+    /// Removes a key; one that does not exist is not an error.
     Delete(Vec<u8>),
 }
 

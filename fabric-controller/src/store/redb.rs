@@ -3,9 +3,10 @@
 //! **Tables.** Objects by key ([`super::record`]), the log of the last revisions ([`super::log`]) and a few numbers about
 //! the store itself. All three change in one transaction of redb, which is durable when it returns.
 //!
-//! **Faults.** After a disk error redb refuses everything, and nobody knows whether the last transaction is in
-//! the file. So the file is opened again before the next transaction, and transactions that were reported as failed are undone with
-//! the help of the log. A file that is deleted or replaced while it is open is noticed before and after every transaction.
+//! **Faults.** After a disk error redb refuses everything, and it is unknown whether the last transaction is in the
+//! file. So the file is opened again before the next transaction, and transactions that were reported as failed are
+//! undone with the help of the log. A file that is deleted or replaced while it is open is noticed before and after
+//! every transaction.
 
 mod backup;
 mod file;
@@ -36,8 +37,9 @@ const REVISION: &str = "revision";
 /// Octets of all entries of the log.
 const LOG_BYTES: &str = "log_bytes";
 
-/// Octets of pages that are kept in memory. Commits read the same few pages again and again: inner ones, and the ends of the
-/// log and of the quarantine. Everything else is read once, at the start, and the system caches it as long as there is room.
+/// Size of redb's page cache, in octets. Commits read the same few pages again and again: inner pages, and the ends of
+/// the log and of the quarantine. All other pages are read once, at the start; the kernel caches them while there is
+/// room.
 const CACHE: usize = 64 << 20;
 
 /// How the file is opened; tests put a failing disk here.
@@ -192,7 +194,8 @@ impl Inner {
         Ok(revision)
     }
 
-    /// The database; if it was closed after an error, opened again and without anything that was reported as failed.
+    /// The database. If it was closed after an error, it is opened again first, and transactions that were reported as
+    /// failed are undone.
     fn reopened<'a>(&self, open: &'a mut Open) -> Result<&'a Database, Failure> {
         open.identity.still_at(&self.path)?;
         if open.db.is_none() {

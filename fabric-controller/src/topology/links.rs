@@ -43,7 +43,7 @@ pub type End = (SwitchIndex, PortId);
 pub enum Use {
     /// As any other.
     Up,
-    /// Only where there is no other way.
+    /// Only if there is no other path.
     Avoided,
     /// Not at all.
     Down,
@@ -74,7 +74,7 @@ pub enum Fault {
     },
     /// No probe arrives at this end.
     Silent(End),
-    /// It was down before the controller started, and there has been no sign of it since.
+    /// It was down before the controller started, and nothing has shown since that it works.
     Inherited,
     /// There is no session with the switch of this end.
     Unanswered(End),
@@ -83,7 +83,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// How the link may still be used.
+    /// How the link may still be used with this fault.
     pub fn used(self) -> Use {
         match self {
             Self::Unanswered(_) | Self::Filling(_) => Use::Avoided,
@@ -101,23 +101,23 @@ pub struct Memory {
     pub probed: [bool; 2],
 }
 
-/// Something seen at some time.
+/// When something was last seen.
 type Seen<T> = Option<(T, Instant)>;
 
 #[derive(Debug, Default)]
 struct EndState {
-    /// As its switch reports it.
+    /// The port's state, as its switch reports it.
     reported: Option<bool>,
     /// Probes arrived here once.
     probed: bool,
-    /// When the last right one did.
+    /// When the last right probe arrived.
     heard: Option<Instant>,
     silent: bool,
-    /// A wrong one arrives here.
+    /// A wrong probe arrives here.
     hears: Seen<End>,
-    /// Ours arrives at a wrong place.
+    /// A probe from here arrives at a wrong place.
     reaches: Seen<End>,
-    /// Of the last probe that left here and arrived.
+    /// Sequence number of the last probe that left here and arrived.
     sequence: u64,
     /// There has been no session with its switch for so long that the link is not trusted.
     unanswered: bool,
@@ -200,13 +200,13 @@ pub struct Links {
     links: BTreeMap<LinkIndex, Link>,
     by_end: HashMap<End, (LinkIndex, usize)>,
     switches: HashMap<SwitchIndex, Since>,
-    /// The last tick, and since when they have come in time.
+    /// The last tick, and since when ticks have been on time.
     ticked: Option<(Instant, Instant)>,
     turn: usize,
     sequence: u64,
     /// Links that are probed at the next tick, before their turn.
     urgent: BTreeSet<LinkIndex>,
-    /// Links whose memory is to be stored.
+    /// Links whose memory must be stored.
     unsaved: BTreeSet<LinkIndex>,
 }
 
@@ -256,7 +256,7 @@ impl Links {
         self.unsaved.remove(&index);
     }
 
-    /// Links that are not used as things stand.
+    /// Links that are currently not used.
     pub fn down(&self) -> impl Iterator<Item = LinkIndex> {
         self.links.iter().filter(|(_, l)| l.used == Use::Down).map(|(i, _)| *i)
     }
@@ -386,7 +386,7 @@ impl Links {
         changes
     }
 
-    /// Ends whose probes are to leave at this tick, each with its sequence number.
+    /// Ends that must send a probe at this tick, each with its sequence number.
     pub fn probes(&mut self) -> Vec<(End, u64)> {
         let turn = self.turn;
         self.turn = (turn + 1) % Pace::TURNS;
@@ -417,7 +417,7 @@ impl Links {
         unsaved
     }
 
-    /// It could not be stored: next time.
+    /// It could not be stored; try again next time.
     pub fn keep_unsaved(&mut self, links: impl IntoIterator<Item = LinkIndex>) {
         self.unsaved.extend(links);
     }

@@ -65,15 +65,14 @@ pub struct Probe {
 /// };
 /// let frame = prober.frame(&probe, Mac([0x02, 0xfa, 0xb0, 0, 0, 3]));
 /// assert_eq!(prober.read(&frame), Some(probe));
-/// // Without the secret it is no probe.
-/// assert_eq!(Prober::new(&[8; 32]).read(&frame), None);
+/// // Without the secret it is not a probe. assert_eq!(Prober::new(&[8; 32]).read(&frame), None);
 /// ```
 pub struct Prober {
     key: hmac::Key,
 }
 
 impl Prober {
-    /// With this secret. Anybody who knows it can forge probes.
+    /// Uses this secret. Anybody who knows it can forge probes.
     pub fn new(secret: &[u8; 32]) -> Self {
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, secret),
@@ -144,7 +143,7 @@ fn put(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
     out.extend(parts.iter().copied().flatten());
 }
 
-/// Takes the next TLV off, if it is of that type.
+/// Removes the next TLV, if it has that type.
 fn take<'a>(rest: &mut &'a [u8], kind: u8) -> Option<&'a [u8]> {
     let (head, tail) = rest.split_first_chunk::<2>()?;
     let head = u16::from_be_bytes(*head);

@@ -23,8 +23,8 @@ pub struct PathChange {
     pub to: SwitchIndex,
 }
 
-/// What is added to the cost of a cable for each reason to avoid it. More than any path without such a cable costs, and
-/// small enough that a path of many of them can be added up.
+/// Added to the cost of a cable for each reason to avoid it. It is more than the cost of any path without such a cable,
+/// and small enough that the sum over a path of many such cables does not overflow.
 const AVOIDED: u32 = 1 << 16;
 
 #[derive(Debug, Clone, Copy)]
@@ -42,17 +42,17 @@ struct Cable {
 }
 
 impl Cable {
-    /// The port by which it leaves `node`.
+    /// Its port at `node`.
     fn port_of(&self, node: NodeIndex) -> PortId {
         let [a, b] = self.ports;
         if a.0 == node { a.1 } else { b.1 }
     }
 }
 
-/// The way to one destination.
+/// The paths to one destination.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Way {
-    /// Cost from each switch; [`UNREACHABLE`] if there is no way.
+    /// Cost from each switch; [`UNREACHABLE`] if there is no path.
     costs: Vec<u32>,
     /// Ports of each switch that lie on a cheapest path, sorted.
     ports: Vec<Vec<PortId>>,
@@ -79,7 +79,7 @@ impl Paths {
         self.building = true;
     }
 
-    /// Computes every way, after [`Paths::begin`] and any number of changes.
+    /// Computes all paths, after [`Paths::begin`] and any number of changes.
     pub fn finish(&mut self) {
         self.building = false;
         self.ways = self.nodes.iter().map(|(s, n)| (*s, self.way(*n))).collect();
@@ -124,7 +124,7 @@ impl Paths {
         if self.building {
             return;
         }
-        // A node that was there before may have had this number.
+        // An earlier node may have had this number.
         let size = node.index() + 1;
         for way in self.ways.values_mut() {
             way.costs.resize(way.costs.len().max(size), UNREACHABLE);
@@ -155,7 +155,7 @@ impl Paths {
         changes
     }
 
-    /// Adds a link between two switches; it is down. Nothing happens if one of them is not there.
+    /// Adds a link between two switches; it is down. Does nothing if one of them does not exist.
     pub fn add_link(&mut self, link: LinkIndex, ends: [(SwitchIndex, PortId); 2]) {
         let find = |(switch, port): (SwitchIndex, PortId)| Some((*self.nodes.get(&switch)?, port));
         let [Some(a), Some(b)] = ends.map(find) else { return };
@@ -183,8 +183,8 @@ impl Paths {
         changes
     }
 
-    /// Takes note that a link went down or came up. Returns the pairs whose ports changed,
-    /// in order; none if the state is unchanged.
+    /// Records that a link went down or came up. Returns the pairs whose ports changed, in order; none if the state is
+    /// unchanged.
     pub fn set_link(&mut self, link: LinkIndex, up: bool) -> Vec<PathChange> {
         let Some(edge) = self.edges.get(&link).copied() else {
             return Vec::new();
@@ -206,8 +206,7 @@ impl Paths {
         changes
     }
 
-    /// From now on a link is used only where there is no other way; or as any other. Returns the pairs whose ports
-    /// changed, in order.
+    /// Sets whether a link is only used if there is no other path. Returns the pairs whose ports changed, in order.
     pub fn avoid_link(&mut self, link: LinkIndex, avoided: bool) -> Vec<PathChange> {
         let edge = self.edges.get(&link).and_then(|e| self.graph.edge_weight_mut(*e));
         let Some(cable) = edge.filter(|c| c.avoided != avoided) else {
@@ -217,8 +216,8 @@ impl Paths {
         self.again()
     }
 
-    /// From now on no way leads through a switch while there is another one; or as through any other. Returns the pairs
-    /// whose ports changed, in order.
+    /// Sets whether paths lead through a switch only if there is no other path. Returns the pairs whose ports changed,
+    /// in order.
     pub fn set_drained(&mut self, switch: SwitchIndex, drained: bool) -> Vec<PathChange> {
         let node = self.nodes.get(&switch).and_then(|n| self.graph.node_weight_mut(*n));
         let Some(node) = node.filter(|n| n.drained != drained) else {
@@ -228,7 +227,7 @@ impl Paths {
         self.again()
     }
 
-    /// Computes every way again.
+    /// Computes all paths again.
     fn again(&mut self) -> Vec<PathChange> {
         let mut changes = Vec::new();
         if self.building {
@@ -265,7 +264,7 @@ impl Paths {
         1 + AVOIDED * (drained + u32::from(avoided))
     }
 
-    /// Brings the way to `to` up to date after the link between `ends` changed.
+    /// Updates the paths to `to` after the link between `ends` changed.
     fn update(
         &mut self,
         to: (SwitchIndex, NodeIndex),
@@ -284,14 +283,14 @@ impl Paths {
         let over_it = near_cost.saturating_add(cost);
         let ports = &mut way.ports[far.0.index()];
         match ports.binary_search(&far.1) {
-            // Beside every best path, or both cut off.
+            // The link is on no best path, or both ends are cut off.
             _ if far_cost == near_cost => return,
             Err(_) if !up || over_it > far_cost => return,
             // Other next hops remain: no cost changes.
             Ok(at) if !up && ports.len() > 1 => {
                 ports.remove(at);
             }
-            // One more way that is as good as the others.
+            // One more path that is as good as the others.
             Err(at) if over_it == far_cost => ports.insert(at, far.1),
             _ => return self.replace(to, changes),
         }
@@ -303,7 +302,7 @@ impl Paths {
         }
     }
 
-    /// Computes the way to one destination over the links that are up.
+    /// Computes the paths to one destination over the links that are up.
     fn way(&self, to: NodeIndex) -> Way {
         let live = EdgeFiltered::from_fn(&self.graph, |e| e.weight().up);
         let found = dijkstra(&live, to, None, |e| self.cost(e.id()));
@@ -390,9 +389,9 @@ mod tests {
         let mut paths = fabric();
         let link = paths.link_at(SwitchIndex(2), PortId::try_from(1).unwrap()).unwrap();
         let changes = paths.set_link(link, false);
-        // Leaf 2 and the other leaves lose a way to each other; spine 0 and leaf 2 reach each
-        // other over a detour; the spines lose one of their ways over leaves. Nothing
-        // changes between leaves 3 and 4, or for spine 1 and any leaf.
+        // Leaf 2 and the other leaves lose a path to each other; spine 0 and leaf 2 reach each other over a detour; the
+        // spines lose one of their paths over leaves. Nothing changes between leaves 3 and 4, or for spine 1 and any
+        // leaf.
         let used = [(0, 1), (0, 2), (1, 0), (2, 0), (2, 3), (2, 4), (3, 2), (4, 2)];
         assert_eq!(changes, used.map(|(on, to)| change(on, to)));
         assert_eq!(ports(&paths, 2, 3), [2]);
@@ -422,7 +421,7 @@ mod tests {
         assert_eq!(ports(&paths, 2, 1), [2], "itself it is reached as before");
         assert!(changes.contains(&change(2, 3)) && !changes.contains(&change(2, 1)));
         paths.set_link(LinkIndex(0), false);
-        assert_eq!(ports(&paths, 2, 3), [2], "better than no way");
+        assert_eq!(ports(&paths, 2, 3), [2], "better than no path");
         paths.set_link(LinkIndex(0), true);
         assert_eq!(paths.set_drained(SwitchIndex(1), false), changes);
         assert_eq!(ports(&paths, 2, 3), [1, 2]);

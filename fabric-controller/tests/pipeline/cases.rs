@@ -1,4 +1,4 @@
-//! What goes in and what must come out, octet by octet.
+//! Input frames and expected output frames, octet by octet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -42,8 +42,8 @@ pub(crate) fn dropped(name: &'static str, port: u16, frame: Vec<u8>, reason: Dro
     }
 }
 
-/// Dropped, and its sender or somebody else hears of it.
-pub(crate) fn told(
+/// Dropped, and its sender (or somebody else) gets an ICMP error.
+pub(crate) fn with_error(
     name: &'static str,
     port: u16,
     frame: Vec<u8>,
@@ -197,7 +197,7 @@ impl World {
                 vec![(ACCESS_B, said)],
             ));
         }
-        // A tenant's own VXLAN stays inside its network, whatever it says.
+        // A tenant's own VXLAN stays inside its network, whatever its content.
         let tenant_vxlan = vxlan(
             v4(A, 21).into(),
             v4(A, 13).into(),

@@ -1,5 +1,4 @@
-//! Every checksum that a pipeline updates for what changed is the one that a computation over
-//! the whole gives.
+//! Every checksum that a pipeline updates incrementally equals a computation over the whole data.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Storm control: what a sender floods beyond its rate is dropped and counted, and nobody else pays for it.
+//! Storm control: floods of a sender beyond its rate are dropped and counted, and no other sender is affected.
 
 use bmv2_tests::program::Core;
 use fabric_pipeline::{DropReason, Pipeline};
@@ -9,7 +9,7 @@ use crate::frames::*;
 use crate::p4_switch;
 use crate::world::*;
 
-/// As many at once.
+/// The burst has as many.
 const BURST: usize = 2000;
 const BEYOND: usize = 300;
 
@@ -67,7 +67,7 @@ fn reference_storm() {
     storm(Core::Reference);
 }
 
-/// A host has its rate; what comes from another leaf was held to one there.
+/// A host has its rate. Frames from another leaf were limited there.
 #[test]
 fn tunnels() {
     let world = World::new(IpFamily::Ipv6);

@@ -75,7 +75,7 @@ pub(crate) fn ipv6(src: Ipv6Addr, dst: Ipv6Addr, hop_limit: u8, next_header: u8,
     header
 }
 
-/// Whether data with a checksum in it, and what is summed besides, is right (RFC 1071).
+/// Whether the checksum inside some data is right, with an additional sum (RFC 1071).
 pub(crate) fn sums_to_zero(data: &[u8], start: u32) -> bool {
     fold(sum(data, start)) == [0, 0]
 }

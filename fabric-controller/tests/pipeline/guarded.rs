@@ -1,5 +1,5 @@
-//! What a workload or a host may not say: tags, forged or careless tunnels, ICMP about other
-//! hosts' tunnels, addresses that nobody can have.
+//! Frames that a workload or a host must not send: tags, forged or malformed tunnels, ICMP about other hosts' tunnels,
+//! addresses that nobody can have.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -53,8 +53,8 @@ impl World {
             tagged(0, &on_a),
             out,
         ));
-        // On a port with VLANs 100 and 200: without a tag, with the priority's only, with tags of nobody and of others, and
-        // with the own one behind another or as a service tag.
+        // On a port with VLANs 100 and 200: without a tag, with a priority tag only, with unused tags and tags of
+        // others, and with its own tag after another one or as a service tag.
         let mut unknown = vec![on_b.clone(), tagged(0, &on_b)];
         unknown.extend([1, 20, 99, 101, 4094, 4095].map(|vlan| tagged(vlan, &on_b)));
         unknown.extend([0, 20, 4095].map(|vlan| tagged(vlan, &tagged(100, &on_b))));

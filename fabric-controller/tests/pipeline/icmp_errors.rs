@@ -1,4 +1,4 @@
-//! ICMP errors that a leaf makes: what each looks like, whom it goes to, about what none is sent, and how many.
+//! ICMP errors that a leaf makes: their form, their receiver, packets about which none is sent, and their rate.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -46,11 +46,11 @@ fn sized(src: IpAddr, dst: IpAddr, flags: u16, octets: usize) -> Vec<u8> {
 }
 
 impl World {
-    /// Workload 11, on host 1, sends to the gateway's MAC address; what it hears comes back through the tunnel.
+    /// Workload 11, on host 1, sends to the gateway's MAC address; the error comes back through the tunnel.
     fn w11_hears(&self, name: &'static str, about: &[u8], reason: DropReason, kinds: Kinds, mtu: u16) -> Case {
         let said = frame(mac(11), GATEWAY, &error(A, about, kinds, mtu));
         let out = vec![(H1, self.made(host_mac(1), self.host(1), A, &said))];
-        told(name, H1, self.w11_asks(about), reason, out)
+        with_error(name, H1, self.w11_asks(about), reason, out)
     }
 
     fn w11_asks(&self, packet: &[u8]) -> Vec<u8> {
@@ -95,14 +95,15 @@ impl World {
         let checksum = ipv4_checksum(&marked);
         marked[10..12].copy_from_slice(&checksum);
         cases.push(self.w11_hears("type of service", &marked, TtlExpired, TIME_EXCEEDED, 0));
-        // The sender's leaf routed wrongly, or its host sends to another leaf: it hears through the tunnel it used.
+        // The sender's leaf routed wrongly, or its host sends to another leaf: the error comes back through the tunnel
+        // that was used.
         for (w13, w22) in ips(A, 13).into_iter().zip(ips(B, 22)) {
             let ping = echo(w13, w22, 1, false);
             let tunnel = vxlan(self.host(3), self.leaf1(), 62, A, &frame(GATEWAY, mac(13), &ping));
             let said = frame(mac(13), GATEWAY, &error(A, &ping, TIME_EXCEEDED, 0));
             let out = vec![(UPLINK, self.made(SPINE, self.host(3), A, &said))];
             let frame_in = frame(LEAF, SPINE, &tunnel);
-            cases.push(told(
+            cases.push(with_error(
                 "TTL used up, through the fabric",
                 UPLINK,
                 frame_in,
@@ -126,16 +127,22 @@ impl World {
                 let said = tagged(100, &frame(mac(22), GATEWAY, &error(B, &packet, kinds, 0)));
                 let frame_in = tagged(100, &frame(GATEWAY, mac(22), &packet));
                 let out = vec![(ACCESS_B, said)];
-                cases.push(told("error on a tagged port", ACCESS_B, frame_in, reason, out));
+                cases.push(with_error("error on a tagged port", ACCESS_B, frame_in, reason, out));
             }
             let ping = echo(w21, w22, 1, false);
             let said = frame(mac(21), GATEWAY, &error(A, &ping, TIME_EXCEEDED, 0));
-            // Frames are padded to 60 octets, and more; priority tags are no VLAN's.
+            // Frames are padded to 60 octets, and more; priority tags belong to no VLAN.
             let plain = frame(GATEWAY, mac(21), &ping);
             let padded = [&plain[..], &[0xee; 30]].concat();
             for frame_in in [plain.clone(), padded, tagged(0, &plain)] {
                 let out = vec![(ACCESS_A, said.clone())];
-                cases.push(told("error on an untagged port", ACCESS_A, frame_in, TtlExpired, out));
+                cases.push(with_error(
+                    "error on an untagged port",
+                    ACCESS_A,
+                    frame_in,
+                    TtlExpired,
+                    out,
+                ));
             }
         }
         cases
@@ -162,14 +169,14 @@ impl World {
             let big = sized(w21, w22, DF, mtu + 1);
             let said = frame(mac(21), GATEWAY, &error(A, &big, TOO_BIG, MTU_B));
             let frame_in = frame(GATEWAY, mac(21), &big);
-            cases.push(told(
+            cases.push(with_error(
                 "too big, of bare metal",
                 ACCESS_A,
                 frame_in,
                 TooBig,
                 vec![(ACCESS_A, said)],
             ));
-            // TTL is looked at first (RFC 1812 section 5.3.1).
+            // TTL is checked first (RFC 1812 section 5.3.1).
             let mut old = big;
             old[if w21.is_ipv4() { 8 } else { 7 }] = 1;
             if w21.is_ipv4() {
@@ -179,7 +186,7 @@ impl World {
             let said = frame(mac(21), GATEWAY, &error(A, &old, TIME_EXCEEDED, 0));
             let out = vec![(ACCESS_A, said)];
             let frame_in = frame(GATEWAY, mac(21), &old);
-            cases.push(told(
+            cases.push(with_error(
                 "too big and too old",
                 ACCESS_A,
                 frame_in,
@@ -210,7 +217,7 @@ impl World {
         cases
     }
 
-    /// Of fragments the first is answered, if it is sure to be no ICMP error.
+    /// Of fragments, only the first is answered, and only if it is certainly not an ICMP error.
     fn fragments_refused(&self) -> Vec<Case> {
         use DropReason::TtlExpired;
         let (w11, w14) = (v4(A, 11), v4(B, 14));
@@ -253,7 +260,7 @@ impl World {
         for kind in [0, 1, 2, 3, 4, 100, 127, 137] {
             silent("about ICMPv6", &icmp(w11_v6, w14_v6, 1, kind, 0, &quoted), TtlExpired);
         }
-        // Behind extension headers could be anything.
+        // After extension headers, there could be anything.
         for next in [0, 43, 51, 60] {
             let payload = [&[17, 0, 1, 4, 0, 0, 0, 0][..], &udp(1, 2, b"hidden")].concat();
             silent(
@@ -317,7 +324,7 @@ impl World {
     }
 }
 
-/// Beyond the rate of a subnet no error is sent, the drop is counted all the same, and other subnets have their own.
+/// Beyond the rate of a subnet, no error is sent, but the drop is still counted. Other subnets have their own rates.
 fn rate(core: Core) {
     let world = World::new(IpFamily::Ipv4);
     let flood = |src: IpAddr, dst: IpAddr| (H1, world.w11_asks(&echo(src, dst, 1, false)));
@@ -347,7 +354,7 @@ fn reference_rate() {
     rate(Core::Reference);
 }
 
-/// What somebody else's library reads in the errors, and its sums over them.
+/// An independent library parses the errors and verifies their checksums.
 #[test]
 fn errors_are_well_formed() {
     let world = World::new(IpFamily::Ipv4);

@@ -25,12 +25,12 @@ use vfabric_api::topology::IpFamily;
 use cases::Case;
 use world::World;
 
-/// Ports that packets come in by or may leave by.
+/// Ports on which packets may enter or leave.
 pub(crate) const PORTS: [u16; 5] = [1, 3, 4, 10, 11];
 
-/// What came of it.
+/// The result of a run.
 pub(crate) struct Outcome {
-    /// What left each port, in order.
+    /// Frames that left each port, in order.
     pub(crate) out: BTreeMap<u16, Vec<Vec<u8>>>,
     /// Packets dropped in the ingress, by reason.
     pub(crate) drops: BTreeMap<u32, i64>,
@@ -40,8 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) refusals: BTreeMap<EntityKey, i64>,
 }
 
-/// Compares what left the ports with what the cases say. Frames of one port keep their
-/// order, ports among each other do not.
+/// Compares the frames that left the ports with those that the cases expect. Frames of one port keep their order, ports
+/// among each other do not.
 fn compare(cases: &[Case], out: BTreeMap<u16, Vec<Vec<u8>>>, drops: &BTreeMap<u32, i64>) {
     let mut seen: BTreeMap<u16, VecDeque<Vec<u8>>> = out.into_iter().map(|(p, f)| (p, f.into())).collect();
     let mut problems = String::new();
@@ -57,7 +57,7 @@ fn compare(cases: &[Case], out: BTreeMap<u16, Vec<Vec<u8>>>, drops: &BTreeMap<u3
                 problems += &format!("{}: port {port}: expected\n  {}\n", case.name, hex(want));
                 problems += &format!("  got\n  {}\n", got.as_deref().map_or("nothing".into(), hex));
                 if there {
-                    // Skip to it, so that one surplus frame gives one problem.
+                    // Skip to it, so that one surplus frame is one problem.
                     while queue.pop_front().is_some_and(|f| &frames::normalise(f) != want) {}
                 } else if got.is_some_and(|g| g.len() == want.len()) {
                     queue.pop_front();
@@ -189,8 +189,7 @@ fn reference_spine() {
     p4_switch_spine(Core::Reference);
 }
 
-/// Link discovery goes out as it is and comes in with the port it came by; a host's or a
-/// tenant's is refused.
+/// Link discovery is sent unchanged, and received with its ingress port. That of a host or tenant is refused.
 #[test]
 fn p4_switch_controller_packets() {
     const CPU: u16 = fabric_pipeline::CPU_PORT;

@@ -1,5 +1,5 @@
-//! What runs packets in `p4-switch`, without its ports and its server: the engine with machine code, the same
-//! interpreting, and the reference evaluator that both are judged by. Each holds the same entries.
+//! The packet engine of `p4-switch`, without ports and server: with machine code and interpreted, and the reference
+//! evaluator as the judge of both. All hold the same entries.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Machines on access ports that speak for others, and those that may.
+//! Machines on access ports that use addresses of others, with and without permission.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -42,7 +42,7 @@ impl World {
         sent(name, ACCESS_A, inner, out)
     }
 
-    /// A frame of workload 21 that everybody in its network gets.
+    /// A frame of workload 21 that is flooded in its network.
     fn floods(&self, name: &'static str, inner: Vec<u8>) -> Case {
         let out = vec![
             (H1, self.made(host_mac(1), self.host(1), A, &inner)),

@@ -64,7 +64,7 @@ pub(crate) fn entities() -> Vec<SwitchEntity> {
     };
     let path = |group_id, leaf, hosts: Vec<VtepView>, next_hops| PathView {
         group_id,
-        target: VtepView {
+        destination: VtepView {
             vtep_id: group_id as u16,
             ..loopback(leaf)
         },
@@ -168,7 +168,7 @@ pub(crate) fn flows() -> Vec<(u16, Vec<u8>)> {
     (0..FLOWS).flat_map(|n| std::iter::repeat_n(flow(n), PACKETS)).collect()
 }
 
-/// Every packet left by one of both cables, a flow always by the same, and both are in use.
+/// Every packet left by one of the two cables, all packets of a flow by the same one, and both are used.
 pub(crate) fn check_spread(sent: &[(u16, Vec<u8>)], out: &BTreeMap<u16, Vec<Vec<u8>>>) {
     let by_port = |port: u16| {
         let mut count: BTreeMap<[u8; 2], usize> = BTreeMap::new();
@@ -181,7 +181,10 @@ pub(crate) fn check_spread(sent: &[(u16, Vec<u8>)], out: &BTreeMap<u16, Vec<Vec<
     assert_eq!(a.values().chain(b.values()).sum::<usize>(), sent.len());
     assert!(
         a.values().chain(b.values()).all(|n| *n == PACKETS),
-        "a flow took both ways: {a:?} {b:?}"
+        "a flow took both paths: {a:?} {b:?}"
     );
-    assert!(!a.is_empty() && !b.is_empty(), "one way carries all: {a:?} {b:?}");
+    assert!(
+        !a.is_empty() && !b.is_empty(),
+        "one path carries everything: {a:?} {b:?}"
+    );
 }

@@ -1,5 +1,5 @@
-//! Packets to addresses that no attachment has: the longest prefix of the static routes counts. (That unused addresses of
-//! the router's own networks are routed nowhere although everything has a route, the cases of ICMP errors show.)
+//! Packets to addresses that no attachment has: the longest prefix of the static routes counts. (The cases of ICMP
+//! errors show that unused addresses of the router's own networks are not routed, although there is a default route.)
 
 use std::net::IpAddr;
 
@@ -37,7 +37,7 @@ impl World {
                 asks(&echo(w11, site, 64, false)),
                 vec![(ACCESS_B, passed)],
             ));
-            // What comes back has a source that is no station's: 22 may not send it, 23 has no port security.
+            // A reply has a source address that no station has: 22 may not send it; 23 has no port security.
             let answer = echo(site, w11, 64, true);
             let back = frame(mac(11), GATEWAY, &echo(site, w11, 63, true));
             cases.push(sent(
@@ -52,7 +52,7 @@ impl World {
                 tagged(100, &frame(GATEWAY, mac(22), &answer)),
                 DropReason::SourceIp,
             ));
-            // Out by the port that it came in by, as routers do (RFC 1812 section 5.2.7.2).
+            // Out of the port on which it came in, as routers do (RFC 1812 section 5.2.7.2).
             let passed = tagged(100, &frame(mac(22), GATEWAY, &echo(w22, site, 63, false)));
             cases.push(sent(
                 "back to the sender's port",

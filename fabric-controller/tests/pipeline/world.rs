@@ -70,8 +70,8 @@ fn vni(n: u32) -> Vni {
 /// A virtual router's MAC address (RFC 9568 section 7.3), which workload 22 may use.
 pub(crate) const VRRP: Mac = [0, 0, 0x5e, 0, 1, 7];
 
-/// What workload 22 may speak from besides: prefixes with the gateway in them, and a virtual
-/// router's address.
+/// Further addresses from which workload 22 may send: prefixes that contain the gateway, and a virtual router's
+/// address.
 fn allowed() -> Vec<AllowedView> {
     let of = |net: &str, mac: Mac| AllowedView {
         net: net.parse().unwrap(),
@@ -216,7 +216,7 @@ impl World {
         let next_hops = leaf.fabric_ports.clone();
         let spine = PathView {
             group_id: 1,
-            target: switch_vtep(0, 1),
+            destination: switch_vtep(0, 1),
             hosts: vec![],
             next_hops: next_hops.clone(),
         };
@@ -224,7 +224,7 @@ impl World {
         let hosts = vec![host_vtep(3)];
         let path = PathView {
             group_id: 4,
-            target: self.leaf2.clone(),
+            destination: self.leaf2.clone(),
             hosts,
             next_hops,
         };

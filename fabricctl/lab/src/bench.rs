@@ -1,4 +1,4 @@
-//! What a lab is measured for: the time a change takes, and what each fault costs.
+//! Measures a lab: the time that a change takes, and what each fault costs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,7 +38,7 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
-/// Checks that show what a fault costs, by a part of their name.
+/// Parts of the names of the checks that show what a fault costs.
 const FAULTS: [&str; 3] = ["killed", "link", "stray"];
 
 /// Measures and prints.

@@ -35,8 +35,8 @@ impl Counter {
         }
     }
 
-    /// Whether a pipeline or a filter refused the frames; the others were lost by a link. (A link's
-    /// counters follow with a delay, and hold frames that the kernel's own stack did not want.)
+    /// Whether a pipeline or a filter refused the frames; the others were lost by a link. (A link's counters follow
+    /// with a delay, and include frames that the kernel's own stack dropped.)
     pub(crate) fn is_refusal(&self) -> bool {
         let by_port = ["-discards", "-errors"].iter().any(|end| self.reason.ends_with(end));
         let by_link = ["received, ", "sent, "]
@@ -138,16 +138,16 @@ mod tests {
     #[test]
     fn only_what_has_grown_was_lost_since() {
         let counter = |reason| Counter::switch("leaf1", reason);
-        let before = Counts::from([(counter("same"), 5), (counter("more"), 5), (counter("anew"), 5)]);
+        let before = Counts::from([(counter("same"), 5), (counter("more"), 5), (counter("reset"), 5)]);
         let now = Counts::from([
             (counter("same"), 5),
             (counter("more"), 7),
-            (counter("anew"), 2),
+            (counter("reset"), 2),
             (counter("new"), 1),
         ]);
-        let expected = Counts::from([(counter("more"), 2), (counter("anew"), 2), (counter("new"), 1)]);
+        let expected = Counts::from([(counter("more"), 2), (counter("reset"), 2), (counter("new"), 1)]);
         assert_eq!(since(&before, &now), expected);
-        assert_eq!(words(&expected), "leaf1 anew +2, leaf1 more +2, leaf1 new +1");
+        assert_eq!(words(&expected), "leaf1 more +2, leaf1 reset +2, leaf1 new +1");
         assert_eq!(words(&Counts::new()), "no counter moved");
     }
 }

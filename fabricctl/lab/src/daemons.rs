@@ -20,16 +20,16 @@ const DROP_PORT: u16 = 511;
 /// Name of the controller among the daemons.
 pub const CONTROLLER: &str = "controller";
 
-/// Kernel parameters of every namespace before anything is in it: addresses are usable
-/// at once, and nothing configures itself.
+/// Kernel parameters of every new namespace: addresses are usable at once, and no interface configures itself.
 const QUIET: [(&str, &str); 4] = [
     ("ipv6/conf/all/accept_dad", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/all/accept_ra", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
 ];
-/// The cable existed before the settings, which only later interfaces copy, so it needs its own. Its multicast memberships are
-/// reported at once and not a second later (RFC 3810 section 9.11), when somebody may be counting what leaves refuse.
+/// Only interfaces that are created later copy these settings, so the existing cable needs its own. Its multicast
+/// memberships are reported at once instead of within a second (RFC 3810 section 9.11), when a check may already be
+/// counting refused frames.
 const QUIET_CABLE: [(&str, &str); 3] = [
     ("ipv6/conf/eth0/accept_dad", "0"),
     ("ipv6/conf/eth0/accept_ra", "0"),
@@ -50,7 +50,7 @@ impl Lab {
         };
         let switches = self.topology.switches.iter().zip(&self.plan.switches);
         let switches = switches.map(|(s, node)| {
-            // The DNS name is for simple_switch_grpc, whose clients of gRPC's own know no SPIFFE ids.
+            // The DNS name is for simple_switch_grpc, whose gRPC clients do not know SPIFFE ids.
             let names = [format!("{}.switch.vfabric", s.name), node.mgmt.to_string()];
             subject(format!("switch/{}", s.name), &names)
         });
@@ -206,7 +206,7 @@ impl Lab {
                     .arg("--notifications-addr")
                     .arg(format!("ipc://{}", socket.display()));
             }
-            // What follows are options of the target, not of every bmv2 switch.
+            // The options after this are those of simple_switch_grpc, not of every bmv2 switch.
             command.arg("--");
         }
         if !self.options.ztp {
@@ -337,10 +337,10 @@ impl Lab {
             .start(host.name.as_str(), Some(&plan::namespace(&host.name)), command)
     }
 
-    /// Fails when a daemon has ended.
+    /// Fails if a daemon has ended.
     ///
     /// # Errors
-    /// Its last words.
+    /// The end of its log.
     pub fn expect_daemons(&self) -> Result<()> {
         self.daemons.expect_alive(CONTROLLER)?;
         let names = self
@@ -360,8 +360,9 @@ impl Lab {
     }
 }
 
-/// Turns off offloads that merge frames. simple_switch_grpc receives through libpcap's ring of two megabytes. With merged frames
-/// this has eight places of the largest size, and of a burst of nine some are lost without being counted.
+/// Turns off offloads that merge frames. simple_switch_grpc receives through libpcap's ring of two megabytes. For
+/// merged frames it has only eight places of the largest size, so some frames of a burst of nine are lost without being
+/// counted.
 fn single_frames(namespace: &str, interface: &str) -> Result<()> {
     let off = ["-K", interface, "tso", "off", "gso", "off", "gro", "off"];
     netns::run(namespace, "ethtool", &off).context("Debian package ethtool")

@@ -27,11 +27,11 @@ const HOST_SOURCE: u32 = 0x0200_0002;
 const SET_SOURCE_HOST: u32 = 0x0100_0005;
 /// A port that no topology uses, so that the entry harms nobody.
 const UNUSED_PORT: u16 = 400;
-/// Election id of the first bid: the lowest there is, so that the answer names the primary's.
+/// Election id of the first bid: the lowest possible one, so that the answer contains the primary's.
 const BACKUP: Uint128 = Uint128 { high: 0, low: 1 };
 /// Bids before giving up: the controller answers a bid with a higher one of its own.
 const BIDS: usize = 10;
-/// Time the switch gets to notice that the intruder left.
+/// Time that the switch has to notice that the intruder left.
 const STEP_DOWN: Duration = Duration::from_secs(2);
 
 /// The intruder's disguise: one peer's certificate and another peer's address.
@@ -61,7 +61,7 @@ async fn connect(lab: &Lab, switch: &Switch) -> Result<P4RuntimeClient<Channel>>
     Ok(P4RuntimeClient::new(channel(lab, "controller", switch).await?))
 }
 
-/// Fails unless a switch refuses to arbitrate with, and to be read by, the holder of a certificate.
+/// Fails unless a switch refuses arbitration and reads to the holder of a certificate.
 async fn expect_refused(channel: Channel, device_id: u64, who: &str) -> Result<()> {
     let mut client = P4RuntimeClient::new(channel);
     let greatest = Uint128 {
@@ -82,7 +82,7 @@ async fn expect_refused(channel: Channel, device_id: u64, who: &str) -> Result<(
     ];
     for (call, code) in codes {
         if code != Some(Code::PermissionDenied) {
-            bail!("{call} with the certificate of {who}: {code:?}, where PermissionDenied is right");
+            bail!("{call} with the certificate of {who}: got {code:?}, expected PermissionDenied");
         }
     }
     Ok(())
@@ -132,7 +132,7 @@ pub(super) async fn try_other_certificates(lab: &Lab, agents: &str) -> Result<us
     Ok(attempts)
 }
 
-/// Whether the controller shows table entries under this name: other entities have a name of their kind.
+/// Whether the controller shows table entries under this name; other entities appear under the name of their kind.
 pub(super) fn is_table(name: &str) -> bool {
     !["member", "group", "multicast_group", "entity"].contains(&name)
 }

@@ -109,7 +109,7 @@ pub enum Target {
     Bmv2,
 }
 
-/// How a lab was asked for; kept with it, so that later commands know.
+/// How a lab was requested; stored with it for later commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// What runs the pipelines.
@@ -124,13 +124,13 @@ pub struct Options {
     pub probe_interval: Option<String>,
     /// Directory of the daemons' binaries.
     pub bin_dir: PathBuf,
-    /// Directory of the P4 programs, needed by `p4c` alone.
+    /// Directory of the P4 programs; only `p4c` needs it.
     pub p4_dir: PathBuf,
 }
 
-/// A lab: what was asked for, and handles to what runs.
+/// A lab: how it was requested, and handles to its parts.
 pub struct Lab {
-    /// How it was asked for.
+    /// How it was requested.
     pub options: Options,
     /// The physical fabric.
     pub topology: Topology,
@@ -188,11 +188,11 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Builds a lab and waits until every device holds what the intent asks for. A lab that
-    /// stands, or the remains of one, is removed first.
+    /// Builds a lab and waits until every device holds what the intent asks for. An existing lab, or the remains of
+    /// one, is removed first.
     ///
     /// # Errors
-    /// Names the step that failed; [`Lab::down`] removes what there is.
+    /// Names the step that failed; [`Lab::down`] removes what was built.
     pub fn up(options: Options, topology: &str, intent: &str, steps: &Steps, runtime: &Runtime) -> Result<Self> {
         let mut lab = Self::new(options, topology, intent)?;
         lab.expect_target()?;
@@ -245,7 +245,7 @@ impl Lab {
     /// # Errors
     /// Something could not be removed.
     pub fn down() -> Result<()> {
-        // What a killed command left at work may still make something: first it ends.
+        // End the processes that a killed command left running first, because they may still create something.
         process::stop_all(&process::marked());
         let namespaces = netns::list(plan::PREFIX);
         let inside: Vec<i32> = namespaces.iter().flat_map(|n| netns::processes(n)).collect();

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 
 /// Name of the socket.
 const NAME: &str = "vfabric-lab";
-/// How long to wait for a command that is just ending.
+/// How long to wait for a command that is about to end.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often to try.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -35,7 +35,7 @@ fn take_named(name: &str) -> Result<Lock> {
         match UnixListener::bind_addr(&address) {
             Ok(listener) => return Ok(Lock(listener)),
             Err(error) if error.kind() != ErrorKind::AddrInUse => return Err(error.into()),
-            Err(_) if started.elapsed() > PATIENCE => bail!("another command is at work on the lab"),
+            Err(_) if started.elapsed() > PATIENCE => bail!("another command is working on the lab"),
             Err(_) => std::thread::sleep(LOOK_EVERY),
         }
     }
@@ -51,6 +51,6 @@ mod tests {
         let first = take().expect("nobody holds it");
         assert!(take().is_err());
         drop(first);
-        take().expect("it was let go");
+        take().expect("it was released");
     }
 }

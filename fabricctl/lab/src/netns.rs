@@ -52,13 +52,13 @@ pub fn sysctl(name: &str, parameters: &[(&str, &str)]) -> Result<()> {
 /// Runs iproute2 commands, one a line, in the namespace or (`None`) outside of any.
 ///
 /// # Errors
-/// Any line failed; what iproute2 said is in the error.
+/// A line failed; the error contains the output of iproute2.
 pub fn ip_batch(namespace: Option<&str>, script: &str) -> Result<()> {
     let mut command = process::command("ip");
     if let Some(name) = namespace {
         command.args(["-n", name]);
     }
-    // After an error it goes on: when a lab is removed, the rest is to go too.
+    // It continues after an error, so that removing a lab removes as much as possible.
     command
         .args(["-force", "-batch", "-"])
         .stdin(Stdio::piped())
@@ -82,7 +82,7 @@ pub fn ip_batch(namespace: Option<&str>, script: &str) -> Result<()> {
 /// Runs a program inside a namespace and waits for it.
 ///
 /// # Errors
-/// It cannot be run, or it failed; what it said is in the error.
+/// It cannot be run, or it failed; the error contains its output.
 pub fn run(name: &str, program: &str, args: &[&str]) -> Result<()> {
     let output = within(name, || {
         process::command(program)

@@ -14,10 +14,10 @@ use super::intruder::channel;
 /// The identity of a role admin (`docs/security.md`).
 const ADMIN: &str = "operator/lab/admin";
 
-/// What is configured of a port (openconfig-interfaces).
+/// The configuration of a port (openconfig-interfaces).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Setting {
-    /// Whether it is to be up.
+    /// Whether it is enabled.
     pub(super) enabled: bool,
     /// Its largest frame without Ethernet headers, in octets.
     pub(super) mtu: u16,
@@ -61,7 +61,7 @@ pub(super) async fn set(lab: &Lab, switch: &Switch, port: &str, setting: Setting
     Ok(())
 }
 
-/// What is configured of a port.
+/// Reads the configuration of a port.
 ///
 /// # Errors
 /// The switch cannot be read.

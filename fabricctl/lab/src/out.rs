@@ -1,7 +1,7 @@
 //! The one writer of standard output.
 //!
-//! A reader may go away before everything is written (`fabricctl get drops | head -1`). Then the rest is dropped and the
-//! command finishes quietly: a fabric that it changes, or a sandbox that it has to remove, is not left half way, and its
+//! A reader may go away before everything is written (`fabricctl get drops | head -1`). Then the rest of the output is
+//! dropped, but the command finishes its work: it does not leave a half-changed fabric or a sandbox behind, and its
 //! exit code is still that of its work. `print!` and `println!` panic instead, so that lints refuse them here.
 
 use std::fmt;
@@ -38,7 +38,7 @@ pub fn text(words: fmt::Arguments<'_>) {
     }
 }
 
-/// Whether nobody reads standard output any more: a command without an end may stop.
+/// Whether nobody reads standard output any more. Then an endless command may stop.
 pub fn is_gone() -> bool {
     GONE.load(Ordering::Relaxed)
 }

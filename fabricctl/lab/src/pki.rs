@@ -1,4 +1,4 @@
-//! Certificates of a lab: one authority, one certificate an identity, and an API token.
+//! Certificates of a lab: one authority, one certificate for each identity, and an API token.
 //!
 //! Each certificate has the SPIFFE id of its subject, `spiffe://<fabric>/<subject>`, and the names
 //! and addresses by which browsers and other targets know it. Keys are readable by root alone.
@@ -30,7 +30,7 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// Whom a certificate is for.
+/// The subject of a certificate.
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// Its SPIFFE id without the fabric, such as `switch/leaf1`.
@@ -70,7 +70,7 @@ impl Pki {
             params.distinguished_name.push(DnType::CommonName, subject.id.as_str());
             let spiffe = format!("spiffe://{fabric}/{}", subject.id);
             params.subject_alt_names.push(SanType::URI(spiffe.try_into()?));
-            // A year, so that what watches over expiry has something to watch.
+            // A year, so that warnings about expiry have something to watch.
             params.not_before = (SystemTime::now() - BACKDATED).into();
             params.not_after = (SystemTime::now() + VALID).into();
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

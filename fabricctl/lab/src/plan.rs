@@ -40,7 +40,7 @@ pub struct Metal {
     pub mtu: u16,
 }
 
-/// A namespace with a leg in the management network.
+/// A namespace with an interface in the management network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Its namespace.
@@ -146,9 +146,13 @@ impl Plan {
                         let network = vdc.networks.iter().find(|n| n.name == a.network);
                         let network =
                             network.with_context(|| format!("{}: network `{}` is unknown", whose(), a.network))?;
-                        let mac = a
-                            .mac
-                            .with_context(|| format!("{}: mac: a bare-metal machine brings its own", whose()))?;
+                        let mac = a.mac.with_context(|| {
+                            format!(
+                                "{}: mac: missing: a bare-metal machine has a MAC address of \
+                                its own",
+                                whose()
+                            )
+                        })?;
                         let subnet_of = |ip: &IpAddr| -> Option<&SubnetSpec> {
                             network.subnets.iter().find(|s| s.cidr.contains(ip))
                         };
@@ -257,7 +261,7 @@ pub fn switch(node: &Node, ports: &[u16], mtu: u16, is_blank: bool) -> String {
         lines.push(format!("addr add {}/24 dev mgmt0", node.mgmt));
     }
     for port in ports {
-        // A port carries Ethernet headers and a VLAN tag beside the IP packet; MTU counts none.
+        // A port carries an Ethernet header and a VLAN tag in addition to the IP packet; the MTU includes neither.
         lines.push(format!("link set swp{port} mtu {mtu}"));
         lines.push(format!("link set swp{port} up"));
     }

@@ -337,10 +337,10 @@ pub(crate) fn tcp_arrives(from: &str, to_namespace: &str, to: IpAddr) -> Result<
     let listener = netns::within(to_namespace, || Ok(TcpListener::bind((any(to), TCP_PORT))?))?;
     listener.set_nonblocking(true)?;
     let address = SocketAddr::from((to, TCP_PORT));
-    // Refused, unreachable, or accepted by another machine of the same address: only the listener tells.
+    // It may be refused, unreachable, or accepted by another machine with the same address: only the listener knows.
     let connection = netns::within(from, || Ok(TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)))?;
     if connection.is_ok() {
-        // Who connects is done one packet before who listens (RFC 9293, section 3.5).
+        // The connecting side is done one packet before the listening side (RFC 9293, section 3.5).
         let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         poll(&mut waiting, PollTimeout::try_from(ANSWER_TIMEOUT)?)?;
     }

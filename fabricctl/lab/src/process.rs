@@ -16,9 +16,9 @@ use super::expect::sandbox;
 use super::{STATE_DIR, netns};
 
 /// Name of the environment variable that every process of a lab carries, so that it is found
-/// again wherever it runs; its value is the lab's directory with the number of its file system, and inside a
-/// run of `fabricctl check` the run's name: another lab's end is not this one's. A container that has a lab
-/// and a `/run` of its own shows its processes to the machine around it.
+/// again wherever it runs; its value is the lab's directory with the number of its file system, or, inside a run of
+/// `fabricctl check`, the run's name. So the end of one lab does not touch another: the processes of a lab in a
+/// container, which has a `/run` of its own, are visible on the machine around it.
 const MARK: &str = "VFABRIC_LAB";
 
 fn mark() -> String {
@@ -72,7 +72,7 @@ impl Daemons {
         Self { dir: dir.to_owned() }
     }
 
-    /// The log of a daemon: all it ever wrote in this lab.
+    /// The log of a daemon: everything that it wrote in this lab.
     pub fn log(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.log"))
     }
@@ -140,7 +140,7 @@ impl Daemons {
             .join("\n")
     }
 
-    /// Fails when a daemon has ended, with its last words.
+    /// Fails if a daemon has ended, with the end of its log.
     ///
     /// # Errors
     /// It does not run.
@@ -161,7 +161,7 @@ pub fn stop_all(pids: &[i32]) {
     let pids: Vec<Pid> = pids.iter().map(|p| Pid::from_raw(*p)).collect();
     for (signal, patience) in [(Signal::SIGTERM, STOP_GRACE), (Signal::SIGKILL, STOP_GRACE)] {
         for pid in pids.iter().filter(|p| is_alive(**p)) {
-            // A stopped process acts on nothing before it is continued.
+            // A stopped process does not react before it is continued.
             let _ = kill(*pid, signal);
             let _ = kill(*pid, Signal::SIGCONT);
         }

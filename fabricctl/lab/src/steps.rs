@@ -1,4 +1,4 @@
-//! Progress on a terminal, plain lines elsewhere.
+//! Shows progress on a terminal, and plain lines elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ impl Steps {
     /// # Errors
     /// The step's own, with its name.
     pub fn run<T>(&self, what: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
-        // The caller shows the reason, with whatever else it knows.
+        // The caller shows the reason, with its own context.
         self.show(what, step, |_| String::new())
             .with_context(|| what.to_owned())
     }

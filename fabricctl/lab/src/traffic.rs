@@ -1,4 +1,4 @@
-//! Continuous traffic, to see what a fault costs.
+//! Continuous traffic, to measure what a fault costs.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -114,7 +114,7 @@ fn send(socket: &UdpSocket, interval: Duration, stop: &AtomicBool) -> Vec<Instan
     while !stop.load(Ordering::Relaxed) {
         let number = u32::try_from(sent.len()).unwrap_or(u32::MAX);
         sent.push(Instant::now());
-        // A packet that could not be sent has no answer: it counts as lost.
+        // A packet that could not be sent counts as lost.
         let _ = socket.send(&number.to_be_bytes());
         next += interval;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -138,20 +138,20 @@ fn receive(socket: &UdpSocket, sent: &mpsc::Receiver<usize>) -> BTreeSet<u32> {
     }
 }
 
-/// One flow with one packet under way: the next is sent once the one before is answered, or was not for [`GIVEN_UP`]. A
-/// moment without a way costs it one packet, however busy the machine is.
+/// One flow with one packet under way: the next packet is sent when the one before was answered, or after [`GIVEN_UP`].
+/// A short outage costs one packet, however busy the machine is.
 pub(crate) struct OneByOne {
     from: SocketAddr,
     worker: Worker<(usize, BTreeSet<u32>)>,
 }
 
-/// What became of the packets of a [`OneByOne`].
+/// The results of a [`OneByOne`].
 pub(crate) struct Walked {
     /// The sender's address and port.
     pub(crate) from: SocketAddr,
     /// Packets sent: numbers from 0.
     pub(crate) sent: usize,
-    /// The numbers that no answer came for.
+    /// The numbers without an answer.
     pub(crate) lost: Vec<u32>,
 }
 
@@ -167,7 +167,7 @@ impl OneByOne {
             let (mut sent, mut answered) = (0, BTreeSet::new());
             while !stop.load(Ordering::Relaxed) {
                 let number = u32::try_from(sent).unwrap_or(u32::MAX);
-                // A packet that could not be sent has no answer: it counts as lost.
+                // A packet that could not be sent counts as lost.
                 let _ = socket.send(&number.to_be_bytes());
                 sent += 1;
                 hear(&socket, &mut answered, GIVEN_UP, |answered| answered.contains(&number));
@@ -195,7 +195,7 @@ impl OneByOne {
     }
 }
 
-/// Takes answers until there are those that are wanted, or the time is over.
+/// Reads answers until all expected ones have arrived, or time runs out.
 fn hear(socket: &UdpSocket, answered: &mut BTreeSet<u32>, patience: Duration, enough: impl Fn(&BTreeSet<u32>) -> bool) {
     let end = Instant::now() + patience;
     while !enough(answered) {

@@ -1,4 +1,4 @@
-//! A lab whose switches are blank: they have an identity of their manufacturer, and nothing else. A provisioning server on the
+//! A lab whose switches are blank: they only have an identity from their manufacturer. A provisioning server on the
 //! management network gives them addresses and bootstrap data; the controller enrols them.
 //!
 //! The lab is manufacturer and owner at once. Switches have no addresses, names or certificates before they are powered on.
@@ -22,9 +22,9 @@ use crate::say;
 
 /// Name of the provisioning server among the daemons.
 const PROVISION: &str = "provision";
-/// What switches and vouchers say the model is.
+/// The model, as it is in switches and vouchers.
 const MODEL: &str = "x86_64-acme_s1-r0";
-/// Port of the controller where the provisioning server asks.
+/// Port of the controller for the provisioning server.
 const OWNER_PORT: u16 = 15007;
 /// Port of the provisioning server's Bootz server.
 const BOOTZ_PORT: u16 = 15006;
@@ -39,7 +39,7 @@ fn serial(switch: &Name) -> String {
 /// The inventory says which machine is which switch: by its serial number.
 ///
 /// # Errors
-/// A name that makes no serial number.
+/// A name does not make a valid serial number.
 pub(super) fn label(topology: &mut Topology) -> Result<()> {
     for switch in &mut topology.switches {
         let label: Result<Label, _> = serial(&switch.name).parse();
@@ -54,12 +54,12 @@ impl Lab {
         self.dir.join("ztp")
     }
 
-    /// Where a switch keeps its identity, and then what it became.
+    /// Directory in which a switch keeps its identity, and later its bootstrap data.
     fn identity_of(&self, switch: &Name) -> PathBuf {
         self.ztp_dir().join(switch.as_str())
     }
 
-    /// Certificate and key of a subject, such as `switch/leaf1`; of a switch that enrolled, those that it got.
+    /// Certificate and key of a subject, such as `switch/leaf1`; for an enrolled switch, those that it received.
     pub(super) fn files_of(&self, subject: &str) -> Identity {
         match subject.strip_prefix("switch/").filter(|_| self.options.ztp) {
             Some(switch) => Identity {
@@ -76,7 +76,7 @@ impl Lab {
         command.arg("--ztp").arg(identity).args(["--ztp-interface", "mgmt0"]);
     }
 
-    /// Whom the lab's authority signs a certificate for besides: the provisioning server.
+    /// A further subject of a certificate by the lab's authority: the provisioning server.
     pub(super) fn provision_subject() -> Subject {
         Subject {
             id: PROVISION.to_owned(),

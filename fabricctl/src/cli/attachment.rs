@@ -209,7 +209,7 @@ async fn swap(session: &Session, key: Key, wish: Wish, wait: Wait) -> Result<Exi
         ..has.spec
     };
     let patience = seconds(wait.wait)?;
-    // Of what was seen, and of nothing that somebody else has made of it meanwhile.
+    // Change only the revision that was read, not one that somebody else has written meanwhile.
     let swapped = session
         .client
         .replace(&key.vdc, &Spec::Attachment(spec), Some(has.revision), patience)

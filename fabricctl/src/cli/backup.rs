@@ -13,11 +13,11 @@ use vfabric_api::client::Client;
 
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
-    /// The file to write; it must not be there yet. It has what tokens are checked against, so only its owner may read it
+    /// The file to write; it must not exist yet. It contains the hashes of tokens, so only its owner can read it
     file: PathBuf,
 }
 
-/// Where the backup is until all of it has come.
+/// The name of the backup until it is complete.
 fn part(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".part");
@@ -27,7 +27,7 @@ fn part(file: &Path) -> PathBuf {
 pub(super) async fn backup(client: &Client, args: BackupArgs) -> Result<ExitCode> {
     let file = &args.file;
     if file.exists() {
-        bail!("{} is there already: name another file", file.display());
+        bail!("{} exists already: name another file", file.display());
     }
     let part = part(file);
     let wrong = || format!("cannot write {}", part.display());
@@ -53,14 +53,14 @@ pub(super) async fn backup(client: &Client, args: BackupArgs) -> Result<ExitCode
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            // What has come of it is worth nothing.
+            // An incomplete backup is useless.
             let _ = std::fs::remove_file(&part);
             Err(error)
         }
     }
 }
 
-/// Returns how many octets came, and the revision.
+/// Returns the number of octets and the revision.
 async fn fetch(client: &Client, to: &mut File) -> Result<(usize, Option<u64>)> {
     let mut backup = client.backup().await?;
     let mut octets = 0;

@@ -1,7 +1,7 @@
-//! Completion in shells: words of the command line, and names as the controller has them.
+//! Completion in shells: words of the command line, and names of the controller's objects.
 //!
-//! The shell asks this program for each completion (`COMPLETE=bash fabricctl -- WORDS`), so names are always those of now.
-//! A controller that does not answer within [`PATIENCE`] costs no more than that, and completes nothing.
+//! The shell asks this program for each completion (`COMPLETE=bash fabricctl -- WORDS`), so names are always current.
+//! If the controller does not answer within [`PATIENCE`], no names are completed.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use vfabric_api::kind::Kind;
 use super::connect::{Connect, InVdc, Session};
 use super::what::What;
 
-/// The longest that a completion waits for the controller.
+/// Longest time that a completion waits for the controller.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -32,7 +32,7 @@ pub(super) struct CompletionArgs {
     shell: Shell,
 }
 
-/// Prints the script that makes a shell ask for completions.
+/// Prints the script with which a shell asks for completions.
 pub(super) fn script(args: &CompletionArgs) -> Result<ExitCode> {
     let name = match args.shell {
         Shell::Bash => "bash",
@@ -64,7 +64,7 @@ fn flag(words: &[String], names: &[&str]) -> Option<String> {
     })
 }
 
-/// Asks the controller; nothing where it cannot be asked.
+/// Asks the controller; none if it cannot be reached.
 fn ask<F: Future<Output = Result<Vec<String>>>>(
     question: impl FnOnce(Session, Vec<String>) -> F,
 ) -> Vec<CompletionCandidate> {
@@ -114,7 +114,7 @@ pub(super) fn vdcs() -> Vec<CompletionCandidate> {
     })
 }
 
-/// Names of the things that the command line is about.
+/// Names of the objects of the kind on the command line.
 pub(super) fn names() -> Vec<CompletionCandidate> {
     ask(|session, words| async move {
         let client = &session.client;

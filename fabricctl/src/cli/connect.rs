@@ -2,7 +2,7 @@
 //!
 //! Each setting is that of its flag, else of its environment variable, else of the context or settings file in force:
 //! `--context`, `--config`, `VFABRIC_CONTEXT`, `VFABRIC_CONFIG`, the current context, `~/.config/vfabric/client.yaml`;
-//! the first of these that is there.
+//! the first of these that exists.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub(super) struct Connect {
     pub(super) client_key: Option<PathBuf>,
 }
 
-/// The vDC that a command is about, as a flag.
+/// The vDC of a command, as a flag.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct InVdc {
     /// The vDC (VFABRIC_VDC) [default: that of the context]
@@ -51,7 +51,7 @@ pub(super) struct InVdc {
     pub(super) vdc: Option<Name>,
 }
 
-/// The vDC that a command looks at, or all of them, as flags.
+/// The vDC whose objects a command shows, or all vDCs, as flags.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct OfVdc {
     #[command(flatten)]
@@ -61,7 +61,7 @@ pub(super) struct OfVdc {
     all_vdcs: bool,
 }
 
-/// A connection, and the vDC that is meant where none is named.
+/// A connection, and the default vDC.
 pub(super) struct Session {
     pub(super) client: Client,
     vdc: Option<Name>,
@@ -83,7 +83,7 @@ fn text(name: &str) -> Result<Option<String>> {
 }
 
 impl Connect {
-    /// What the flags say.
+    /// The settings of the flags.
     pub(super) fn flags(&self) -> Settings {
         Settings {
             server: self.server.clone(),
@@ -145,14 +145,14 @@ impl Connect {
         let proven = flags.token.is_some() || flags.client_cert.is_some() || flags.client_key.is_some();
         let token = if proven { None } else { text("VFABRIC_TOKEN")? };
         let named = flags.or(environment);
-        // What is named whole needs no file.
+        // If the flags give all settings, no file is needed.
         let settings = if named.problem().is_none() && self.context.is_none() && self.config.is_none() {
             named
         } else {
             named.or(self.base()?)
         };
         let settings = match token {
-            // It alone is the proof.
+            // A flag's credential replaces those of the file.
             Some(_) => Settings {
                 token: None,
                 client_cert: None,
@@ -175,7 +175,8 @@ impl Connect {
 }
 
 impl Session {
-    /// Whether the caller may see devices. Asked first, because each refused call is a line in the audit log.
+    /// Whether the caller may see devices. It asks the controller first, because each refused call is a line in the
+    /// audit log.
     ///
     /// # Errors
     /// The controller cannot be asked.
@@ -184,7 +185,7 @@ impl Session {
         Ok(me.roles.iter().any(|binding| binding.vdc.is_none()))
     }
 
-    /// The vDC that is meant.
+    /// The vDC of the command.
     ///
     /// # Errors
     /// None is named; says how to name one.
@@ -194,16 +195,16 @@ impl Session {
         )
     }
 
-    /// The vDC that is looked at: the one that is named, else that of the context; none: all.
+    /// The vDC to show: the named one, else that of the context; `None` for all.
     pub(super) fn of_vdc(&self, of: &OfVdc) -> Option<Name> {
         let named = of.vdc.vdc.as_ref().or(self.vdc.as_ref());
         named.filter(|_| !of.all_vdcs).cloned()
     }
 
-    /// The object that is meant by `NAME` or `VDC/NAME`.
+    /// The object for `NAME` or `VDC/NAME`.
     ///
     /// # Errors
-    /// It is no name, or no vDC is named.
+    /// It is not a name, or no vDC is named.
     pub(super) fn key(&self, kind: Kind, name: &str, named: &InVdc) -> Result<Key> {
         let part = |text: &str| text.parse::<Name>().with_context(|| format!("`{name}`"));
         Ok(match (kind, name.split_once('/')) {

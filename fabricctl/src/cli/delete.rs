@@ -32,7 +32,7 @@ pub(super) struct DeleteArgs {
     /// Delete the objects that an intent file names, or - for standard input
     #[arg(short, long)]
     file: Option<PathBuf>,
-    /// A missing object is no error
+    /// A missing object is not an error
     #[arg(long)]
     ignore_not_found: bool,
     /// Seconds to wait until every device has applied it; 0 does not wait
@@ -53,7 +53,7 @@ pub(super) async fn delete(session: &Session, args: DeleteArgs) -> Result<ExitCo
         {
             Ok(outcome) => {
                 say!("- {key}, revision {}", outcome.committed.revision);
-                // One object alone gets the details.
+                // For a single object, show the details.
                 let applied = outcome.applied.as_ref().map(|applied| applied.progress);
                 if keys.len() == 1 {
                     return Ok(report(&outcome));

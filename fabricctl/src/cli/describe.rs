@@ -90,7 +90,7 @@ async fn object(session: &Session, key: &Key) -> Result<()> {
     if key.kind != Kind::Vdc {
         part("vdc", &key.vdc)?;
     }
-    // What was asked for, then what came of it.
+    // The request first, then its result.
     let whole = document.as_object_mut();
     if let Some(spec) = whole.and_then(|fields| fields.remove("spec")) {
         part("spec", &spec)?;

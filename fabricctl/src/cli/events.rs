@@ -1,4 +1,4 @@
-//! `events`: what happened lately, and what happens.
+//! `events`: recent events, and new ones as they happen.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::connect::{OfVdc, Session};
 use super::history::time;
 use super::show::{Format, Table};
 
-/// Time before a connection that ended is made again.
+/// Pause before a connection that ended is opened again.
 const AGAIN: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
@@ -23,10 +23,10 @@ pub(super) struct EventsArgs {
     /// Only warnings
     #[arg(long)]
     warnings: bool,
-    /// Events at the most
+    /// Most events to show
     #[arg(long, default_value_t = 100)]
     limit: usize,
-    /// Go on with what happens until interrupted; with -o json a line for each event
+    /// Also show new events, until interrupted; with -o json a line for each event
     #[arg(short, long)]
     watch: bool,
     #[command(flatten)]

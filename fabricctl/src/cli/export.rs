@@ -1,7 +1,7 @@
 //! `export`: the intent of vDCs as a file that `apply` takes back unchanged.
 //!
-//! It has only what users wrote: numbers and addresses that the controller chose are not in it, so that the file can be
-//! applied elsewhere.
+//! It contains only what users wrote. Numbers and addresses that the controller chose are left out, so that the file
+//! can be applied elsewhere.
 
 use std::process::ExitCode;
 
@@ -44,14 +44,14 @@ pub(super) async fn export(session: &Session, args: ExportArgs) -> Result<ExitCo
         vdcs.push(Value::Object(document));
     }
     let intent = Map::from_iter([("vdcs".to_owned(), Value::Array(vdcs))]);
-    // What this version would not take back is not printed.
+    // Check that this version would accept the file, before printing it.
     let intent: Intent =
-        serde_json::from_value(Value::Object(intent)).context("the controller's answer is no intent")?;
+        serde_json::from_value(Value::Object(intent)).context("the controller's answer is not an intent")?;
     fabric_lab::out::text(format_args!("{}", serde_saphyr::to_string(&intent)?));
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a user wrote of an object.
+/// The part of an object that a user wrote.
 fn spec(view: &View) -> Result<Map<String, Value>> {
     let document = serde_json::to_value(view)?;
     let spec = document.get("spec").and_then(Value::as_object);

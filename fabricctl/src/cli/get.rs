@@ -59,7 +59,7 @@ impl Object {
         })
     }
 
-    /// The name in the form that other commands take.
+    /// The name in the form that other commands accept.
     fn name(&self) -> String {
         let name = self.shown.name();
         self.vdc

@@ -22,7 +22,7 @@ use super::{Output, intent, plan, report, seconds};
 pub(super) struct HistoryArgs {
     /// Show one revision with everything that it changed
     revision: Option<u64>,
-    /// Revisions at the most
+    /// Most revisions to show
     #[arg(long, default_value_t = 20)]
     limit: usize,
     /// Only revisions below this one
@@ -38,7 +38,7 @@ pub(super) struct HistoryArgs {
 pub(super) struct WatchArgs {
     #[command(flatten)]
     of: OfVdc,
-    /// Begin behind this revision [default: now]
+    /// Begin after this revision [default: now]
     #[arg(long)]
     after: Option<u64>,
     /// Print each change as a line of JSON
@@ -59,7 +59,7 @@ pub(super) struct DiffArgs {
     /// Compare an intent file (YAML, - for standard input) with what is stored; ends with 1 if they differ
     #[arg(short, long)]
     file: Option<PathBuf>,
-    /// With a file: what the named vDCs hold and the file does not name is a difference, too
+    /// With a file: objects of the named vDCs that the file does not name are a difference, too
     #[arg(long, requires = "file")]
     prune: bool,
     #[command(flatten)]
@@ -114,7 +114,7 @@ pub(super) async fn history(session: &Session, args: HistoryArgs) -> Result<Exit
     Ok(done)
 }
 
-/// Follows changes until it is interrupted; a connection that ends is made again.
+/// Follows changes until it is interrupted; a connection that ends is opened again.
 pub(super) async fn watch(session: &Session, args: WatchArgs) -> Result<ExitCode> {
     let (client, vdc) = (&session.client, session.of_vdc(&args.of));
     let mut after = args.after;

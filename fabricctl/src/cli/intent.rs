@@ -23,13 +23,13 @@ pub(super) struct PlanArgs {
     output: Output,
 }
 
-/// A file, and what of it is asked for.
+/// A file, with options.
 #[derive(Debug, Args)]
 struct Asked {
     /// The intent file (YAML), or - for standard input
     #[arg(short, long)]
     file: PathBuf,
-    /// Delete what the named vDCs hold and the file does not name
+    /// Delete objects of the named vDCs that the file does not name
     #[arg(long)]
     prune: bool,
     /// Delete attachments that use hosts or access ports which their vDC loses
@@ -39,14 +39,14 @@ struct Asked {
     owned: Owned,
 }
 
-/// Who looks after the objects of a file.
+/// The owner of a file's objects.
 #[derive(Debug, Default, Args)]
 struct Owned {
-    /// Owner of the objects, such as `file:web.yaml`: --prune deletes only what is the owner's, and what belongs to another
-    /// owner is refused
+    /// Owner of the objects, such as `file:web.yaml`: --prune deletes only objects of this owner, and changes of
+    /// objects of other owners are refused
     #[arg(long)]
     owner: Option<OwnerName>,
-    /// Change objects of other owners, too: they become the owner's
+    /// Change objects of other owners, too; they get this owner
     #[arg(long)]
     force: bool,
 }
@@ -69,7 +69,7 @@ pub(super) struct ApplyArgs {
 /// Reads an intent file.
 ///
 /// # Errors
-/// It cannot be read, is too large, or is not of the documented shape (with line and column).
+/// It cannot be read, is too large, or does not have the documented form (with line and column).
 pub(super) fn read(path: &Path) -> Result<Intent> {
     let text = if path == Path::new("-") {
         std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?
@@ -155,7 +155,7 @@ pub(super) async fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// How a file differs from what is stored, object by object and field by field.
+/// The difference between a file and the stored intent, object by object and field by field.
 pub(super) async fn diff(session: &Session, file: &Path, prune: bool, format: Format) -> Result<ExitCode> {
     let intent = read(file)?;
     let committed = session
@@ -172,6 +172,6 @@ pub(super) async fn diff(session: &Session, file: &Path, prune: bool, format: Fo
     } else {
         format.print(&committed, Table::default)?;
     }
-    // As diff(1) ends.
+    // The exit code of diff(1).
     Ok(if differs { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }

@@ -213,12 +213,12 @@ fn table(inventory: &Inventory) -> Table {
             ("mac", s.spec.mac.as_ref().map(ToString::to_string)),
             ("software", s.spec.software.as_ref().map(ToString::to_string)),
         ];
-        let told: Vec<String> = machine
+        let parts: Vec<String> = machine
             .into_iter()
             .filter_map(|(name, value)| Some(format!("{name} {}", value?)))
             .collect();
-        if !told.is_empty() {
-            about = format!("{about}\n{}", told.join(", "));
+        if !parts.is_empty() {
+            about = format!("{about}\n{}", parts.join(", "));
         }
         let vtep = s.vtep_id.map(|id| id.to_string()).unwrap_or_default();
         let state = state(&s.state, &s.waiting);

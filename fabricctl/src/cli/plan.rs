@@ -1,4 +1,4 @@
-//! What a change would do, and what one did, for people.
+//! Shows what a change would do, or did, to people.
 
 use fabric_lab::say;
 use std::io::IsTerminal as _;
@@ -10,7 +10,7 @@ use vfabric_api::service::Committed;
 
 use super::show::{plain_or_lines, sign};
 
-/// Prints what came, changed and went, field by field.
+/// Prints objects that were added, changed and removed, field by field.
 pub(super) fn objects(committed: &Committed) {
     let colour = std::io::stdout().is_terminal();
     let fields = |key| {
@@ -33,7 +33,7 @@ pub(super) fn objects(committed: &Committed) {
     }
 }
 
-/// Prints what a plan asks of devices.
+/// Prints the entities of a plan by device.
 pub(super) fn devices(plan: &Plan) {
     let colour = std::io::stdout().is_terminal();
     device_tables(&plan.devices, colour, "");

@@ -1,6 +1,6 @@
-//! What a command is waiting for, on a terminal.
+//! Shows on a terminal what a command is waiting for.
 //!
-//! One line on standard error that is drawn again and again; nothing if standard error is no terminal.
+//! It redraws one line on standard error; if standard error is not a terminal, it shows nothing.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use vfabric_api::status::DeviceStatus;
 
 use super::connect::Session;
 
-/// Time between two looks at the devices.
+/// Time between two queries of the devices.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Time between two pictures of the line.
+/// Time between two redraws of the line.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// The line.
@@ -60,7 +60,7 @@ impl Steps {
     }
 }
 
-/// What devices have not confirmed yet.
+/// Entities that devices have not confirmed yet.
 async fn pending(client: &Client) -> Option<String> {
     let switches = client.switches().await.ok()?.into_iter().map(|s| s.status);
     let all: Vec<DeviceStatus> = switches

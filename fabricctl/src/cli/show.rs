@@ -31,20 +31,20 @@ pub(super) enum ListFormat {
     Json,
     /// YAML
     Yaml,
-    /// Names, as other commands take them
+    /// Names, in the form that other commands accept
     Name,
 }
 
 /// Things to print.
 pub(super) struct Listing<'a, T> {
     pub(super) items: &'a [T],
-    /// Whether one was asked for by its name: then a document is that one, and no list.
+    /// Whether a single item was requested by name; then the document is that item and not a list.
     pub(super) is_one: bool,
     pub(super) format: ListFormat,
 }
 
 impl<T: Serialize> Listing<'_, T> {
-    /// Prints them; `name` is what other commands take, `row` adds to a table.
+    /// Prints them. `name` returns the name for other commands, `row` adds a row to a table.
     pub(super) fn print(&self, name: impl Fn(&T) -> String, row: impl Fn(&mut Table, &T)) -> Result<ExitCode> {
         let document = match self.format {
             ListFormat::Name => {
@@ -70,7 +70,7 @@ impl<T: Serialize> Listing<'_, T> {
     }
 }
 
-/// A table under construction: the first row brings the headings.
+/// A table under construction. The first row determines the headings.
 #[derive(Default)]
 pub(super) struct Table {
     headings: Vec<&'static str>,
@@ -84,7 +84,7 @@ impl Table {
         self.row_with([], cells);
     }
 
-    /// The same with cells in front that not every table has.
+    /// The same, with optional cells in front.
     pub(super) fn row_with<const N: usize>(
         &mut self,
         first: impl IntoIterator<Item = (&'static str, String)>,
@@ -112,7 +112,7 @@ impl Table {
         }
     }
 
-    /// Prints the row that came last, its cells a tab apart, and forgets it.
+    /// Prints the last row, with tabs between its cells, and removes it.
     pub(super) fn line(&mut self) {
         for row in self.rows.drain(..) {
             say!("{}", row.join("\t"));
@@ -145,7 +145,7 @@ pub(super) fn plain_or_lines() -> comfy_table::Table {
     table
 }
 
-/// The sign of something that comes (`+`), changes (`~`) or goes (`-`), in its colour if asked for.
+/// The sign of an addition (`+`), change (`~`) or removal (`-`), with its colour if requested.
 pub(super) fn sign(what: char, colour: bool) -> String {
     let code = match what {
         '+' => 32,

@@ -1,4 +1,4 @@
-//! One row for each kind of thing.
+//! The rows of tables, one function for each kind of object.
 
 use vfabric_api::ident::Name;
 use vfabric_api::intent::{AttachmentSpec, MigrationPhase, Place};
@@ -138,7 +138,7 @@ pub(super) fn switch(t: &mut Table, s: &SwitchStatus) {
     more(t, &s.item, &s.status);
 }
 
-/// What a wide table says of a device.
+/// The additional columns of a device in a wide table.
 fn more(t: &mut Table, item: &ItemState, s: &DeviceStatus) {
     t.wide([
         ("ITEM", item.to_string()),

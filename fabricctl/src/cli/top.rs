@@ -1,7 +1,8 @@
 //! `top`: how busy each device is, or what one device holds in each table.
 //!
-//! Rates are differences of two samples, an interval apart: the API counts writes, repairs and lost packets of devices.
-//! For one switch the free places of each table are shown, in the list of all devices the fullest table of each switch.
+//! The API counts writes, repairs and lost packets of devices; a rate is the difference of two samples, one interval
+//! apart. The list of all devices shows the fullest table of each switch; for a single switch, each table is shown with
+//! its free places.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -32,7 +33,7 @@ pub(super) struct TopArgs {
     /// Time between two samples, as in 2s; at least 100ms
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     interval: Duration,
-    /// Go on until interrupted
+    /// Repeat until interrupted
     #[arg(short, long)]
     watch: bool,
 }

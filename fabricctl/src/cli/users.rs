@@ -108,7 +108,7 @@ pub(super) struct AuditArgs {
     output: Output,
 }
 
-/// A role as the command line has it.
+/// A role in the form of the command line.
 #[derive(Debug, Clone)]
 pub(super) struct RoleOf(Binding);
 
@@ -199,7 +199,7 @@ pub(super) async fn token(client: &Client, command: TokenCommand) -> Result<Exit
                 lifetime_s: Some(lifetime.as_secs()),
             };
             let new = client.make_token(&of.key(), &spec).await?;
-            // Only the token is on the standard output, so that it can go straight into a file.
+            // Only the token goes to standard output, so that it can be redirected into a file.
             eprintln!("token {}, valid until {}", new.token.id, time(new.token.expires_ms));
             say!("{}", new.secret);
             Ok(ExitCode::SUCCESS)

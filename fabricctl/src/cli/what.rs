@@ -1,4 +1,4 @@
-//! The words for things: kinds of objects, and what belongs to the fabric.
+//! The words for kinds of objects and for parts of the fabric.
 
 use std::str::FromStr;
 
@@ -21,7 +21,7 @@ pub(super) enum What {
     Entities,
 }
 
-/// What belongs to the fabric: the word for many, then others for the same.
+/// Parts of the fabric: the plural, then synonyms.
 const OF_FABRIC: [(What, &[&str]); 5] = [
     (What::Switches, &["switches", "switch", "sw"]),
     (What::Hosts, &["hosts", "host"]),
@@ -38,7 +38,7 @@ const SHORT: [(&str, Kind); 4] = [
     ("att", Kind::Attachment),
 ];
 
-/// A kind by its word for one or for many, or by a short word.
+/// A kind by its singular, its plural or its short form.
 pub(super) fn kind(text: &str) -> Result<Kind, String> {
     let text = text.to_ascii_lowercase();
     let short = SHORT.iter().find(|(word, _)| *word == text);
@@ -46,7 +46,7 @@ pub(super) fn kind(text: &str) -> Result<Kind, String> {
 }
 
 impl What {
-    /// Each thing that can be shown, by its word for many.
+    /// Each thing that can be shown, by its plural.
     pub(super) fn words() -> impl Iterator<Item = &'static str> {
         let kinds = Kind::ALL.iter().map(|kind| kind.plural());
         kinds.chain(OF_FABRIC.iter().filter_map(|(_, words)| words.first().copied()))
@@ -89,7 +89,7 @@ mod tests {
         }
         let error = "pods".parse::<What>().unwrap_err();
         assert!(error.contains("attachments") && error.contains("switches"), "{error}");
-        // A short word is never the word of another thing.
+        // No short form is the word for another thing.
         for (short, _) in SHORT {
             assert!(short.parse::<Kind>().is_err() && OF_FABRIC.iter().all(|(_, words)| !words.contains(&short)));
         }

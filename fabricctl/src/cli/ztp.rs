@@ -16,7 +16,7 @@ use super::history::time;
 use super::show::{Format, Table};
 use super::{Output, complete};
 
-/// Time between two looks with `--watch`.
+/// Interval of `--watch`.
 const AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Subcommand)]

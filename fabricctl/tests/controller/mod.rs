@@ -1,4 +1,4 @@
-//! A real controller of the lab's fabric, whose devices are not there, and the command line that talks to it.
+//! A real controller of the lab's fabric, without devices, and the command line that talks to it.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use fabric_identity::testing::Authority;
 use tempfile::TempDir;
 
-/// Needs the workspace's programs beside the test's own.
+/// Needs the workspace's programs in the directory of the test's program.
 pub(crate) struct Controller {
     pub(crate) dir: TempDir,
     pub(crate) server: String,
@@ -40,7 +40,7 @@ impl Controller {
         let authority = Authority::new();
         let files = authority.issue("controller").write(&authority.pem, dir.path());
         let path = |name: &str| dir.path().join(name);
-        // A lab may run on this machine: nobody listens at these addresses.
+        // Use addresses at which nobody listens, because a lab may be running on this machine.
         let topology = lab("topology.yaml")
             .replace("name: lab", "name: test")
             .replace("172.31.254.", "127.31.254.");
@@ -108,7 +108,7 @@ impl Controller {
         self.dir.path().join(name)
     }
 
-    /// The command line, with nothing of the user's own.
+    /// The command line, without the user's own settings.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fabricctl"));
         let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VFABRIC_"));

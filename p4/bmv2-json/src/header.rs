@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::Value;
 
-/// The layout of a header or metadata struct.
+/// The layout of a header or metadata struct (section `header_types`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeaderType {
     /// Name.
@@ -21,7 +21,7 @@ pub struct HeaderType {
     pub max_length: Option<u32>,
 }
 
-/// A field of a header type: `[name, bits, signed]`, or `[name, "*"]` for a variable field.
+/// A field of a header type (section `header_types`): `[name, bits, signed]`, or `[name, "*"]` for a variable field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldDecl {
     /// Name.
@@ -71,7 +71,7 @@ impl<'de> Deserialize<'de> for FieldDecl {
     }
 }
 
-/// A header or metadata instance.
+/// A header or metadata instance (section `headers`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// Name.
@@ -88,7 +88,7 @@ pub struct Header {
     pub pi_omit: bool,
 }
 
-/// A header stack.
+/// A header stack (section `header_stacks`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeaderStack {
     /// Name.
@@ -104,7 +104,7 @@ pub struct HeaderStack {
     pub header_ids: Vec<u32>,
 }
 
-/// The layout of a header union: member name and header type.
+/// The layout of a header union (section `header_union_types`): member name and header type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeaderUnionType {
     /// Name.
@@ -115,7 +115,7 @@ pub struct HeaderUnionType {
     pub headers: Vec<(String, String)>,
 }
 
-/// A header union: at most one member is valid.
+/// A header union (section `header_unions`): at most one member is valid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeaderUnion {
     /// Name.
@@ -131,7 +131,7 @@ pub struct HeaderUnion {
     pub pi_omit: bool,
 }
 
-/// A stack of header unions.
+/// A stack of header unions (section `header_union_stacks`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeaderUnionStack {
     /// Name.

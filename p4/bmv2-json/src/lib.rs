@@ -22,7 +22,8 @@
 //! `pipelines[0].tables[3].key[0].match_type: unknown variant`.
 //!
 //! Source of the facts: `docs/JSON_format.md` of p4lang/behavioral-model and documents written
-//! by p4c.
+//! by p4c. Each type names the section of `JSON_format.md` that describes it; types without one are parts of others.
+//! `field_lists`, `force_arith` and `source_info` are not in that file: they are as p4c writes them.
 
 mod error;
 mod header;

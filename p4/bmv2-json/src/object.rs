@@ -19,7 +19,7 @@ pub struct FieldList {
     pub elements: Vec<Value>,
 }
 
-/// A digest.
+/// A digest (section `learn_lists`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LearnList {
     /// Id that `generate_digest` names.
@@ -33,7 +33,7 @@ pub struct LearnList {
     pub elements: Vec<Value>,
 }
 
-/// A meter array.
+/// A meter array (section `meter_arrays`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MeterArray {
     /// Name.
@@ -52,7 +52,7 @@ pub struct MeterArray {
     /// Number of rates (2 for RFC 2698).
     #[serde(default)]
     pub rate_count: u32,
-    /// What a token stands for.
+    /// The unit of a token.
     #[serde(rename = "type")]
     pub kind: MeterKind,
     /// Table of a direct meter.
@@ -73,7 +73,7 @@ pub enum MeterKind {
     Packets,
 }
 
-/// A counter array.
+/// A counter array (section `counter_arrays`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CounterArray {
     /// Name.
@@ -94,7 +94,7 @@ pub struct CounterArray {
     pub binding: Option<String>,
 }
 
-/// A register array.
+/// A register array (section `register_arrays`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RegisterArray {
     /// Name.
@@ -110,7 +110,7 @@ pub struct RegisterArray {
     pub bitwidth: u32,
 }
 
-/// A named hash input with its algorithm.
+/// A named hash input with its algorithm (section `calculations`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calculation {
     /// Name.
@@ -132,7 +132,7 @@ pub struct CalculationInput {
     /// `field`, `hexstr`, `header` or `payload`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What the kind asks for.
+    /// The value; its form depends on the kind.
     #[serde(default)]
     pub value: serde_json::Value,
     /// Width of a constant in bits.
@@ -140,7 +140,7 @@ pub struct CalculationInput {
     pub bitwidth: Option<u32>,
 }
 
-/// A checksum.
+/// A checksum (section `checksums`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checksum {
     /// Name.
@@ -172,7 +172,7 @@ fn yes() -> bool {
     true
 }
 
-/// An extern instance.
+/// An extern instance (section `extern_instances`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExternInstance {
     /// Name.
@@ -198,6 +198,6 @@ pub struct ExternAttribute {
     /// `hexstr`, `string` or `expression`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What the kind asks for.
+    /// The value; its form depends on the kind.
     pub value: serde_json::Value,
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{HexStr, ParserParameter, SourceInfo, Value};
 
-/// A parser.
+/// A parser (section `parsers`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Parser {
     /// Name.
@@ -28,11 +28,11 @@ pub struct ParseState {
     pub parser_ops: Vec<ParserOp>,
     /// Where it goes, tried in order.
     pub transitions: Vec<Transition>,
-    /// What transitions look at.
+    /// The values that transitions compare.
     pub transition_key: Vec<Value>,
 }
 
-/// One operation of a parser state.
+/// One operation of a parser state (section "parser operations").
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParserOp {
     /// Its operands.
@@ -99,7 +99,7 @@ impl TransitionKind {
     }
 }
 
-/// A parser value set.
+/// A parser value set (section `parse_vsets`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParseVset {
     /// Name.
@@ -116,7 +116,7 @@ pub struct ParseVset {
     pub max_size: Option<u32>,
 }
 
-/// A deparser.
+/// A deparser (section `deparsers`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Deparser {
     /// Name.

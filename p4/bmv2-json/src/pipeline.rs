@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{FieldRef, HexStr, SourceInfo, Value};
 
-/// An action.
+/// An action (section `actions`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Action {
     /// Name; several actions may share one (copies of one source action).
@@ -40,7 +40,7 @@ pub struct PrimitiveCall {
     pub source_info: Option<SourceInfo>,
 }
 
-/// A match-action control flow.
+/// A match-action control flow (section `pipelines`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pipeline {
     /// `ingress` or `egress`.
@@ -75,7 +75,7 @@ pub struct ActionProfile {
     /// Where it was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_info: Option<SourceInfo>,
-    /// Present when groups of members are chosen from by a hash.
+    /// Present when a hash chooses a member of a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
     /// Largest number of members.
@@ -183,7 +183,7 @@ pub struct KeyElement {
     pub mask: Option<HexStr>,
 }
 
-/// What a key element looks at.
+/// The value that a key element compares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum KeyTarget {
@@ -211,7 +211,7 @@ pub struct DefaultEntry {
     pub action_entry_const: bool,
 }
 
-/// An entry of the program.
+/// An entry of the program (section "match-action entry format").
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it was written.
@@ -244,14 +244,14 @@ pub enum EntryKey {
     Lpm {
         /// Value.
         key: HexStr,
-        /// Bits of it that count.
+        /// Which of its bits are compared.
         prefix_length: u32,
     },
     /// Under a mask.
     Ternary {
         /// Value.
         key: HexStr,
-        /// Bits of it that count.
+        /// Which of its bits are compared.
         mask: HexStr,
     },
     /// Within bounds.

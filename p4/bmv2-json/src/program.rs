@@ -52,11 +52,11 @@ pub struct Program {
     pub pipelines: Vec<Pipeline>,
     /// Checksums to verify after parsing and update before deparsing.
     pub checksums: Vec<Checksum>,
-    /// Headers whose fields bmv2 must keep as numbers; without meaning to other readers.
+    /// Headers whose fields bmv2 must keep as numbers; other readers may ignore it.
     pub force_arith: Vec<serde_json::Value>,
     /// Extern instances other than the arrays above.
     pub extern_instances: Vec<ExternInstance>,
-    /// Names that the target expects, and the fields that stand for them.
+    /// Names that the target expects, each with its field.
     pub field_aliases: Vec<(String, FieldRef)>,
     /// Name of the source file.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,7 +107,7 @@ pub struct SourceInfo {
     pub source_fragment: String,
 }
 
-/// Format version and compiler.
+/// Format version and compiler (section `__meta__`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// Major and minor version of the format.
@@ -117,7 +117,7 @@ pub struct Meta {
     pub compiler: Option<String>,
 }
 
-/// An enum and its values.
+/// An enum and its values (section `enums`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Enum {
     /// Name.

@@ -17,7 +17,7 @@ pub struct FieldRef(
     pub String,
 );
 
-/// An operand; the variant is the `type`, its content the `value`.
+/// An operand (section "The type value object"); the variant is the `type`, its content the `value`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", content = "value", rename_all = "snake_case")]
 pub enum Value {
@@ -190,7 +190,7 @@ impl<'de> Deserialize<'de> for LogArguments {
     }
 }
 
-/// Everything the three kinds of object that stand at an operand's place can hold.
+/// All members of the three kinds of object that can be an operand.
 #[derive(Default)]
 struct Parts {
     value: Option<Value>,

@@ -31,7 +31,7 @@ impl<'a> FieldWidths<'a> {
         Self(widths)
     }
 
-    /// Bits of a field; whether a header is valid is one.
+    /// Bits of a field; the validity of a header has one.
     pub fn of(&self, header: &str, field: &str) -> Option<u32> {
         match field {
             "$valid$" => Some(1),

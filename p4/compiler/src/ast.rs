@@ -4,7 +4,7 @@ use crate::source::Span;
 use num_bigint::BigInt;
 use std::rc::Rc;
 
-/// A name and where it stands.
+/// A name and its place in the source.
 #[derive(Clone, Debug)]
 pub struct Ident {
     pub name: Rc<str>,
@@ -22,9 +22,9 @@ pub struct Annotation {
 pub enum AnnotationBody {
     /// `@a`
     Empty,
-    /// `@a(...)` that the compiler gives no meaning: the tokens.
+    /// `@a(...)` without a meaning for the compiler: the tokens.
     Tokens(Vec<AnnToken>),
-    /// `@a(1, B)` of a known annotation: the tokens, and the arguments that they are.
+    /// `@a(1, B)` of a known annotation: the tokens, and the arguments parsed from them.
     Args(Vec<AnnToken>, Vec<Expr>),
     /// `@a(k = 1)` of a known annotation.
     NamedArgs(Vec<AnnToken>, Vec<(Ident, Expr)>),
@@ -365,7 +365,7 @@ pub struct State {
 
 #[derive(Clone, Debug)]
 pub enum Transition {
-    /// None written: goes to `reject`.
+    /// If there is none, the state goes to `reject`.
     None,
     Direct(Ident),
     Select(Vec<Expr>, Vec<SelectCase>, Span),

@@ -116,7 +116,7 @@ struct Times(Histogram<u64>);
 
 impl Times {
     fn new() -> Result<Self, String> {
-        // Three significant digits; whatever takes longer than an hour counts as an hour.
+        // Three significant digits; times over an hour count as an hour.
         Histogram::new_with_max(3_600_000_000, 3)
             .map(Self)
             .map_err(|e| e.to_string())
@@ -177,7 +177,7 @@ fn corpus(dir: &Path) -> std::io::Result<Value> {
     }))
 }
 
-/// The most memory this process had resident so far (`proc(5)`, `VmHWM`).
+/// The peak resident memory of this process so far (`proc(5)`, `VmHWM`).
 fn peak_memory_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;

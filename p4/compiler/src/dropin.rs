@@ -2,8 +2,8 @@
 //!
 //! `p4c-bm2-ss` writes the files that flags name: `-o FILE.json`, `--p4runtime-files`. `p4c` is the driver around it: it
 //! takes a directory (`-o DIR`, the current one without it), and writes NAME.json and the preprocessed NAME.p4i there.
-//! Flags without effect are a closed list, each with its reason, which is said once when the flag is used; any other
-//! flag is refused.
+//! There is a fixed list of flags without effect, each with a reason that is printed once when the flag is used. All
+//! other flags are refused.
 
 mod flags;
 mod output;
@@ -26,7 +26,7 @@ pub enum Name {
 }
 
 impl Name {
-    /// The command of a program's name; `None` for this compiler's own one.
+    /// The command that a program's name stands for; `None` for the name of this compiler.
     pub fn of(argv0: &str) -> Option<Name> {
         match std::path::Path::new(argv0).file_stem()?.to_str()? {
             "p4c" => Some(Name::P4c),
@@ -51,7 +51,7 @@ pub struct Request {
     /// P4Info files, and the entries' files.
     p4info: Vec<PathBuf>,
     entries: Vec<PathBuf>,
-    /// Format of files whose name does not tell it.
+    /// Format of files whose name does not say it.
     format: output::Format,
     include: Vec<PathBuf>,
     defines: Vec<(String, String)>,
@@ -118,7 +118,7 @@ impl Request {
         Ok(Some(r))
     }
 
-    /// Obeys one flag; false if nothing is left to do.
+    /// Applies one flag; false if nothing is left to do.
     fn act(&mut self, name: Name, flag: &Flag, arg: &str, value: Option<String>) -> Result<bool, String> {
         let text = value.clone().unwrap_or_default();
         let paths = |text: &str| {
@@ -219,7 +219,7 @@ impl Request {
         match (name, &self.output) {
             (Name::Bm2Ss, None) => {}
             (Name::Bm2Ss, Some(file)) => output::write(file, compiled.json.as_bytes())?,
-            // A name that ends like a document is one, unless it is a directory: scripts write both.
+            // A name with a document's ending names a document, unless it is a directory. Scripts use both.
             (Name::P4c, Some(file)) if file.extension().is_some_and(|e| e == "json") && !file.is_dir() => {
                 output::write(file, compiled.json.as_bytes())?;
             }
@@ -236,7 +236,7 @@ impl Request {
     }
 
     fn options(&self) -> Options {
-        // A preprocessed program has no directives left; `-e` only forbids to look into directories.
+        // A preprocessed program has no directives left, so `-e` only means that no directory is searched.
         let silenced = if self.silence_all {
             Lint::ALL.iter().map(|l| l.name().to_string()).collect()
         } else {

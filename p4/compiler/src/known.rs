@@ -5,7 +5,7 @@
 //! warns about a known annotation where it has no effect.
 //! Sources: P4_16, section "Predefined annotations"; P4Runtime, section "P4Info Message"; BMv2's documents.
 
-/// What stands between the parentheses of an annotation.
+/// Form of the text between the parentheses of an annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// No arguments.
@@ -92,7 +92,7 @@ pub enum Place {
     Other,
 }
 
-/// Whether a known annotation means something at a place; one that only tells people or other tools something does so
+/// Whether a known annotation has a meaning at a place. Annotations that are only for people or other tools have one
 /// anywhere.
 pub fn means(name: &str, at: Place) -> bool {
     use Place as P;

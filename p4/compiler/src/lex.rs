@@ -142,13 +142,13 @@ pub enum Tok {
 }
 
 impl Tok {
-    /// Whether the parser makes one operator of it and a neighbour that it touches: `>` `>`, `>` `>=`.
+    /// Whether the parser joins it with an adjacent token into one operator: `>` `>`, `>` `>=`.
     pub fn joins(self) -> bool {
         matches!(self, Tok::Gt | Tok::Ge)
     }
 }
 
-/// A token and where it stands.
+/// A token and its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Kind.
@@ -157,11 +157,11 @@ pub struct Token {
     pub text: Span,
     /// Where to point at: the use of the macro that brought it, or the text itself.
     pub span: Span,
-    /// A newline stands before it.
+    /// There is a newline before it.
     pub after_newline: bool,
-    /// White space or a newline stands before it.
+    /// There is white space or a newline before it.
     pub after_space: bool,
-    /// The name of a macro that was met while that macro was being expanded: it stays a name for good.
+    /// The name of a macro inside that macro's own expansion: it is never expanded again.
     pub no_expand: bool,
 }
 
@@ -203,7 +203,7 @@ impl Spliced {
             let (before, from) = rest.split_at(at);
             out.text.push_str(before);
             let after = from.get(1..).unwrap_or("");
-            // Blanks behind the backslash do no harm, as in GCC.
+            // Blanks after the backslash do no harm, as in GCC.
             let blanks = after.len() - after.trim_start_matches([' ', '\t', '\r']).len();
             if after.as_bytes().get(blanks) == Some(&b'\n') {
                 removed += blanks + 2;
@@ -223,7 +223,7 @@ impl Spliced {
         &self.text
     }
 
-    /// Where an octet of the text stands in the file.
+    /// The position in the file of an octet of the text.
     fn origin(&self, at: usize) -> usize {
         let before = self.cuts.partition_point(|c| c.0 <= at);
         let removed = before.checked_sub(1).and_then(|i| self.cuts.get(i)).map_or(0, |c| c.1);
@@ -283,11 +283,11 @@ impl Spliced {
     }
 }
 
-/// Whether two tokens that touch would be read as other ones.
+/// Whether two adjacent tokens would be read as different tokens.
 pub fn would_join(left: &str, right: &str) -> bool {
     let both = format!("{left}{right}");
     let first = Tok::lexer(&both).spanned().next();
-    // A string over several lines is no token of its own here, and touches nothing.
+    // Here a string over several lines is not a token, so it cannot join with one.
     !left.starts_with('"') && first.is_some_and(|(_, range)| range != (0..left.len()))
 }
 

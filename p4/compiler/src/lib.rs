@@ -17,8 +17,8 @@
 //! - `passes::lower` evaluates `main` and inlines controls, parsers, actions and functions with copy-in/copy-out;
 //!   effects come in source order, `return`, `exit`, loops and short circuit are edges of a block graph. The result
 //!   is `lir`: storage (fields, headers, stacks), graphs, tables, objects. `passes::optimise` shortens it.
-//! - `backend::bmv2` and `backend::p4info` read `lir`. Another back end starts there; `lir` has P4's arithmetic,
-//!   cutting results back to their width is bmv2's business.
+//! - `backend::bmv2` and `backend::p4info` read `lir`. Another back end starts there; `lir` has P4's arithmetic; the
+//!   back end for bmv2 cuts results to their width.
 //!
 //! # Invariants
 //! - No input panics: widths, nesting, macro and include depth, constant sizes and inlining are bounded, each by a
@@ -83,14 +83,14 @@ pub struct Options {
 /// How much a program is rewritten before a back end gets it. Packets cannot tell the difference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OptLevel {
-    /// As the source has it.
+    /// As in the source.
     O0,
     /// Constants and copies propagated, decided branches and dead stores removed, code joined.
     #[default]
     O1,
 }
 
-/// What a program becomes.
+/// The results of a compilation.
 #[derive(Clone, Debug)]
 pub struct Compiled {
     /// The BMv2 JSON document, typed.
@@ -166,7 +166,7 @@ pub fn compile(name: &str, dir: Option<&Path>, text: &str, options: &Options) ->
     .map(PortableOk::unpack)
 }
 
-/// Compiles a text like [`compile`], and gives one of its stages as text instead of the results.
+/// Compiles a text like [`compile`], and returns one of the stages as text instead of the results.
 ///
 /// # Errors
 /// Those of [`compile`]; a dump of the syntax tree needs no more than that the text can be parsed.
@@ -316,7 +316,7 @@ impl PortableOk {
     }
 }
 
-/// What the compiling thread gives back.
+/// What the compiling thread returns.
 #[derive(Default)]
 struct Parts {
     program: bmv2_json::Program,
@@ -348,7 +348,7 @@ impl Parsed {
     }
 }
 
-/// The flat program, and the typed one it came from.
+/// The flat program, and the typed program from which it was made.
 struct Lowered {
     parsed: Parsed,
     typed: ir::Program,
@@ -404,7 +404,7 @@ fn emitted(lowered: Lowered, name: &str, level: OptLevel) -> Result<Parts, Diagn
         typed,
         mut program,
     } = lowered;
-    // What the control plane sees first: it must not depend on the level.
+    // The control plane's view comes first: it must not depend on the level.
     let p4info = backend::p4info::emit(&program, &typed, &mut parsed.sink);
     let entries = backend::entries::emit(&program, &p4info);
     passes::optimise(&mut program, level);

@@ -1,7 +1,7 @@
 //! The flat program: storage, straight-line code in a graph of blocks, tables and objects. What a target executes.
 //!
-//! Nothing is nested any more: structs are leaves, controls and functions are inlined, side effects stand in order.
-//! Arithmetic still has P4's meaning (widths wrap); a back end adds what its target needs.
+//! Nothing is nested any more: structs are split into leaves, controls and functions are inlined, and side effects are
+//! in order. Arithmetic still has P4's meaning (widths wrap); a back end adds what its target needs.
 
 use crate::ast::{BinOp, UnOp};
 use crate::ir::ActionId;
@@ -106,7 +106,7 @@ pub enum Op {
 pub enum ApplyNext {
     Always(usize),
     HitMiss(usize, usize),
-    /// By index of the table's action; the rest.
+    /// The next block by index of the table's action, and the one for all other actions.
     Actions(Vec<(usize, usize)>, usize),
 }
 
@@ -176,7 +176,7 @@ pub struct Entry {
     pub keys: Vec<Match>,
     pub action: usize,
     pub args: Vec<BigInt>,
-    /// As given or as the language works it out (section "Entry priority").
+    /// As given in the source, or as the language derives it (section "Entry priority").
     pub priority: BigInt,
     /// `@priority`: the smaller number wins.
     pub rank: Option<BigInt>,
@@ -184,7 +184,7 @@ pub struct Entry {
     pub span: Span,
 }
 
-/// Entries of a table that gives no size, or 0; BMv2's own compiler chooses the same.
+/// Entries of a table without a size or with size 0; p4c chooses the same number.
 pub const DEFAULT_TABLE_SIZE: u32 = 1024;
 
 #[derive(Clone, Debug)]
@@ -277,7 +277,7 @@ pub struct Storage {
     pub union_types: Vec<(String, Vec<(Rc<str>, usize)>)>,
     /// Name, union type, members.
     pub unions: Vec<(Rc<str>, usize, Vec<Rc<str>>)>,
-    /// All variables that are no headers.
+    /// All variables that are not headers.
     pub scalars: Vec<FieldType>,
 }
 

@@ -57,7 +57,7 @@ pub struct SourceMap {
     made: Option<FileId>,
 }
 
-/// Most octets that the preprocessor may make by pasting, quoting and splicing.
+/// Most octets that the preprocessor may produce by pasting, quoting and splicing.
 const MAX_MADE: usize = 64 << 20;
 
 /// Upper bound on files per compilation; a cycle of includes ends here at the latest.
@@ -90,8 +90,8 @@ impl SourceMap {
         Some(id)
     }
 
-    /// Adds a text that stands in no file: made by a macro, or broken over lines in its source. `None` if there are too
-    /// many of them.
+    /// Adds a text that is not contiguous in any file: made by a macro, or broken over lines in its source. `None` if
+    /// there are too many of them.
     pub fn make(&mut self, text: &str) -> Option<Span> {
         let id = match self.made {
             Some(id) => id,
@@ -116,7 +116,7 @@ impl SourceMap {
         Some(Span { file: id, lo, hi })
     }
 
-    /// The file, if the id is of this map.
+    /// The file, if the id belongs to this map.
     pub fn file(&self, id: FileId) -> Option<&SourceFile> {
         self.files.get(usize::from(id.0))
     }
@@ -145,7 +145,7 @@ impl SourceMap {
         (line as u32, col as u32 + 1)
     }
 
-    /// Name of the file a span is in.
+    /// Name of the file that contains a span.
     pub fn name(&self, span: Span) -> &str {
         self.file(span.file).map_or("<unknown>", |f| f.name.as_str())
     }

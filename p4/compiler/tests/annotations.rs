@@ -149,7 +149,7 @@ fn good(at: &str, annotation: &str) -> Compiled {
 
 /// What users get: document, P4Info, entries.
 fn results(c: &Compiled) -> (String, String, String) {
-    // The document names the source's lines; they do not differ between spellings that stand in one line.
+    // The document names lines of the source. These are the same for all spellings on one line.
     let document = c
         .json
         .lines()
@@ -336,7 +336,8 @@ fn nothing_is_dropped_in_silence() {
                 dropped.push(format!("{annotation} at {at}"));
             }
         }
-        // What the compiler does not know is for others: it must be legal everywhere, and is passed on where P4Info has room.
+        // Annotations that the compiler does not know are for other tools: they are legal everywhere, and are copied
+        // wherever P4Info has a place for them.
         good(
             at,
             "@one @two(any tokens 5 + \"x\" { } ( ) ;) @three[1 + 1, TEXT, NO] @four[a = FIVE, b = TEXT]",

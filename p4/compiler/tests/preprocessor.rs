@@ -70,9 +70,9 @@ fn macros_of_every_form() {
         // Arguments over lines, with directives between them.
         ("#define F(a, b) [a|b]\nF(1,\n 2)", "[1|2]"),
         ("#define F(a, b) [a|b]\nF(1,\n#if 1\n2\n#else\n3\n#endif\n)", "[1|2]"),
-        // Only parentheses hold commas together.
+        // Only parentheses protect commas.
         ("#define F(a, b) [a|b]\nF({1, 2})", "[{1|2}]"),
-        // Names that the preprocessor knows by itself.
+        // Names that the preprocessor defines itself.
         (
             "__LINE__\n__LINE__ __COUNTER__ __COUNTER__ __INCLUDE_LEVEL__ __FILE__",
             "1 2 0 1 0 \"case.p4\"",
@@ -82,7 +82,7 @@ fn macros_of_every_form() {
             "40 \"other.p4\" 7 \"third.p4\"",
         ),
         ("_Pragma(\"x\") a", "a"),
-        // What a macro brings does not become one token with what stands beside it.
+        // The text from a macro does not join with its neighbours into one token.
         ("#define GT >\na GT> b >GT", "a > > b > >"),
     ];
     for (text, want) in cases {

@@ -172,7 +172,7 @@ fn externs_of_the_program_are_named_as_bmv2_looks_them_up() {
 }
 
 #[test]
-fn errors_are_told_all_at_once_with_their_lines() {
+fn errors_are_reported_all_at_once_with_their_lines() {
     for path in folder("rejected") {
         let text = std::fs::read_to_string(&path).unwrap();
         let short = compile_file(&path, &Options::default())
@@ -252,7 +252,7 @@ fn a_file_that_is_not_there_has_no_place_in_a_source() {
 
 #[test]
 fn what_doubles_itself_is_refused_in_time() {
-    // Each step is twice the one before: without a bound these take forever.
+    // Each step is twice as large as the one before: without a limit these never end.
     let chain = |first: &str, step: &dyn Fn(usize) -> String| {
         (1..40)
             .map(step)

@@ -1,4 +1,4 @@
-//! Warnings: `tests/warned/all.p4` says at each line which warning it gets; all others get none.
+//! Warnings: `tests/warned/all.p4` says on each line which warning the line causes. All other lines cause none.
 
 use p4_compiler::diagnostics::{Diagnostics, Lint};
 use p4_compiler::{Options, compile_file};

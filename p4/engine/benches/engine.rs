@@ -18,17 +18,17 @@ use rand::{Rng as _, SeedableRng as _};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Frames of a scenario: more than a cache of branches or entries remembers.
+/// Frames of a scenario: more than the processor's caches and branch predictors remember.
 const FRAMES: usize = 1 << 14;
-/// Frames that see the same snapshot of the tables, as a port hands them over.
+/// Frames of one burst, which see the same snapshot of the tables.
 const BURST: usize = 64;
-/// How long each figure is measured, several times; the best counts, as everything else
-/// on the machine only takes away.
+/// How long each figure is measured, several times; the best one counts, because other work on the machine can only
+/// slow it down.
 const RUN: Duration = Duration::from_millis(200);
 const RUNS: usize = 5;
 const CPU: u32 = 510;
 const DROP: u32 = 511;
-/// Ports of the leaf: where bare-metal machines, a host, and the spines are.
+/// Ports of the leaf: bare-metal machines, a host, the spines.
 const ACCESS: u32 = 1;
 const HOST: u32 = 2;
 const SPINES: [u32; 4] = [11, 12, 13, 14];
@@ -98,7 +98,7 @@ impl Both {
         self.insert(index, key, reference::Target::Action(call), target)
     }
 
-    /// Puts an entry of several ways into both.
+    /// Puts an entry with a group of members into both.
     fn put_ways(&mut self, table: &str, key: &[reference::Match], action: &str, ways: &[u32]) -> Result<()> {
         let index = self.pipeline.table(table).ok_or_else(|| format!("no table {table}"))?;
         let calls = ways.iter().map(|port| self.call(index, action, &[((*port).into(), 2)]));
@@ -434,7 +434,7 @@ fn measure(mut burst: impl FnMut(usize)) -> f64 {
     best
 }
 
-/// Measures both, and says what they did not forward.
+/// Measures both, and reports frames that they did not forward.
 fn scenario(name: &str, both: &Both, frames: &[(u32, Vec<u8>)], target: f64) -> Result<serde_json::Value> {
     let mut worker = Worker::new(&both.pipeline, "bench");
     let mut count = Count::default();

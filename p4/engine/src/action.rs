@@ -9,15 +9,15 @@ use crate::trace::Trace;
 use crate::value::{Parts, copy_header, set_valid};
 use crate::word::{mask64, words_of};
 
-/// Operations of one action, and nodes of one pipeline, that a packet may take: P4 loops
-/// are bounded, and one that is not ends here.
+/// Most operations of one action, and most nodes of one pipeline, for one packet. Loops in P4 are bounded; one that is
+/// not ends here.
 pub(crate) const MAX_STEPS: usize = 1 << 16;
 
-/// An index that no array has.
+/// An index beyond every array.
 const BEYOND: usize = usize::MAX;
 
-/// Runs operations that only move words, as most do. Returns the first operation that does
-/// more. A function of its own, so that the compiler knows that nothing else can see `words`.
+/// Runs operations that only move words, which are most of them. Returns the first operation that does more. This is a
+/// function of its own, so that the compiler knows that nothing else can access `words`.
 #[inline(never)]
 pub(crate) fn quick(ops: &[Op], mut at: usize, words: &mut [u64], args: &[u64]) -> usize {
     while let Some(op) = ops.get(at) {
@@ -65,8 +65,8 @@ impl<T: Trace> Core<'_, T> {
         if T::ON {
             self.trace.action(action, args);
         }
-        // Most actions only move words, and end here. An action that holds registers begins with reading
-        // them, which no move does.
+        // Most actions only move words, and end here. An action that locks registers begins by reading them, and no
+        // move does that.
         let at = quick(&of.ops, 0, &mut p.words, args);
         if at < of.ops.len() {
             self.ops(of, at, p, args);
@@ -76,7 +76,7 @@ impl<T: Trace> Core<'_, T> {
         }
     }
 
-    /// Runs the operations from one on, with the registers held that must be.
+    /// Runs the operations from a given one on, with the required registers locked.
     #[inline(never)]
     fn ops(&mut self, of: &Action, at: usize, p: &mut Packet, args: &[u64]) {
         let arrays = of.locks.iter().filter_map(|a| self.externs.registers.get(*a as usize));
@@ -260,7 +260,7 @@ impl<T: Trace> Core<'_, T> {
                 self.scratch.wishes.exit = true;
             }
             Op::Exit => self.scratch.wishes.exit = true,
-            // The others are no rare ones.
+            // All other operations are quick ones.
             _ => {}
         }
     }

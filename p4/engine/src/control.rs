@@ -9,7 +9,7 @@ use crate::trace::Trace;
 use crate::value::Parts;
 use crate::word::words_of;
 
-/// Where a branch that only looks at words leads.
+/// Where a branch leads, if it only looks at words.
 #[inline(always)]
 fn branched(node: &Node, words: &[u64]) -> Option<Next> {
     let (holds, yes, no) = match node {
@@ -21,7 +21,7 @@ fn branched(node: &Node, words: &[u64]) -> Option<Next> {
     if holds {
         Some(yes)
     } else {
-        // A branch, which the processor predicts; a conditional move would wait for the words.
+        // Written as a branch because the processor predicts it; a conditional move would wait for the words.
         std::hint::black_box(());
         Some(no)
     }
@@ -102,7 +102,8 @@ impl<'a, T: Trace> Core<'a, T> {
         table.next(hit, call.map(|(action, _)| action))
     }
 
-    /// Looks a key up: whether an entry was hit, and the record of what runs then. Counts, meters and ages the entry.
+    /// Looks a key up. Returns whether an entry was hit, and the record of the action to run. Counts and meters the
+    /// packet and notes the time of the hit.
     #[inline]
     pub(crate) fn look_up(&mut self, index: u32, key: &[u64], p: &mut Packet) -> (bool, Option<Record<'a>>) {
         let (program, tables) = (self.program, self.tables);

@@ -1,4 +1,4 @@
-//! What a packet's way through the program needs: the program, its state, and buffers.
+//! What a packet needs to run through the program: the program, its state, and buffers.
 
 use crate::counts::Counts;
 use crate::externs::Externs;
@@ -24,7 +24,7 @@ pub(crate) struct Wishes {
     pub(crate) exit: bool,
 }
 
-/// Buffers that are used again for every packet.
+/// Buffers, reused for every packet.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     /// Input of hashes; digests.
@@ -52,7 +52,7 @@ impl Scratch {
         }
     }
 
-    /// A random number: good enough for programs, and no secret (xorshift64*).
+    /// A random number: good enough for programs, but not secret (xorshift64*).
     pub(crate) fn random(&mut self) -> u64 {
         let mut x = self.random;
         x ^= x >> 12;

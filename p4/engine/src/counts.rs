@@ -5,7 +5,8 @@
 
 use crate::tables::store::Store;
 
-/// Entries that a worker counts at a time. For one more it first adds another one's count to its counter.
+/// Entries that a worker counts at a time. To count a further one, it first flushes the count of another to its
+/// counter.
 const CELLS: usize = 256;
 /// Bits of an index of a cell.
 const BITS: u32 = CELLS.trailing_zeros();

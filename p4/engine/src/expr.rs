@@ -1,10 +1,9 @@
 //! Expressions as packets run them: trees over machine words, made once from [`Term`]s.
 //!
-//! BMv2 computes with numbers of any size and cuts when it assigns. What is only added,
-//! multiplied, shifted left and masked comes out right modulo the width of the word it is
-//! computed in; what compares, divides or shifts right needs exact operands, and is
-//! computed in 64 bits where their values fit, else in 128, else in numbers of any size
-//! (the only case that allocates).
+//! BMv2 computes with numbers of any size and cuts them when it assigns. Additions, multiplications, left shifts and
+//! masks are right modulo the width of the word in which they are computed. Comparisons, divisions and right shifts
+//! need exact operands: they are computed in 64 bits if the values fit, else in 128, else in numbers of any size (the
+//! only case that allocates).
 
 use num_bigint::{BigInt, Sign};
 
@@ -20,7 +19,7 @@ pub(crate) trait Registers {
     fn read_low(&self, array: u32, index: usize) -> u64;
 }
 
-/// What an expression can look at.
+/// The data that an expression can read.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     /// The packet's arena.
@@ -37,7 +36,7 @@ pub(crate) enum Expr<W: Word> {
     Constant(W),
     /// As many words as `W` has.
     Field(u32),
-    /// The same, with the sign of a field that is so many bits short of the word.
+    /// The same, sign-extended from a field that is this many bits shorter than the word.
     Signed(u32, u32),
     Argument(u32),
     /// A field of one of a stack's elements, and its bits.
@@ -170,8 +169,7 @@ fn low_words<W: Word>(words: &[u64], slot: u32, width: u32) -> W {
     }
 }
 
-/// Lowers an expression: what comes out is right modulo the word's width, and exact where
-/// the values fit.
+/// Lowers an expression. The result is right modulo the word's width, and exact if the values fit.
 pub(crate) fn lower<W: Lowering>(term: &Term) -> Expr<W> {
     let constant = |c: &BigInt| Expr::Constant(from_big(c));
     let boxed = |t: &Term| Box::new(lower::<W>(t));
@@ -248,7 +246,7 @@ fn masked<W: Lowering>(term: &Term, mask: &BigInt) -> Expr<W> {
     Expr::BitAndWith(Box::new(lower(term)), from_big(mask))
 }
 
-/// Operators that need both operands exact, and read with the same sign.
+/// Operators that need both operands exact and with the same signedness.
 fn compared<W: Lowering>(term: &Term, op: Binary, a: &Term, b: &Term) -> Expr<W> {
     let (x, y) = (a.range(), b.range());
     let signed = x.signed || y.signed;
@@ -305,11 +303,11 @@ fn argument<W: Lowering>(at: u32, width: u32) -> Expr<W> {
     }
 }
 
-/// How a word size falls back on the other.
+/// How one word size uses the other.
 pub(crate) trait Lowering: Word {
-    /// What does not fit this word, computed in a wider one.
+    /// Computes in a wider word what does not fit this one.
     fn wider(term: &Term) -> Expr<Self>;
-    /// What fits the narrower word.
+    /// Computes in the narrower word what fits it.
     fn narrower(term: &Term, signed: bool) -> Expr<Self>;
 }
 

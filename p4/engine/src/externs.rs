@@ -18,7 +18,7 @@ use crate::word::{mask64, words_of};
 /// Locks of a wide register array; cells that share one seldom meet.
 const STRIPES: usize = 64;
 
-/// Everything that a program counts, meters and remembers.
+/// All counters, meters and registers of a program.
 #[derive(Debug)]
 pub(crate) struct Externs {
     pub(crate) counters: Vec<Box<[Counter]>>,
@@ -92,7 +92,7 @@ impl Register {
         }
     }
 
-    /// Keeps other actions that read and write this array waiting.
+    /// Makes other actions that read and write this array wait.
     pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
         lock(&self.action)
     }
@@ -120,7 +120,7 @@ impl Register {
         }
     }
 
-    /// Writes a cell, cut to its width; one beyond the end is left alone.
+    /// Writes a cell, cut to its width; does nothing beyond the end.
     pub(crate) fn write(&self, index: usize, value: &[u64]) {
         match &self.cells {
             Cells::Narrow(cells) => {

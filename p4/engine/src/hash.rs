@@ -18,8 +18,8 @@ pub(crate) enum Algorithm {
     Identity,
     /// BMv2's `round_robin` counts; a hash must not depend on other packets, so it is 0.
     RoundRobin,
-    /// `HashAlgorithm.random` names no function. This one is FNV-1a, its bits mixed: equal input has an equal hash, so
-    /// that a flow keeps its path.
+    /// `HashAlgorithm.random` does not define a function. Ours is FNV-1a with mixed bits: equal input has an equal
+    /// hash, so that a flow keeps its path.
     Random,
 }
 
@@ -93,8 +93,7 @@ fn fold(mut sum: u64) -> u16 {
     sum as u16
 }
 
-/// A CRC over reflected bits, 8 octets at a time: table `k` says what an octet comes to with
-/// `k` octets of zeros behind it.
+/// A CRC over reflected bits, 8 octets at a time: table `k` has the CRC of an octet followed by `k` octets of zeros.
 struct Reflected([[u32; 256]; 8]);
 
 impl Reflected {
@@ -117,7 +116,7 @@ impl Reflected {
         Self(tables)
     }
 
-    /// Takes 8 octets, the first in the high bits.
+    /// Adds 8 octets, the first in the high bits.
     #[inline]
     fn word(&self, crc: u32, word: u64) -> u32 {
         let x = (word ^ u64::from(crc.swap_bytes()) << 32).to_be_bytes();
@@ -126,11 +125,11 @@ impl Reflected {
         at(0) ^ at(1) ^ at(2) ^ at(3) ^ at(4) ^ at(5) ^ at(6) ^ at(7)
     }
 
-    /// Takes the first `octets` of a word, fewer than 8, all of them at once too.
+    /// Adds the first `octets` of a word (fewer than 8), also all at once.
     #[inline]
     fn part(&self, crc: u32, word: u64, octets: usize) -> u32 {
         let x = (word ^ u64::from(crc.swap_bytes()) << 32).to_be_bytes();
-        // Of the sum so far, what is not among these octets moves up.
+        // The part of the sum that these octets do not touch moves up.
         let rest = crc.checked_shr(8 * octets as u32).unwrap_or(0);
         let tables = self.0.iter().take(octets).rev();
         tables.zip(x).fold(rest, |crc, (table, x)| crc ^ table[usize::from(x)])
@@ -203,7 +202,7 @@ pub(crate) enum Input {
     Variable(u32),
     /// A header, if it is valid.
     Header(u32),
-    /// What follows the headers.
+    /// The payload after the headers.
     Payload,
 }
 
@@ -221,10 +220,10 @@ const MAX_SUM: usize = 1 << 15;
 /// A calculation over words at fixed places.
 #[derive(Debug, Clone)]
 enum Quick {
-    /// It is not one.
+    /// It is not over words at fixed places.
     No,
-    /// A checksum: slots, and shifts by which they weigh in the sum (2^16 is 1 modulo
-    /// 2^16 - 1, so only the place modulo 16 counts).
+    /// A checksum: slots, and the shifts with which they enter the sum (2^16 is 1 modulo 2^16 - 1, so only the bit
+    /// position modulo 16 counts).
     Sum(Box<[(u32, u8)]>),
     /// The octets, word by word.
     Octets((Box<[Store]>, Box<[Piece]>)),
@@ -257,7 +256,7 @@ impl Calculation {
         }
     }
 
-    /// Where it is a checksum of words at fixed places: their slots, the shifts by which they weigh in the sum, their
+    /// If it is a checksum of words at fixed places: their slots, the shifts with which they enter the sum, and their
     /// bits.
     #[cfg(feature = "native")]
     pub(crate) fn sum(&self) -> Option<impl Iterator<Item = (u32, u8, u32)>> {
@@ -279,7 +278,7 @@ impl Calculation {
         match &self.quick {
             Quick::Sum(words) => {
                 let sum = words.iter().fold(0, |sum: u64, (slot, shift)| {
-                    // Halves first, so that each has room for the shift and the sum for all of them.
+                    // Add halves, so that each has room for its shift, and the sum has room for all of them.
                     let word = c.words[*slot as usize];
                     sum + ((word & 0xffff_ffff) << shift) + (word >> 32 << shift)
                 });

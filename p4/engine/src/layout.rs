@@ -54,8 +54,8 @@ pub(crate) struct Header {
     pub(crate) pieces: Box<[Piece]>,
 }
 
-/// One word read from the wire: of the 8 octets at `octet`, what is left after a shift and
-/// a mask; with the bits of a ninth octet where it reaches so far.
+/// One word read from the wire: the 8 octets at `octet`, shifted and masked; with bits of a ninth octet if it reaches
+/// that far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) octet: u32,
@@ -76,7 +76,7 @@ pub(crate) struct Store {
     pub(crate) to: u32,
 }
 
-/// A word of the arena in a word on the wire: shifted left, or right where negative.
+/// The place of a word of the arena in a word on the wire: shifted left, or right if negative.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Piece {
     pub(crate) slot: u32,
@@ -84,7 +84,7 @@ pub(crate) struct Piece {
 }
 
 impl Header {
-    /// Makes the plans of how it is read and written.
+    /// Plans how it is read and written.
     pub(crate) fn plan(&mut self) {
         self.variable = self.fields.iter().position(|f| f.variable);
         let fixed = self.fields.iter().filter(|f| !f.variable);
@@ -110,7 +110,7 @@ impl Header {
     }
 }
 
-/// How words of the arena, of so many bits each, are written one behind the other.
+/// How words of the arena, with these numbers of bits, are written one after the other.
 pub(crate) fn stores(words: &[(u32, u32)]) -> (Box<[Store]>, Box<[Piece]>) {
     let mut wire: Vec<Vec<Piece>> = Vec::new();
     let mut bit = 0u32;

@@ -11,7 +11,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `layout`, `wire` | the place of headers in a packet's arena, and on the wire |
+//! | `layout`, `wire` | the place of headers in a packet's arena and on the wire |
 //! | `term`, `expr`, `value`, `pick` | expressions of any width, of machine words, their destinations, elements by index |
 //! | `program`, `lower` | the program, and how it is made from JSON |
 //! | `parse`, `control`, `action`, `hash`, `deparse` | the interpreter, in this order |
@@ -33,8 +33,8 @@
 //! exceptions are arithmetic on values wider than 128 bits, and actions that lock registers.
 //!
 //! # What it does not do
-//! The sink has the queues: a packet for a port without a queue leaves when it is processed, and its queueing metadata are 0.
-//! The caller keeps the order of a flow.
+//! It has no queues; they belong to the sink. A packet for a port without a queue leaves as soon as it is processed,
+//! and its queueing metadata are 0. The caller keeps the order of a flow.
 //!
 //! # Example
 //! ```

@@ -1,4 +1,4 @@
-//! What the indexes of a [`Trace`](super::Trace) are called.
+//! Names of the objects whose indexes a [`Trace`](super::Trace) receives.
 
 use crate::layout::Field;
 use crate::pipeline::Pipeline;
@@ -27,7 +27,7 @@ pub struct FieldName<'a> {
 pub struct KeyName<'a> {
     /// Its name towards control planes.
     pub name: &'a str,
-    /// Its bits; it takes a word of the key for each 64.
+    /// Its bits; it takes one word of the key for each 64 bits or part of them.
     pub width: u32,
 }
 
@@ -37,7 +37,7 @@ impl Pipeline {
         self.program.states.get(state as usize).map_or("", |s| &s.name)
     }
 
-    /// A condition of ingress or egress, as its source says it where that is known.
+    /// A condition of ingress or egress, as its source writes it if that is known.
     pub fn condition_text(&self, egress: bool, condition: u32) -> &str {
         let control = if egress {
             &self.program.egress

@@ -1,5 +1,4 @@
-//! Stands in for machine code in builds without the feature `native`: there is never any, and the interpreter runs all
-//! packets.
+//! Replaces `native` in builds without that feature: there is no machine code, and the interpreter runs all packets.
 
 use crate::core::Core;
 use crate::packet::Packet;

@@ -7,7 +7,7 @@ use crate::program::Program;
 pub(crate) const HEADROOM: usize = 512;
 /// Octets kept behind a frame, so that a header's last octets can be read as a whole word.
 const SLACK: usize = 16;
-/// No limit to the length of what leaves.
+/// No limit to the length of a frame that leaves.
 const WHOLE: usize = usize::MAX;
 
 /// A packet.
@@ -23,11 +23,11 @@ pub(crate) struct Packet {
     end: usize,
     /// Port that it came in by.
     pub(crate) port: u32,
-    /// Octets with which it entered the parser: what counters and meters count.
+    /// Octets with which it entered the parser; counters and meters use this number.
     pub(crate) length: usize,
     /// The same, with headers that were added and removed since.
     pub(crate) register_length: i64,
-    /// Octets that leave at the most.
+    /// Most octets that leave.
     pub(crate) truncated: usize,
 }
 
@@ -90,8 +90,8 @@ impl Packet {
         self.buffer[end..end + SLACK].fill(0);
     }
 
-    /// Makes room for so many octets of headers before the payload, and gives it out; with
-    /// the arena that the headers are in.
+    /// Makes room for this many octets of headers before the payload, and returns it, together with the arena that has
+    /// the headers.
     pub(crate) fn headers(&mut self, octets: usize) -> (&mut [u8], &[u64]) {
         if self.payload < octets {
             let more = octets - self.payload;
@@ -111,7 +111,7 @@ impl Packet {
         (payload >= HEADROOM).then_some(rest.as_mut_ptr())
     }
 
-    /// Says that so many octets of headers were written before the payload.
+    /// Notes that this many octets of headers were written before the payload.
     #[cfg(feature = "native")]
     pub(crate) fn set_headers(&mut self, octets: usize) {
         self.start = self.payload.saturating_sub(octets);

@@ -1,8 +1,7 @@
 //! Elements of header stacks that are chosen when a packet runs.
 //!
-//! An index beyond its stack means nothing: what is read there is 0 and not valid, and what is
-//! written there is lost, as P4_16 leaves the value undefined and forbids any other effect
-//! ("Operations on header stacks"). BMv2 ends its process instead.
+//! Beyond the end of a stack, a read returns 0 (not valid) and a write is lost. P4_16 leaves the value undefined and
+//! forbids any other effect ("Operations on header stacks"). BMv2 ends its process instead.
 
 use crate::expr::{Context, Expr};
 
@@ -44,7 +43,7 @@ impl Pick {
         c.words.get(slot..slot + count as usize)
     }
 
-    /// The same choice among what each of them stands for; nothing if one stands for nothing.
+    /// The same choice, with each element mapped; none if one of them maps to none.
     pub(crate) fn map(&self, of: impl Fn(u32) -> Option<u32>) -> Option<Self> {
         Some(match self {
             Self::One(one) => Self::One(of(*one)?),
@@ -55,7 +54,7 @@ impl Pick {
         })
     }
 
-    /// One that it may be; all are of one type.
+    /// One of the possible elements; all have the same type.
     pub(crate) fn sample(&self) -> Option<u32> {
         match self {
             Self::One(one) => Some(*one),

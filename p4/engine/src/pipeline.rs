@@ -33,8 +33,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Loads a program. Its default actions are set; entries that it brings along are for
-    /// the control plane to put in.
+    /// Loads a program and sets its default actions. The control plane must insert the program's own entries.
     ///
     /// # Errors
     /// Something in it cannot be run.
@@ -97,7 +96,7 @@ impl Pipeline {
             seeds: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
             native: OnceLock::new(),
         };
-        // Nobody reads yet, so this waits for nobody.
+        // Nobody reads yet, so this does not wait.
         let _ = writer.write(0, |t| {
             for (table, source) in sources.iter().enumerate() {
                 let Some(default) = &source.default_entry else { continue };
@@ -120,7 +119,7 @@ impl Pipeline {
             // changes them, and the code is dropped with them.
             #[allow(unsafe_code)]
             let make = || unsafe { Native::new(&self.program, self.drop_port) };
-            // A fault inside the library that makes code must cost speed and nothing else.
+            // A fault inside the library that makes code must only cost speed.
             let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(make));
             made.unwrap_or(Err(Refused::PANIC))
         });

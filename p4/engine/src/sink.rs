@@ -11,8 +11,8 @@ pub trait Sink {
     /// The program sends a digest: its id in the program, its fields.
     fn digest(&mut self, id: u32, fields: DigestFields<'_>);
 
-    /// Packets that wait in the egress queues of a port. None if it has no queues: its packets go through egress at
-    /// once.
+    /// Packets that wait in the egress queues of a port. `None` if it has no queues; then its packets go through egress
+    /// at once.
     fn waiting(&mut self, port: u32) -> Option<usize> {
         let _ = port;
         None

@@ -1,5 +1,5 @@
-//! Expressions as the program says them, in numbers of any size: what lowering works on,
-//! and the slow way to compute what does not fit machine words.
+//! Expressions as the program writes them, in numbers of any size. Lowering works on them, and values that do not fit
+//! machine words are computed with them, slowly.
 
 use num_bigint::{BigInt, Sign};
 
@@ -57,7 +57,7 @@ pub(crate) enum Term {
     Choice(Box<Term>, Box<Term>, Box<Term>),
     /// Cut to so many bits, read in two's complement.
     TwosComplement(Box<Term>, u32),
-    /// Held inside the bounds of so many bits, signed or not.
+    /// Saturated to this many bits, signed or not.
     Saturate(Box<Term>, u32, bool),
     /// Whether headers are equal pair by pair: their first slots, their words.
     HeadersEqual(Box<[(Pick, Pick, u32)]>),
@@ -230,11 +230,11 @@ pub(crate) fn variables_equal(c: &Context<'_>, (a, b, count): &(Pick, Pick, u32)
     a.words(c, *count) == b.words(c, *count)
 }
 
-/// Largest shift that is carried out: what is shifted further is treated as beyond every field.
+/// Largest shift that is carried out. A larger one moves all bits beyond every field.
 const MAX_SHIFT: u32 = 1 << 16;
 
 impl Binary {
-    /// The result; none where it would be too large to build.
+    /// The result; none if it would be too large to build.
     fn apply(self, a: &BigInt, b: &BigInt) -> Option<BigInt> {
         let truth = |b: bool| BigInt::from(u8::from(b));
         let zero = |x: &BigInt| x.sign() == Sign::NoSign;

@@ -39,7 +39,7 @@ impl Value {
                 (*high, *low) = ((value >> 64) as u64 & mask64(width - 64), value as u64);
             }
             (Self::Big(term), out) => store(out, 0, width, &term.eval(c)),
-            // Lowered for one width and asked for another: never.
+            // This cannot happen: a value is only used with the width for which it was lowered.
             (_, out) => out.fill(0),
         }
     }
@@ -126,7 +126,7 @@ impl Dest {
     }
 }
 
-/// What a [`Context`] has besides the arena.
+/// The parts of a [`Context`] other than the arena.
 #[derive(Clone, Copy)]
 pub(crate) struct Parts<'a> {
     pub(crate) args: &'a [u64],

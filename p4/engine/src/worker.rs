@@ -190,7 +190,7 @@ impl Batch<'_> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        // Before the tables are let go: a slot may then get another entry.
+        // Flush before the tables are released: after that, a slot may belong to another entry.
         self.buffers.scratch.counts.flush(&self.pipeline.store);
     }
 }
@@ -385,7 +385,7 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
         standard.qid.set(words, priority);
         let length = u64::try_from(p.register_length).unwrap_or(0);
         standard.packet_length.set(words, length);
-        // So that a drop in egress is seen; as port it has no meaning any more.
+        // Reset, so that a drop in egress is noticed. The old port has no meaning any more.
         let not_dropped = self.pipeline.drop_port.wrapping_add(1);
         standard.egress_spec.set(words, not_dropped.into());
         if T::ON {

@@ -21,7 +21,7 @@ const DROP: u32 = 511;
 /// Most of what is drawn at random is below this, so that tables hit.
 const SMALL: u64 = 5;
 
-/// What came out, in an order that does not depend on the order of copies.
+/// The output, in an order that does not depend on the order of copies.
 type Seen = Vec<(u32, Vec<Vec<u8>>)>;
 
 #[derive(Default)]
@@ -133,7 +133,7 @@ impl Both {
 
     /// An action with arguments, for both.
     fn call(&mut self, ids: &[u32]) -> (reference::ActionCall, u32, Vec<u64>) {
-        // Programs name first what forwards.
+        // Programs usually name the action that forwards first.
         let at = [0, 0, 0, self.rng.random_range(0..ids.len())][self.rng.random_range(0..4)];
         let id = ids[at];
         let action = self.program.actions.iter().position(|a| a.id == id).unwrap();
@@ -289,7 +289,7 @@ impl Both {
         }
     }
 
-    /// A frame: headers one behind the other as often met, some fields changed, cut anywhere.
+    /// A frame: a common sequence of headers, with some fields changed, cut anywhere.
     fn frame(&mut self) -> Vec<u8> {
         let mut frame = Vec::new();
         let vxlan = self.rng.random_range(0..3) == 0;
@@ -440,7 +440,7 @@ fn agree(program: &Program, seed: u64, compiled: bool) -> Result<(), TestCaseErr
     Ok(())
 }
 
-/// Says how many frames came out, so that a test that only drops is noticed.
+/// Returns how many frames came out, so that a test in which everything is dropped is noticed.
 fn forwarded(program: &Program) -> usize {
     let one = |seed| {
         let mut both = Both::new(program, seed, true);
@@ -468,7 +468,8 @@ fn check(path: &str) {
     proptest!(config, |(seed: u64, compiled: bool)| agree(&program, seed, compiled)?);
 }
 
-/// A table that is applied at two places is one node with a way back, of which here only that is ever taken.
+/// A table that is applied at two places is one node with a back edge. In this program, only the back edge is ever
+/// taken.
 #[test]
 fn a_table_at_two_places() {
     let text = "#include <v1model.p4>

@@ -157,7 +157,7 @@ impl Generator {
         )
     }
 
-    /// Small numbers, so that indexes are met, and now and then any.
+    /// Mostly small numbers, so that indexes are hit; sometimes any number.
     fn frame(&mut self) -> Vec<u8> {
         let (elements, unions) = (self.below(5), self.below(4));
         let small = |rng: &mut StdRng| rng.random_range(0..5u8);
@@ -223,7 +223,7 @@ fn agree(seed: u64) -> Result<(), TestCaseError> {
         });
         let expected: Vec<_> = frames.collect();
         prop_assert_eq!(&expected, &found.0, "frame {:02x?}\n{}", frame, text);
-        // A frame that holds the first header leaves, whatever is wrong behind it.
+        // A frame that contains the first header leaves, whatever is wrong after it.
         prop_assert_eq!(found.0.len(), 1);
     }
     Ok(())
@@ -238,8 +238,8 @@ proptest! {
     }
 }
 
-/// What the specification leaves open about an index beyond a stack is decided here: what is read
-/// is 0 and not valid, what is written is lost, and the packet goes on.
+/// The specification leaves open what happens beyond the end of a stack. Here, a read returns 0 (not valid), a write is
+/// lost, and the packet goes on.
 #[test]
 fn an_index_beyond_the_stack_changes_nothing() {
     let body = "sm.egress_spec = 3;

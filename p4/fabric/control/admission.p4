@@ -102,7 +102,7 @@ control AccessAdmission(inout headers_t hdr, inout metadata_t meta,
     }
 }
 
-// Is the host who it says it is, and in that network?
+// Is this really the host, and is the host in that network?
 control HostAdmission(inout headers_t hdr, inout metadata_t meta,
                       inout standard_metadata_t standard_metadata) {
     @id(0x13000002) direct_counter(CounterType.packets_and_bytes) host_source_counter;
@@ -220,7 +220,7 @@ control Admission(inout headers_t hdr, inout metadata_t meta,
         } else {
             port.apply(hdr, meta, standard_metadata);
             // A solicitation sent to the router's own MAC address (a neighbour that checks
-            // whether we are still there) is of the link, not of the underlay.
+            // whether we are still there) belongs to the link, not to the underlay.
             if (hdr.nd.isValid() && !hdr.ethernet.isValid()) {
                 hdr.ethernet = hdr.outer_ethernet;
                 hdr.ipv6 = hdr.outer_ipv6;

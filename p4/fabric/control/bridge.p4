@@ -1,4 +1,4 @@
-// Bridge: where to, at layer 2?
+// Bridge: where does this frame go, at layer 2?
 //
 // Frames to a known MAC address of the network are forwarded; all others are flooded. A
 // frame from another leaf is flooded only to local members, and never goes back where it

@@ -28,7 +28,7 @@ control VerifyChecksums(inout headers_t hdr, inout metadata_t meta) {
             hdr.ipv4.hdr_checksum, HashAlgorithm.csum16);
         // The whole datagram with its checksum and pseudo-header (RFC 768, RFC 8200 section
         // 8.1) must sum to zero. Fields of headers that are not there add nothing; each header
-        // is a whole number of 16-bit words, so the others keep their place.
+        // is a whole number of 16-bit words, so the others stay aligned.
         verify_checksum_with_payload(hdr.vxlan.isValid() && hdr.outer_udp.checksum != 0,
             { hdr.outer_ipv4.src_addr, hdr.outer_ipv4.dst_addr,
               hdr.outer_ipv6.src_addr, hdr.outer_ipv6.dst_addr,

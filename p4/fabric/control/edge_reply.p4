@@ -110,7 +110,7 @@ control EdgeReply(inout headers_t hdr, inout metadata_t meta) {
                 } else {
                     make_advertisement();
                     if (hdr.ipv6.dst_addr == 0) {
-                        // The asker has no address yet: tell all nodes (RFC 4861, 7.2.4).
+                        // The sender has no address yet: reply to all nodes (RFC 4861 section 7.2.4).
                         hdr.ipv6.dst_addr = 0xff02_0000_0000_0000_0000_0000_0000_0001;
                         hdr.ethernet.dst_addr = 0x3333_0000_0001;
                         hdr.nd.solicited = 0;

@@ -1,4 +1,4 @@
-// Encap: what does it look like on the wire?
+// Encap: what does the packet look like on the wire?
 //
 // Egress. Puts VXLAN (RFC 7348) around frames that leave through a tunnel, a VLAN tag on
 // frames that leave through a tagged access port, and on every underlay packet the MAC

@@ -2,7 +2,7 @@
 //
 // A flooded frame costs every member of its network, and every link to them, one copy. So each
 // sender (an access port's attachment or a host) has a rate in each of its networks, and one
-// tenant's floods use up nothing of another's rate on the same host. Frames beyond the rate
+// tenant's floods do not use up another's rate on the same host. Frames beyond the rate
 // are dropped and counted. Another leaf has already limited the frames that it sends.
 //
 // Decides: drop_reason.

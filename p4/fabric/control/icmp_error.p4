@@ -12,13 +12,13 @@
 // again, and the drop is counted (once, here instead of in the first pass).
 //
 // No error is sent (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 (e)):
-// - about ICMP errors, redirects, and ICMP whose type the parser cannot see (in fragments, behind
+// - about ICMP errors, redirects, and ICMP whose type the parser cannot see (in fragments, after
 //   extension headers);
 // - about fragments except the first;
 // - about packets to groups, broadcast or MARTIAN addresses: these drop for another reason;
 // - to a source that is not a single station of a subnet of its network: its gateway, its broadcast
 //   or network address (in IPv6 the anycast address of its routers, RFC 4291 section 2.6.1);
-// - about IPv4 headers with options, and packets with less than 8 octets behind the IP header.
+// - about IPv4 headers with options, and packets with fewer than 8 octets after the IP header.
 //
 // The quote is the IP header as received and 8 octets, as RFC 792 requires; this is enough for TCP,
 // UDP and echo to find their socket. RFC 4443 asks for more, but the targets cannot compute the
@@ -185,8 +185,8 @@ control IcmpError(inout headers_t hdr, inout metadata_t meta,
     }
 
     apply {
-        // Behind a fragment header: its octets are what would be quoted (RFC 8200 section 4.5).
-        // Of the first fragment only TCP and UDP are sure to be no ICMP error.
+        // After a fragment header: its octets are what would be quoted (RFC 8200 section 4.5).
+        // In a first fragment, only TCP and UDP are certainly not ICMP errors.
         bool silent = standard_metadata.parser_error != error.NoError;
         if (hdr.quoted_ipv6.isValid() && hdr.quoted_ipv6.next_hdr == IPV6_FRAGMENT
             && (hdr.quoted.octets[47:35] != 0

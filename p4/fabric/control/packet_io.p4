@@ -1,6 +1,6 @@
 // PacketIo: did the controller send this, or should the controller see it?
 //
-// A packet-out leaves through the port its header names, as it is. LLDP on a fabric port
+// A packet-out leaves unchanged through the port that its header names. LLDP on a fabric port
 // goes to the controller, which compares the cabling with the topology.
 //
 // Decides: egress_spec of packet-outs; hdr.packet_in and egress_spec of punted packets.

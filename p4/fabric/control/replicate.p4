@@ -1,6 +1,6 @@
 // Replicate: who is this copy of a flooded frame for?
 //
-// Egress. A copy's replica number says it all: below 0x8000 it is a VTEP's number,
+// Egress. A copy's replica number names the receiver: below 0x8000 it is a VTEP's number,
 // otherwise 0x8000 plus an access id of this leaf. So the table grows with VTEPs, not with
 // networks times VTEPs. The sender's own number is pruned (split horizon).
 //

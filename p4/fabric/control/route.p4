@@ -1,12 +1,12 @@
-// Route: where to, at layer 3?
+// Route: where does this packet go, at layer 3?
 //
 // Frames to the anycast gateway's MAC address are routed in the VRF of their network.
 // Every attachment of the router's networks has a host route: the leaf knows the VTEP, the
-// network and the MAC address of each, so one lookup gives all that the rewrite needs.
-// The gateways' own addresses are host routes too; they answer echo requests. Where no host route
-// leads, the longest prefix of the router's static routes does, to an attachment. The prefixes of the
+// network and the MAC address of each, so one look-up returns all that the rewrite needs.
+// The gateways' own addresses are host routes too; they answer echo requests. If no host route
+// matches, the longest prefix of the router's static routes leads to an attachment. The prefixes of the
 // router's own networks are among them with `no_route`, so that no shorter one leads to addresses in
-// them that nobody has. A packet larger than the MTU of the network that it goes to is refused, with
+// them that no station has. A packet larger than the MTU of the network that it goes to is refused, with
 // "do not fragment" or without, because the leaf does not fragment.
 //
 // Decides: meta.routed, target, vtep_id, encap_vni, egress_vid, next_mtu, egress_spec (for PORT);

@@ -117,7 +117,7 @@ control SourceGuard(in headers_t hdr, inout metadata_t meta) {
                     if (hdr.icmp.type == ICMPV6_RA || hdr.icmp.type == ICMPV6_REDIRECT) {
                         meta.drop_reason = drop_reason_t.ROGUE_SERVER;
                     } else if (hdr.icmp.type == ICMPV6_NS || hdr.icmp.type == ICMPV6_NA) {
-                        // More options than one were not looked at. An advertisement speaks for
+                        // Only one option was checked, so more are refused. An advertisement is only for
                         // the address that it comes from.
                         if (!hdr.nd.isValid()
                             || (hdr.icmp.type == ICMPV6_NA && hdr.nd.target != ipv6)

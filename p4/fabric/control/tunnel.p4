@@ -1,6 +1,6 @@
 // Tunnel: does this frame leave through a tunnel, and to which underlay address?
 //
-// Towards a VTEP, or back to the VTEP that the request came from.
+// Towards a VTEP, or back to the VTEP from which the request came.
 //
 // Decides: meta.encap, encap_ipv4, encap_src, encap_dst, encap_vni (of replies);
 // egress_spec and egress_vid of replies to access ports; drop_reason.

@@ -1,4 +1,4 @@
-// Underlay: which port does an underlay address lie behind?
+// Underlay: which port leads to an underlay address?
 //
 // Plain routing of outer packets, in transit or made here. A host's address leads to its
 // port; another switch's address, or that of a host under it, leads to a path: a group of

@@ -71,7 +71,7 @@ const bit<16> ARP_REPLY   = 2;
 
 const bit<8> DEFAULT_TTL = 64;
 
-// IPv4 addresses stand in 128-bit fields as IPv4-mapped ones (RFC 4291 section 2.5.5.2),
+// IPv4 addresses are in 128-bit fields as IPv4-mapped ones (RFC 4291 section 2.5.5.2),
 // so that one underlay table serves both families.
 const bit<96> V4_MAPPED = 0x00000000_00000000_0000ffff;
 
@@ -174,7 +174,7 @@ header icmp_rest_h {
     bit<32> value;
 }
 
-// The first octets behind the quoted IP header of an ICMP error.
+// The first octets after the quoted IP header of an ICMP error.
 header quoted_h {
     bit<64> octets;
 }

@@ -1,4 +1,4 @@
-// What one control tells the next. Each control's header comment names the fields that it
+// What one control passes to the next. Each control's header comment names the fields that it
 // sets; nothing else leaves a control.
 
 #ifndef FABRIC_METADATA_P4

@@ -1,5 +1,4 @@
-//! What the generated bindings are made of: match fields, keys, actions, and the way from
-//! an entity back to them.
+//! The parts of the generated bindings: match fields, keys, actions, and how to get these back from an entity.
 
 use p4runtime_client::canonical;
 use p4runtime_client::entity::{EntityKey, EntityValue, FieldMatch, TableAction, TableExtra, TableKey};
@@ -7,10 +6,10 @@ use p4runtime_client::entity::{EntityKey, EntityValue, FieldMatch, TableAction, 
 pub use crate::bits::Bits;
 pub use p4runtime_client::entity::{ActionCall, Entity, Match, MatchBuilder, MeterRates};
 
-/// Why an entity is not one of this table.
+/// Why an entity does not belong to this table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// It is no entry of that table.
+    /// It is not an entry of that table.
     #[error("not an entry of table `{table}`")]
     NotThisTable {
         /// The table.
@@ -211,7 +210,7 @@ pub trait KeyFields: Copy + std::fmt::Display {
     const TABLE: &'static str;
     /// As P4Runtime has it.
     fn to_match(self) -> MatchBuilder;
-    /// From what was read back.
+    /// From what was read back from a switch.
     ///
     /// # Errors
     /// [`DecodeError::Field`] if a field does not fit the program.
@@ -222,7 +221,7 @@ pub trait KeyFields: Copy + std::fmt::Display {
 pub trait ActionParams: Copy + std::fmt::Display {
     /// As P4Runtime has it.
     fn to_call(self) -> ActionCall;
-    /// From what was read back.
+    /// From what was read back from a switch.
     ///
     /// # Errors
     /// [`DecodeError::UnknownAction`] or [`DecodeError::Param`] if it does not fit the program.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// An unsigned number of `W` bits, 1 to 128. What exists fits.
+/// An unsigned number of `W` bits, 1 to 128. Every value of this type fits its width.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Bits<const W: u32>(u128);
 
@@ -35,7 +35,7 @@ impl<const W: u32> Bits<W> {
 }
 
 impl<const W: u32> fmt::Display for Bits<W> {
-    /// By its width: 48 bits as a MAC address, 32 as an IPv4 address, 128 as an IPv6 address
+    /// The format depends on the width: 48 bits as a MAC address, 32 as an IPv4 address, 128 as an IPv6 address
     /// (IPv4-mapped ones as IPv4), all others as a decimal number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match W {

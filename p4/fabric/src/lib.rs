@@ -4,10 +4,10 @@
 //! pipelines. A program that changed without the controller must not compile.
 //!
 //! **Model.** `leaf.p4` and `spine.p4` are two profiles over one source set (`include/`,
-//! `control/`; `docs/pipeline.md` draws a packet's way). The build script compiles both and
-//! embeds BMv2 JSON and P4Info ([`Pipeline`]). [`tables`] has one module per table,
-//! generated from the leaf's P4Info; the spine's tables are a subset with the same ids, so
-//! the same bindings serve both (tested). [`binding`] is what they are made of.
+//! `control/`; `docs/pipeline.md` shows a packet's path). The build script compiles both and embeds BMv2 JSON and
+//! P4Info ([`Pipeline`]). [`tables`] has one module per table, generated from the leaf's P4Info; the spine's tables are
+//! a subset with the same ids, so the same bindings serve both (tested). [`binding`] has the parts of which they are
+//! made.
 //!
 //! **Invariants.** Ids of tables, actions, profiles and counters are fixed in the source.
 //! [`DropReason`] is the program's list (tested).
@@ -51,8 +51,8 @@ pub mod tables {
     include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 }
 
-/// The port that packets for the controller leave by, and packets of the controller come in
-/// by: the `--cpu-port` of every switch.
+/// The port on which packets for the controller leave, and packets from the controller arrive: the `--cpu-port` of
+/// every switch.
 pub const CPU_PORT: u16 = 510;
 
 /// Added to an access id to make a replica number; VTEP numbers are below it.

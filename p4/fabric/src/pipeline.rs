@@ -11,7 +11,7 @@ pub enum PipelineError {
     P4Info {
         /// The pipeline.
         name: &'static str,
-        /// What the decoder says.
+        /// The decoder's message.
         reason: String,
     },
 }
@@ -59,8 +59,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// What a program says about its tables and actions, without the names of the controls
-    /// that they are in.
+    /// Facts about a program's tables and actions, under names without those of their controls.
     fn shape(info: &P4Info) -> BTreeMap<u32, String> {
         let mut shape = BTreeMap::new();
         for t in &info.tables {

@@ -1,5 +1,5 @@
-//! Expressions as trees. Numbers have any size, as bmv2 computes: results are cut where they are assigned, and where
-//! the document says so.
+//! Expressions as trees. Numbers have any size, as bmv2 computes: results are cut to a width when they are assigned,
+//! and where the document says so.
 
 use num_bigint::{BigInt, BigUint, Sign};
 use num_traits::{ToPrimitive, Zero};
@@ -7,10 +7,10 @@ use num_traits::{ToPrimitive, Zero};
 use crate::bits::{cut, ones};
 use crate::phv::{Field, Header, Phv};
 
-/// Bits by which a number is shifted at most: more leaves nothing of any field.
+/// Largest shift, in bits: a larger one leaves nothing of any field.
 const MAX_SHIFT: u32 = 1 << 17;
 
-/// What expressions see besides the packet.
+/// What expressions can read besides the packet.
 pub(crate) trait World {
     /// The program's headers.
     fn headers(&self) -> &[Header];
@@ -18,7 +18,7 @@ pub(crate) trait World {
     fn register(&self, array: usize, cell: &BigInt) -> BigUint;
 }
 
-/// A header, perhaps one whose index is computed.
+/// A header; its index in a stack may be computed.
 #[derive(Debug, Clone)]
 pub(crate) enum HeaderRef {
     One(usize),
@@ -87,7 +87,7 @@ pub(crate) enum Expr {
 }
 
 impl HeaderRef {
-    /// Which header is meant now; none if the index is beyond the stack.
+    /// The header at the current index; none if the index is beyond the stack.
     pub(crate) fn find(&self, phv: &Phv, world: &dyn World) -> Option<usize> {
         match self {
             Self::One(header) => Some(*header),
@@ -101,7 +101,7 @@ impl HeaderRef {
 }
 
 impl Place {
-    /// Which field is meant now; none if the index is beyond the stack.
+    /// The field at the current index; none if the index is beyond the stack.
     pub(crate) fn find<'a>(&'a self, phv: &Phv, world: &'a dyn World) -> Option<&'a Field> {
         match self {
             Self::Field(field) => Some(field),
@@ -212,7 +212,7 @@ impl Binary {
     }
 
     fn apply(self, a: BigInt, b: BigInt) -> BigInt {
-        // Of shifts and widths: how many bits; what is negative or too large moves everything out.
+        // The number of bits of a shift or width. A negative or too large number shifts everything out.
         let bits = b.to_u32().filter(|n| *n <= MAX_SHIFT);
         match self {
             Self::Add => a + b,

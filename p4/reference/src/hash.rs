@@ -19,7 +19,7 @@ pub(crate) enum Algorithm {
     Identity,
     /// A constant (BMv2's `round_robin` counts; here every call counts one).
     RoundRobin,
-    /// FNV-1a with mixed bits, as the specification of the switch says.
+    /// FNV-1a with mixed bits, as specified for the switch.
     Random,
 }
 
@@ -32,7 +32,7 @@ pub(crate) enum Input {
     Variable(usize),
     /// A header, if it is valid.
     Header(HeaderRef),
-    /// What follows the headers.
+    /// The octets after the headers.
     Payload,
 }
 

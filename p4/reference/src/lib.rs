@@ -1,7 +1,8 @@
 //! The reference evaluator: executes a BMv2 program on octets, in the simplest way.
 //!
 //! **Problem.** The packet engine is fast because it prepares much before packets come, and runs machine code.
-//! Tests compare it with this evaluator on random programs, entries and packets, to check that it still does what the program says.
+//! To check that the engine still does what the program says, tests compare it with this evaluator on random programs,
+//! entries and packets.
 //!
 //! **Model.** A [`Switch`] is a program with its [`Tables`]. Names become indexes when it is loaded; everything else
 //! happens for each packet, on numbers of any size: expressions are walked, tables searched mask by mask, checksums

@@ -22,7 +22,7 @@ pub struct Rates {
     pub pbs: u64,
 }
 
-/// What is missing in a bucket: full is 0.
+/// Tokens missing in a bucket; 0 when it is full.
 #[derive(Debug, Clone, Default)]
 struct Bucket {
     rate: u64,
@@ -48,7 +48,7 @@ impl Bucket {
         };
     }
 
-    /// Takes tokens if they are all there.
+    /// Takes tokens if there are enough.
     fn take(&mut self, tokens: u64) -> bool {
         let missing = &self.missing + BigUint::from(tokens) * PARTS;
         let is_there = missing <= BigUint::from(self.burst) * PARTS;

@@ -17,7 +17,7 @@ pub(crate) struct Phv {
     pub(crate) stack_next: Vec<usize>,
     /// What follows the parsed headers.
     pub(crate) payload: Vec<u8>,
-    /// Octets that leave at the most.
+    /// Most octets that leave.
     pub(crate) truncated: usize,
     /// Arguments of the action that runs.
     pub(crate) args: Vec<BigUint>,
@@ -70,7 +70,7 @@ impl Phv {
         self.valid.get(header).copied().unwrap_or(false)
     }
 
-    /// Makes a header valid or not; in a union the others then are not.
+    /// Makes a header valid or invalid. If it becomes valid in a union, the other members become invalid.
     pub(crate) fn set_valid(&mut self, headers: &[Header], header: usize, valid: bool) {
         if let Some(v) = self.valid.get_mut(header) {
             *v = valid;
@@ -94,8 +94,8 @@ impl Phv {
         }
     }
 
-    /// Copies a header with its validity. Of one that is not valid only that is copied, as BMv2 does, so that a union
-    /// whose other member is valid keeps it.
+    /// Copies a header with its validity. For an invalid header only the validity is copied, as in BMv2, so that
+    /// another member of the union can stay valid.
     pub(crate) fn copy_header(&mut self, headers: &[Header], from: usize, to: usize) {
         let (Some(source), Some(target)) = (headers.get(from), headers.get(to)) else {
             return;

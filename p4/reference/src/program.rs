@@ -9,7 +9,7 @@ use crate::hash::Calculation;
 use crate::phv::Header;
 use crate::table::KeyField;
 
-/// Where a value goes.
+/// The destination of a value.
 #[derive(Debug, Clone)]
 pub(crate) enum Dest {
     /// A field of that width.
@@ -25,7 +25,7 @@ pub(crate) enum Step {
     /// A variable-length field to another: to, from.
     AssignVariable(Place, Place),
     SetValid(HeaderRef, bool),
-    /// Pairs of from and to, and of the stacks that are copied so, if they are.
+    /// Pairs of source and destination headers; and the pair of stacks, if stacks are copied.
     CopyHeaders(Vec<(HeaderRef, HeaderRef)>, Option<(usize, usize)>),
     Push(usize, usize),
     Pop(usize, usize),
@@ -69,7 +69,7 @@ pub(crate) enum Node {
     Call(usize, Next),
 }
 
-/// What leads on from a table.
+/// How the next node after a table is chosen.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TableNext {
     pub(crate) by_action: FxHashMap<usize, Next>,
@@ -82,7 +82,7 @@ pub(crate) struct TableNext {
 #[derive(Debug, Clone)]
 pub(crate) struct KeyPart {
     pub(crate) expr: Expr,
-    /// The header that it is a field of: 0 stands for it where that is not valid, as in bmv2.
+    /// The header of the field. While that is invalid, the value is 0, as in bmv2.
     pub(crate) header: Option<usize>,
     pub(crate) mask: BigUint,
     pub(crate) field: KeyField,
@@ -145,7 +145,7 @@ impl Select {
     }
 }
 
-/// One way on from a state.
+/// One transition of a state.
 #[derive(Debug, Clone)]
 pub(crate) enum Case {
     /// Value and mask for each selected value.
@@ -184,7 +184,7 @@ pub(crate) struct Errors {
     pub(crate) invalid_argument: u32,
 }
 
-/// Slots of standard metadata; a program that lacks one has no use for it.
+/// Slots of standard metadata. If a program lacks a field, it does not use it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Standard {
     fields: FxHashMap<&'static str, (usize, u32)>,
@@ -258,7 +258,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The index of what has that name.
+    /// The index of the object with that name.
     pub(crate) fn find<T>(all: &[T], name: impl Fn(&T) -> &str, wanted: &str) -> Option<usize> {
         all.iter().position(|x| name(x) == wanted)
     }

@@ -25,16 +25,16 @@ pub struct Group {
 /// One copy of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
-    /// Port it leaves by.
+    /// Port on which it leaves.
     pub port: u32,
-    /// `egress_rid` it carries.
+    /// Its `egress_rid`.
     pub instance: u16,
     /// Ports and `egress_rid`s to use instead, best first, while the ones before are down.
     pub backups: Box<[(u32, u16)]>,
 }
 
 impl Replica {
-    /// Port and `egress_rid` to use now: of a replica with backups the first whose port is up, or none.
+    /// The port and `egress_rid` to use now. For a replica with backups, the first whose port is up, or none.
     pub(super) fn live(&self, ports_down: &std::collections::HashSet<u32>) -> Option<(u32, u16)> {
         let first = (self.port, self.instance);
         if self.backups.is_empty() {
@@ -54,7 +54,7 @@ pub struct CloneSession {
     pub truncate_bytes: u32,
 }
 
-/// What writers change and packets read.
+/// The state that writers change and packets read.
 #[derive(Debug)]
 pub struct Tables {
     pub(super) entries: Vec<Entries>,
@@ -70,7 +70,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Puts an entry in; `counter` and the like of the one it replaces may be handed on.
+    /// Puts an entry in. It may take over `counter` and the like from the entry that it replaces.
     pub fn put(&mut self, table: usize, key: &[Match], entry: Entry) {
         if let Some(t) = self.entries.get_mut(table) {
             t.put(key, entry);
@@ -149,10 +149,9 @@ pub struct Switch {
     pub(super) counters: Vec<Vec<Counter>>,
     pub(super) meters: Vec<Vec<Meter>>,
     pub(super) registers: Vec<Mutex<Vec<BigUint>>>,
-    /// Port for packet-in and packet-out; packets that leave by it are handed to the
-    /// control plane.
+    /// Port for packet-in and packet-out. Packets that leave on it go to the control plane.
     pub cpu_port: Option<u32>,
-    /// Port that drops.
+    /// The port that means "drop".
     pub drop_port: u32,
     pub(super) random: AtomicU64,
 }

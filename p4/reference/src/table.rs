@@ -33,7 +33,7 @@ pub enum Target {
     Member(u32),
     /// A group of the table's selector.
     Group(u32),
-    /// One of these, by the selector's hash; each with the port that keeps it in.
+    /// One of these, by the selector's hash. A member counts only while its port, if any, is up.
     OneShot(Vec<(ActionCall, Option<u32>)>),
 }
 
@@ -92,7 +92,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry that counts, meters and ages where given.
+    /// An entry; it has a counter, a meter and ageing if these are given.
     pub fn new(
         priority: i32,
         target: Target,
@@ -134,7 +134,7 @@ impl KeyField {
     }
 }
 
-/// What one field of an entry's key asks for.
+/// The condition of one field of an entry's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
     /// This value.
@@ -171,7 +171,7 @@ pub(crate) struct Entries {
     tuples: Vec<Tuple>,
 }
 
-/// A key split into what is hashed, under which mask, and what is compared besides.
+/// A key split into the hashed value, its mask, and the bounds that are compared separately.
 struct Split {
     key: Box<[u8]>,
     mask: Box<[u8]>,
@@ -293,7 +293,7 @@ impl Entries {
                 tuple.entries.remove(&split.key);
             }
         }
-        // `best` may now be too high, which costs a probe and changes no result.
+        // `best` may now be too high. That costs a probe, but changes no result.
         if tuple.count == 0 {
             self.tuples.remove(at);
         }
@@ -336,7 +336,7 @@ impl Entries {
     }
 }
 
-/// Octets of the same length are in order as numbers are.
+/// Octet strings of the same length have the order of their numbers.
 fn in_range(key: &[u8], range: &Range) -> bool {
     let value = key.get(range.at..range.at + range.low.len());
     value.is_some_and(|v| *range.low <= *v && *v <= *range.high)

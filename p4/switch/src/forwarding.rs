@@ -12,7 +12,7 @@ use crate::queues::Next;
 use p4_engine::trace::Traced;
 use p4_engine::{self as engine, DigestFields, Waiting, Worker};
 
-/// Most packets taken from egress queues before it is the ports' turn again.
+/// Most packets that are taken from egress queues before the ports get another turn.
 const DRAIN: usize = 64;
 
 /// The loaded program on one thread.
@@ -28,7 +28,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// For one thread. Only one thread gets the packet-outs.
+    /// An engine for one thread. Only one thread gets the packet-outs.
     pub fn new(plane: Arc<Dataplane>, inbox: Option<mpsc::Receiver<Vec<u8>>>) -> Self {
         Self {
             plane,
@@ -83,7 +83,7 @@ impl Engine {
         Some(Duration::ZERO)
     }
 
-    /// After packets ran: empties queues, or wakes the thread that does.
+    /// Called after packets ran: empties queues, or wakes the thread that does.
     fn follow_up(&mut self, has_queued: bool, sink: &mut dyn Sink) {
         if !self.plane.queues.is_on() {
             return;
@@ -144,7 +144,7 @@ impl Forwarder for Engine {
     fn burst(&mut self, burst: &mut Burst<'_>, sink: &mut dyn Sink) {
         let plane = &self.plane;
         let Some(worker) = Self::worker(plane, &mut self.worker) else {
-            // As on any switch that is not set up: frames are lost, not kept for later.
+            // As on any switch that is not set up, frames are lost, and not kept for later.
             let mut lost = 0;
             while burst.next_frame().is_some() {
                 lost += 1;

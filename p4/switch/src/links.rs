@@ -1,4 +1,4 @@
-//! The ports of the switch on the network devices behind them: opened, kept in step, added and removed.
+//! The ports of the switch on network devices: opens them, follows their devices, adds and removes them.
 //!
 //! When a device goes away its sockets die, even if a new device gets its name. So a port is opened again
 //! whenever there is a different device behind its name. While there is none, frames sent through the port are counted
@@ -27,14 +27,14 @@ pub type Make = dyn Fn(&Interface, Arc<Counters>) -> io::Result<Box<dyn Port>> +
 
 /// A port.
 struct Member {
-    /// Device that it is open on; 0 if it is not.
+    /// Index of the device on which it is open; 0 if it is closed.
     ifindex: u32,
     counters: Arc<Counters>,
 }
 
-/// Which device each port is open on.
+/// The device of each open port.
 pub struct Links {
-    /// The owner of the threads ends them.
+    /// Weak, because the owner of the threads ends them.
     ports: Weak<Ports>,
     plane: Arc<Dataplane>,
     make: Box<Make>,
@@ -121,11 +121,11 @@ impl Links {
                     continue;
                 };
                 if let Err(error) = self.sync(member, &interface) {
-                    // Tried again at the next change, such as that the device comes up.
+                    // It is tried again at the next change, for example when the device comes up.
                     tracing::warn!("port {} stays closed: {error}", interface.id);
                 }
             }
-            // Messages that were missed do not matter: the list has everything.
+            // Missed messages do not matter, because the list has everything.
             if matches!(changes.recv().await, Err(RecvError::Closed)) {
                 return;
             }
@@ -239,7 +239,7 @@ impl Interfaces for SwitchPorts {
         if let Some(what) = plane.reserved(id) {
             return Err(Status::invalid_argument(format!("port {id} is the {what}")));
         }
-        // Ports of gNMI are compared by the caller; this leaves capture files.
+        // The caller has compared gNMI's ports; only capture files are left.
         match plane.names.name_of(id) {
             Some(other) if self.devices.get(&other).is_none() => {
                 Err(Status::already_exists(format!("port {id} is in use by {other}")))

@@ -144,7 +144,7 @@ fn tls(options: &Options) -> Result<Option<(Arc<Credentials>, Files)>, String> {
         let credentials = Arc::clone(&credentials);
         async move {
             if let Err(error) = credentials.follow(|| {}).await {
-                tracing::error!(%error, "SIGHUP cannot be listened for; new certificates need a restart");
+                tracing::error!(%error, "cannot listen for SIGHUP; new certificates need a restart");
             }
         }
     });
@@ -303,7 +303,7 @@ async fn run(mut options: Options) -> Result<Option<Restart>, Error> {
     let ports = Arc::new(ports);
     let captures = Captures::start(&options)?.map(Arc::new);
     attach_files(&options, &ports, &plane, captures.as_deref())?;
-    // Holders of the ports must not keep the capture files open.
+    // Drop everything that holds the ports, so that it does not keep the capture files open.
     let qdisc_of = qdiscs(&options, &plane).await?;
     let of_ports = captures.as_ref().map(Arc::downgrade);
     let make: Box<Make> = Box::new(move |interface, counters| {
@@ -372,7 +372,7 @@ async fn run(mut options: Options) -> Result<Option<Restart>, Error> {
         fabric_service::stopping();
     }
     keeping.abort();
-    // The threads first, so that nothing more is captured, then the capture files.
+    // End the threads first, so that nothing more is captured, then the capture files.
     following.abort();
     let _ = following.await;
     drop(machine);

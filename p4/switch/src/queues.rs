@@ -30,7 +30,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// A queue that is late, because the thread that empties it was late, catches up for at most this much time.
 const CATCH_UP_NS: u64 = 10_000_000;
 
-/// One queue, of packets or of whatever a test puts into it.
+/// One queue, of packets or of a test's items.
 #[derive(Debug)]
 struct Queue<T> {
     packets: VecDeque<T>,
@@ -59,7 +59,7 @@ struct PortQueues<T> {
 pub enum Setting {
     /// Packets that it holds.
     Depth(usize),
-    /// Packets a second; 0 is no limit.
+    /// Packets a second; 0 means no limit.
     Rate(u64),
 }
 
@@ -84,7 +84,7 @@ fn interval_ns(rate: u64) -> u64 {
 pub enum Next<T> {
     /// This one, and how many wait behind it at its port.
     Packet(T, usize),
-    /// None now; look again after this many nanoseconds.
+    /// None now; try again after this many nanoseconds.
     Later(u64),
     /// None wait.
     Empty,
@@ -130,7 +130,7 @@ impl<T> State<T> {
         }
     }
 
-    /// Puts a packet in; false if it has no place.
+    /// Adds a packet; returns false if there is no room.
     fn push(&mut self, port: u32, priority: u64, packet: T) -> bool {
         let Some(of) = self.port(port) else { return false };
         let place = usize::try_from(priority).ok().and_then(|at| of.queues.get_mut(at));
@@ -191,7 +191,7 @@ impl<T> State<T> {
             Setting::Depth(depth) => queue.depth = depth.min(MAX_DEPTH),
             Setting::Rate(rate) => {
                 queue.interval_ns = interval_ns(rate);
-                // Until another packet leaves, the new rate has no past.
+                // Until another packet leaves, the new rate has no history.
                 queue.next_ns = 0;
             }
         };
@@ -237,7 +237,7 @@ impl Queues {
         }
     }
 
-    /// Gives each port this many priorities, 0 the lowest. Only for the start: waiting packets are lost.
+    /// Gives each port this many priorities, 0 being the lowest. Only for the start: waiting packets are lost.
     pub fn set_priorities(&self, priorities: NonZeroU8) {
         let priorities = usize::from(priorities.get());
         *self.lock() = State::new(priorities);
@@ -285,7 +285,7 @@ impl Queues {
         self.lock().waiting(port)
     }
 
-    /// Packets that found no place at a port.
+    /// Packets for which a port's queue had no room.
     pub fn lost(&self, port: u32) -> u64 {
         self.lock().ports.get(&port).map_or(0, |of| of.lost)
     }

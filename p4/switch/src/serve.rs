@@ -35,7 +35,7 @@ use crate::p4runtime::target::{Device, Event};
 /// Largest accepted message: pipelines of large programs and batches of tens of thousands of updates fit.
 const MAX_MESSAGE_LEN: usize = 128 << 20;
 
-/// How often digest buffers and idle entries are looked at.
+/// How often digest buffers and idle entries are checked.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Dead peers are noticed after this plus the timeout, so that a primary that lost power can be replaced.
@@ -50,7 +50,7 @@ const MAX_STREAMS: u32 = 128;
 /// HTTP/2 flow control window in bytes: a batch of some thousand updates is sent without waiting for the server.
 const WINDOW: u32 = 4 << 20;
 
-/// Events of the data plane waiting for the server: the engine drops (and counts) what does not fit.
+/// Most events of the data plane that wait for the server; the engine drops (and counts) further ones.
 pub const EVENT_QUEUE: usize = 4096;
 
 /// Name of the server in logs.
@@ -82,7 +82,7 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// What to serve and where.
+/// Settings of the server.
 pub struct ServeConfig {
     /// P4Runtime device id.
     pub device_id: u64,

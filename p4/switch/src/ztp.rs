@@ -1,5 +1,5 @@
-//! `--ztp`: what the switch is comes from its owner (OpenConfig Bootz), and only then does it serve. Where the owner's Bootz
-//! server is comes from DHCP, or from the command line.
+//! `--ztp`: the switch gets its device id, address and certificate from its owner (OpenConfig Bootz) before it serves.
+//! The address of the owner's Bootz server comes from DHCP or the command line.
 
 use std::path::Path;
 
@@ -24,7 +24,8 @@ struct Enrolment {
     _dhcp: Option<Dhcp>,
 }
 
-/// Enrols if the options say so, and puts what the owner says into them; none if the process was asked to end before.
+/// Enrols if the options ask for it, and adds the owner's settings to the options. Returns none if the process was
+/// asked to end before that.
 ///
 /// # Errors
 /// The identity or the management interface of the switch cannot be used, or the files for TLS cannot be written.
@@ -52,7 +53,7 @@ pub(crate) async fn enrol(options: &mut Options) -> Result<Option<Ztp>, Error> {
         match (&mut dhcp, server) {
             (Some(dhcp), _) => from_dhcp(&client, dhcp).await,
             (None, Some(server)) => client.enrol(server).await,
-            // The command line has one of the two.
+            // The command line has exactly one of the two.
             (None, None) => std::future::pending().await,
         }
     };
@@ -85,12 +86,12 @@ async fn lease(client: &Client, dir: &Path, interface: &str) -> Result<Dhcp, Err
     Ok(Dhcp::start(settings).await?)
 }
 
-/// Gets bootstrap data from the servers that DHCP names. After a failure DHCP is asked again, as Bootz has it: the operator may
-/// have named another server.
+/// Gets bootstrap data from the servers that DHCP names. After a failure, DHCP is asked again, as Bootz requires,
+/// because the operator may have named another server.
 async fn from_dhcp(client: &Client, dhcp: &mut Dhcp) -> Enrolled {
     let mut waits = waits();
     loop {
-        // Also a switch that has its bootstrap data cannot serve without its address.
+        // Even a switch that has its bootstrap data cannot serve without its address.
         let lease = dhcp.lease().await;
         let address = |uri: &String| match dial::address(uri) {
             Ok(address) => Some(address.to_owned()),
@@ -121,7 +122,7 @@ impl Ztp {
         self.0.as_ref().map(|own| own.enrolled.config.hostname.as_str())
     }
 
-    /// Reports that the switch serves, and renews its certificate and its lease, for good.
+    /// Reports that the switch serves, and renews its certificate and its lease. Never returns.
     pub(crate) async fn keep(self) {
         match self.0 {
             Some(own) => own.client.keep(own.enrolled).await,

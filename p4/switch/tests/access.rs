@@ -1,4 +1,4 @@
-//! Who may call what over real TLS: every call of P4Runtime and gNMI with the certificate of everybody.
+//! Access control over real TLS: every call of P4Runtime and gNMI with every kind of certificate.
 
 mod support;
 
@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
-/// Long enough for a loaded machine; nothing waits for it when all is well.
+/// Long enough for a loaded machine; a passing test never waits this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn start(credentials: Arc<Credentials>) -> SocketAddr {
@@ -104,7 +104,7 @@ fn code<T>(result: Result<T, Status>) -> Code {
     result.err().map_or(Code::Ok, |status| status.code())
 }
 
-/// Whether each call was let through, whatever became of it then; those that read come first.
+/// Whether each call passed access control, whatever its result; reading calls come first.
 async fn calls(channel: &Channel) -> [(&'static str, bool); 10] {
     let mut p4 = P4RuntimeClient::new(channel.clone());
     let mut gnmi = GNmiClient::new(channel.clone());
@@ -127,7 +127,7 @@ async fn calls(channel: &Channel) -> [(&'static str, bool); 10] {
     };
     let subscribe = tokio_stream::once(SubscribeRequest::default());
     let through = |code: Code, status: Option<Status>| {
-        // The switch's own refusals have the same code, but other words.
+        // The switch's own refusals have the same code but another text.
         let by_certificate = status.is_some_and(|s| s.message().contains("operator"));
         !(code == Code::PermissionDenied && by_certificate)
     };
@@ -174,7 +174,7 @@ async fn every_call_is_for_those_who_need_it() {
     }
 }
 
-/// The credentials of a client trust its switch whatever fabric that is of, so the switch has to refuse by itself.
+/// This client trusts a switch of any fabric, so the switch itself has to refuse.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_that_the_authority_signed_is_refused() {
     let (authority, address) = world().await;
@@ -233,7 +233,7 @@ async fn the_greatest_election_id_of_others_does_not_lock_the_controller_out() {
     assert_eq!(
         admin.standing().await,
         Code::Ok,
-        "no controller is there: the operator stands in"
+        "there is no controller, so the operator can be primary"
     );
 
     let controller = channel(authority.credentials("controller"), address).await;

@@ -1,4 +1,4 @@
-//! Packets and reads meet all of a write or nothing of it (P4Runtime specification, sections 11 and 12.2).
+//! Packets and reads see all of a write or nothing of it (P4Runtime specification, sections 11 and 12.2).
 
 mod support;
 
@@ -18,7 +18,7 @@ use p4runtime_proto::p4::v1::write_request::Atomicity;
 use support::Controller;
 use support::switch::{PATIENCE, Switch};
 
-/// Changes to and fro: enough that packets fall into many of them, also on a busy machine.
+/// Changes back and forth: enough that packets fall into many of them, even on a busy machine.
 const CHANGES: u16 = 400;
 
 /// Offset of the fields that the program fills in.
@@ -142,14 +142,14 @@ async fn start() -> (Switch, Controller, Ids) {
     (switch, c, ids)
 }
 
-/// What packets meet while something else happens; the frames that came out.
+/// Sends packets while something else happens; returns the frames that came out.
 struct Watch {
     ends: Arc<AtomicBool>,
     sender: std::thread::JoinHandle<Switch>,
 }
 
 impl Watch {
-    /// Sends frames without a pause, and looks at each that comes out.
+    /// Sends frames without a pause, and checks each one that comes out.
     fn start(switch: Switch, look: impl Fn(&[u8]) + Send + 'static) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
         let end = Arc::clone(&ends);
@@ -172,7 +172,7 @@ impl Watch {
 
     fn end(self) -> Switch {
         self.ends.store(true, Ordering::Relaxed);
-        self.sender.join().expect("every packet met all of a change or nothing")
+        self.sender.join().expect("every packet saw all of a change or nothing")
     }
 }
 
@@ -204,7 +204,7 @@ async fn packets_and_reads_never_see_a_part_of_a_batch() {
         let ([a, b, c, d], _) = fields(frame);
         assert!(a != 0 && [b, c, d] == [a; 3], "a mixture: {a} {b} {c} {d}");
     });
-    // Somebody else reads all the time.
+    // Another client reads all the time.
     let mut reader = support::client(c.address).await;
     let entities = [ids.tables[0], ids.tables[1]].map(|table_id| {
         Kind::TableEntry(v1::TableEntry {

@@ -68,13 +68,13 @@ fn a_program_forwards_between_capture_files() {
     }
     let id = nix::unistd::Pid::from_raw(child.id() as i32);
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
-    assert!(child.wait().unwrap().success(), "SIGTERM is a good end");
+    assert!(child.wait().unwrap().success(), "SIGTERM ends it successfully");
     let sent: Vec<_> = packets.into_iter().map(|p| p.frame).collect();
     assert_eq!(frames(&path("out.pcap")), sent);
     assert!(std::fs::read_to_string(path("log.txt")).unwrap().contains("serving"));
 }
 
-/// Runs until it fails; what it said.
+/// Runs until it fails; returns its output.
 fn fails(arguments: &[&str]) -> String {
     let output = switch().args(arguments).stdin(Stdio::null()).output().unwrap();
     assert!(!output.status.success(), "{arguments:?}");
@@ -128,7 +128,7 @@ fn a_trace_tells_of_each_packet() {
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    // All of it, though the switch was ended at once.
+    // The file is complete, although the switch was ended at once.
     for line in [
         "#1 in  port 1, 60 octets",
         "  egress  port 2",

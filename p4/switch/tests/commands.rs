@@ -66,7 +66,7 @@ control D(packet_out b, in H h) { apply { b.emit(h); } }
 V1Switch(P(), V(), MyIngress(), E(), U(), D()) main;
 ";
 
-/// Hands lines to the switch, as the program does; what it prints.
+/// Sends lines to the switch, as the program does; returns what it prints.
 async fn run(switch: &Switch, lines: &str) -> String {
     let (port, lines) = (switch.commands.port(), lines.to_owned());
     let ran = tokio::task::spawn_blocking(move || {
@@ -281,7 +281,7 @@ async fn what_is_no_text_is_refused_and_others_go_on() {
     });
     assert_eq!(closed.await.unwrap(), b"");
     assert_eq!(run(&switch, "table_num_entries acl\nexit\nfrobnicate\n").await, "0\n");
-    // A switch without a program says so.
+    // A switch without a program reports that.
     let bare = Switch::start().await;
     assert!(run(&bare, "show_tables\n").await.contains("no forwarding pipeline"));
 }

@@ -1,4 +1,5 @@
-//! Ports added, renumbered and removed over gNMI on a running switch with real devices, and what they lose. Needs root.
+//! Ports are added, renumbered and removed over gNMI on a running switch with real devices; their losses are counted.
+//! Needs root.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -227,7 +228,7 @@ fn ports_come_and_go_while_the_switch_runs() {
         assert_eq!(news(&mut changes).await, [("p1".to_owned(), Some(1))]);
         let (mut a, mut b) = (open("g1"), open("g2"));
 
-        // Port 2, where the program sends it, is not there.
+        // Port 2, to which the program sends it, does not exist.
         send(&mut a, 1);
         c.until(DROPPED, 1).await;
 
@@ -265,7 +266,7 @@ fn ports_come_and_go_while_the_switch_runs() {
         send(&mut a, 4);
         receive(&mut b, 4).await;
 
-        // Without its device, a port loses what is sent by it.
+        // Without its device, a port loses the frames that are sent through it.
         let lost = "/interfaces/interface[name=p2]/state/counters/out-discards";
         ip("link del p2");
         c.until("/interfaces/interface[name=p2]/state/ifindex", 0).await;
@@ -279,7 +280,7 @@ fn ports_come_and_go_while_the_switch_runs() {
             assert!(since.elapsed() < PATIENCE, "p2 comes back");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // That it is up is known before its port is open.
+        // Its state is known before its port is open.
         let answered = async {
             loop {
                 send(&mut a, 6);
@@ -300,8 +301,6 @@ fn ports_come_and_go_while_the_switch_runs() {
         send(&mut a, 7);
         c.until(DROPPED, before + 1).await;
         assert_eq!(c.get(&format!("{}/state/mtu", interface("p1"))).await, ["1500"]);
-        c.set(&["p2"], vec![])
-            .await
-            .expect("what is not there is deleted already");
+        c.set(&["p2"], vec![]).await.expect("a missing port counts as deleted");
     });
 }

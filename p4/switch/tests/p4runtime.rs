@@ -1,4 +1,4 @@
-//! The P4Runtime server over gRPC, on a target that only remembers.
+//! The P4Runtime server over gRPC, on a target that only stores state.
 
 mod support;
 
@@ -179,7 +179,7 @@ async fn every_pipeline_action() {
     assert_eq!(c.read(all_l2()).await.unwrap(), [], "VERIFY_AND_COMMIT clears");
 }
 
-/// As the server answers: shortest values.
+/// In the server's form: shortest values.
 fn canonical(entity: Kind) -> Kind {
     let Kind::TableEntry(mut entry) = entity else {
         return entity;
@@ -238,7 +238,7 @@ async fn reconcile_keeps_what_both_pipelines_know() {
     assert_eq!(c.read(group.clone()).await.unwrap(), [group]);
     assert_eq!(c.read(default.clone()).await.unwrap(), [default]);
 
-    // A table that got too small for what it holds: refused, and nothing changes.
+    // The new table is too small for its entries: the change is refused, and nothing changes.
     let mut small = config();
     let tables = &mut small.p4info.as_mut().unwrap().tables;
     tables
@@ -254,7 +254,7 @@ async fn reconcile_keeps_what_both_pipelines_know() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reads_are_paged_and_errors_are_told_one_by_one() {
+async fn reads_are_paged_and_errors_are_reported_one_by_one() {
     let address = start().await;
     let mut c = Controller::primary(address).await;
     c.set(Set::VerifyAndCommit, Some(config())).await.unwrap();

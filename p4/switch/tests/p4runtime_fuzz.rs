@@ -1,4 +1,4 @@
-//! Any P4Runtime message is answered, none is a panic: valid messages with random damage, and plain noise.
+//! Every P4Runtime message gets an answer and none causes a panic: valid messages with random damage, and plain noise.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -162,7 +162,7 @@ fn updates() -> impl Strategy<Value = Vec<v1::Update>> {
     prop::collection::vec(update, 0..40)
 }
 
-/// Everything that a wildcard read of tables, members and groups gives, order aside.
+/// Everything that a wildcard read of tables, members and groups returns, in any order.
 fn everything(pipeline: &mut Pipeline) -> Vec<Vec<u8>> {
     use v1::entity::Entity as Kind;
     let requests = [

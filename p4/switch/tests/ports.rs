@@ -37,7 +37,7 @@ impl Namespace {
         Self { tasks, id }
     }
 
-    /// Runs something there; the answer comes when it is done.
+    /// Runs something there; returns when it is done.
     fn start<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> std::sync::mpsc::Receiver<T> {
         let (sender, answer) = channel();
         let task = move || {
@@ -148,7 +148,7 @@ fn offloaded_checksums_and_segments_are_as_on_a_wire() {
     let (_ports, largest) = bed.switch.run(|| open_both(2));
     transfer(&bed, "10.0.0.2");
     transfer(&bed, "[fd01::2]");
-    // Through VXLAN, whose senders leave as much undone.
+    // Through VXLAN, whose senders leave just as much work to devices.
     transfer(&bed, "10.0.2.2");
     transfer(&bed, "[fd00::2]");
     assert_eq!(
@@ -165,7 +165,7 @@ fn tags_are_in_the_frames() {
     let open = || Netdev::new("eth0").open(1).unwrap().remove(0);
     let (mut a, b) = (bed.a.run(open), bed.b.run(open));
     let mut rx = b.rx.unwrap();
-    // Large ones take another way through the kernel.
+    // Large frames take another path through the kernel.
     bed.switch.run(|| {
         ip("link set p1 mtu 9000");
         ip("link set p2 mtu 9000");
@@ -179,7 +179,7 @@ fn tags_are_in_the_frames() {
         a.tx.send(&sent);
         a.tx.flush();
         let received = loop {
-            // The hosts say this and that themselves.
+            // The hosts also send frames of their own.
             match rx.next() {
                 Some(frame) if frame.starts_with(&[3, 0, 0, 0, 0, 9]) => break frame.to_vec(),
                 Some(_) => {}

@@ -1,5 +1,5 @@
-//! Programs as users of bmv2 send them, over P4Runtime: what the P4Info does not name, the wrapper of the tutorials'
-//! library, parameters without bits, hashes without a definition.
+//! Programs as users of bmv2 send them, over P4Runtime: objects that the P4Info does not name, the wrapper of the
+//! tutorials' library, parameters without bits, undefined hashes.
 
 mod support;
 
@@ -54,7 +54,7 @@ fn config(compiled: &p4_compiler::Compiled) -> v1::ForwardingPipelineConfig {
     }
 }
 
-/// What comes out of port 1 for a frame that comes in by it.
+/// The frame that leaves port 1 for a frame that arrives there.
 fn through(switch: &Switch, frame: &[u8]) -> Option<Vec<u8>> {
     assert!(switch.wires[0].send(frame));
     switch.wires[0].receive(PATIENCE)
@@ -138,7 +138,7 @@ async fn what_the_p4info_does_not_name_runs() {
         assert_eq!(through(&switch, &[1, 0]), Some(vec![1, 0x7f]));
         assert_eq!(through(&switch, &[2, 0]), Some(vec![2, 0xff]));
 
-        // Only what has a name can be read, and nobody can write what has none.
+        // Only named objects can be read, and nobody can write the others.
         let read = c.read(entries_of(constants)).await.unwrap();
         let mut actions: Vec<_> = read
             .iter()
@@ -318,7 +318,7 @@ async fn queues_have_a_depth_and_programs_see_how_many_wait() {
     assert_eq!((queues.lost(2), queues.waiting(2)), (1, Some(0)));
     assert!(queues.set(Some(2), None, Setting::Rate(1000)));
     sent(&[[0, 1], [1, 0]]);
-    // A priority that there is no queue of.
+    // A priority without a queue.
     assert!(switch.wires[0].send(&[1, 9]));
     sent(&[[0, 1], [1, 0]]);
     assert_eq!(queues.lost(2), 1 + 1 + 3 + 1);

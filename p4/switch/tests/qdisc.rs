@@ -35,11 +35,11 @@ fn send(lane: &mut Lane, frames: usize) {
     lane.tx.flush();
 }
 
-/// Runs `test` in a new network namespace, with a veth `p1` of which it is given the index.
+/// Runs `test` in a new network namespace with a veth `p1`; passes it the veth's index.
 fn with_device<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(u32) -> F + Send + 'static) {
     let thread = std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root may make namespaces");
-        // Else the kernel sends frames of its own (RFC 4861), which are counted too.
+        // Otherwise the kernel sends frames of its own (RFC 4861), which would be counted, too.
         std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
         run("ip link add p1 type veth peer name g1");
         run("ip link set p1 up");
@@ -71,7 +71,7 @@ fn frames_go_through_a_discipline_that_is_attached() {
         let report: Report = Arc::new(move |attached| noted.lock().unwrap().push(attached));
         let port = Netdev::new("p1").with_qdisc(Qdisc::WhereAttached(Arc::clone(&qdiscs), report));
         let mut lane = port.open(1).unwrap().remove(0);
-        assert!(!qdiscs.is_attached(ifindex), "the kernel's own is passed by");
+        assert!(!qdiscs.is_attached(ifindex), "the kernel's own is bypassed");
         run("tc qdisc add dev p1 root tbf rate 1gbit burst 1mb limit 10mb");
         until(&qdiscs, ifindex, true).await;
         let before = counted();
@@ -122,7 +122,7 @@ fn a_discipline_that_is_there_first_counts_and_a_flag_passes_it_by() {
     });
 }
 
-/// Sends every frame by port 2, with what it sees of the queue in its last two octets.
+/// Sends every frame out of port 2, with the queue's depths in its last two octets.
 const PROGRAM: &str = r"
 #include <core.p4>
 #include <v1model.p4>

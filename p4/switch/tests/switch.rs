@@ -1,4 +1,4 @@
-//! What P4Runtime writes as packets meet it, and what it reads of packets: a whole switch with ports in memory.
+//! The effect of P4Runtime writes on packets, and P4Runtime's view of packets: a whole switch with ports in memory.
 
 mod support;
 
@@ -125,7 +125,7 @@ fn colours(counts: [(i64, i64); 3]) -> Option<v1::MeterCounterData> {
 }
 
 fn rates(cburst: i64, pburst: i64) -> Option<v1::MeterConfig> {
-    // Nothing is added as time passes, so that colours depend on nothing but the packets.
+    // No tokens are added as time passes, so colours depend only on the packets.
     Some(v1::MeterConfig {
         cburst,
         pburst,
@@ -154,7 +154,7 @@ async fn indirect_meters_count_by_colour() {
     let found = c.read(meter(None, None)).await.unwrap();
     assert_eq!(found, [meter(rates(100, 250), None)], "only where asked for");
 
-    // Another pipeline that knows the meter goes on counting.
+    // Another pipeline that has the meter continues the counts.
     c.set(Set::ReconcileAndCommit, Some(config())).await.unwrap();
     assert_eq!(
         c.read(meter(None, some)).await.unwrap(),
@@ -168,8 +168,8 @@ async fn indirect_meters_count_by_colour() {
     assert_eq!(support::update_codes(other.await), [Code::InvalidArgument]);
     c.write(Type::Modify, vec![meter(None, some)]).await.unwrap();
     send(&switch, 1);
-    let anew = colours([(1, 60), (0, 0), (0, 0)]);
-    assert_eq!(c.read(meter(None, some)).await.unwrap(), [meter(None, anew)]);
+    let fresh = colours([(1, 60), (0, 0), (0, 0)]);
+    assert_eq!(c.read(meter(None, some)).await.unwrap(), [meter(None, fresh)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,7 +177,7 @@ async fn direct_meters_count_by_colour() {
     let (switch, mut c) = forwarding().await;
     let some = Some(v1::MeterCounterData::default());
     let mut acl = entry(ACL, vec![], METERED, &[]);
-    // Of the key only the port matters.
+    // Only the port matters in the key.
     acl.r#match = vec![v1::FieldMatch {
         field_id: 4,
         field_match_type: Some(exact(&[1])),
@@ -239,14 +239,14 @@ async fn direct_meters_count_by_colour() {
         "a new entry starts at 0"
     );
 
-    // A table without a direct meter has none to count.
+    // A table without a direct meter has no such counters.
     let mut l2 = entry(L2, vec![exact(&[7])], SEND, &[&[2]]);
     l2.meter_counter_data = some;
     let none = c.write(Type::Insert, vec![Kind::TableEntry(l2)]).await;
     assert_eq!(support::update_codes(none), [Code::InvalidArgument]);
 }
 
-/// To and from hosts of which packet-ins are made, and nothing is learned.
+/// To and from hosts whose frames become packet-ins, without digests.
 const PUNTED: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const KNOWN: [u8; 6] = [2, 0, 0, 0, 0, 8];
 
@@ -259,7 +259,7 @@ fn flood(mut switch: Switch, frames: std::ops::Range<u32>, size: usize) -> Switc
         scope.spawn(move || {
             for n in range {
                 let mut sent = frame();
-                // The source is of a host that nobody knows.
+                // The source is an unknown host.
                 sent[8..12].copy_from_slice(&n.to_be_bytes());
                 sent.resize(size, 0);
                 assert!(one.send_waiting(&sent));
@@ -299,12 +299,12 @@ struct News {
     digests: u64,
 }
 
-/// Reads a stream until what it carried and what was lost since `lost_before` are `expected` together.
+/// Reads a stream until the number of received messages and of those lost since `lost_before` add up to `expected`.
 async fn all_news(switch: &Switch, c: &mut Controller, lost_before: u64, expected: u64) -> News {
     let mut news = News::default();
     let read = async {
         while news.packets + news.digests + lost(switch) - lost_before < expected {
-            // What is lost comes with no message.
+            // Losses cause no message.
             let next = tokio::time::timeout(Duration::from_millis(10), c.responses.message());
             match next.await.map(|message| message.unwrap().unwrap().update) {
                 Ok(Some(Update::Packet(_))) => news.packets += 1,
@@ -324,7 +324,7 @@ async fn all_news(switch: &Switch, c: &mut Controller, lost_before: u64, expecte
 async fn a_client_that_does_not_read_its_stream_costs_no_packet_and_no_memory() {
     /// Packets of each kind: far more than all queues together hold.
     const MANY: u32 = 30_000;
-    /// Of packet-ins, so that they fill the windows of a connection soon.
+    /// Size of packet-ins, so that they soon fill the windows of a connection.
     const SIZE: usize = 1000;
     /// Octets that may wait in the two ends of the connection: windows, buffers of the sockets.
     const CONNECTION: u64 = 16 << 20;
@@ -337,7 +337,7 @@ async fn a_client_that_does_not_read_its_stream_costs_no_packet_and_no_memory() 
         .await
         .unwrap();
 
-    // First only packet-ins, each different from the others; there are no digests before one is configured.
+    // First only packet-ins, all different. There are no digests before one is configured.
     let flooded = tokio::task::spawn_blocking(move || flood(switch, 0..MANY, SIZE));
     let switch = flooded.await.unwrap();
     taken(&switch).await;
@@ -348,7 +348,7 @@ async fn a_client_that_does_not_read_its_stream_costs_no_packet_and_no_memory() 
     let lost_packets = lost(&switch);
     assert!(lost_packets > 0, "more were sent than are kept");
 
-    // Then digests too. The client was away, and reads on.
+    // Then digests, too. The client was away, and continues to read.
     let config = v1::digest_entry::Config {
         max_list_size: 10,
         max_timeout_ns: 1_000_000,
@@ -365,7 +365,7 @@ async fn a_client_that_does_not_read_its_stream_costs_no_packet_and_no_memory() 
     let news = all_news(&switch, &mut c, lost_packets, u64::from(2 * MANY)).await;
     assert!(news.packets > 0 && news.digests > 0, "{news:?}");
 
-    // It goes on as if nothing had been, and so does another client.
+    // It continues as if nothing had happened, and so does another client.
     let ten = News {
         packets: 10,
         digests: 10,
@@ -414,7 +414,7 @@ async fn digests_that_no_client_asked_for_take_no_place_and_are_not_counted() {
     let switch = once(switch, MANY, 3).await.unwrap();
     let news = all_news(&switch, &mut c, 0, 3).await;
     assert_eq!((news.digests, handed_over(&switch)), (3, 3));
-    // A pipeline that takes over the entry goes on with it, one that does not ends it.
+    // A pipeline that takes over the digest entry continues it; one that does not ends it.
     c.set(Set::ReconcileAndCommit, Some(config())).await.unwrap();
     let switch = once(switch, MANY + 3, 2).await.unwrap();
     all_news(&switch, &mut c, 0, 2).await;

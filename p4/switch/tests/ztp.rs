@@ -1,4 +1,5 @@
-//! `p4-switch --ztp`: the process starts with an identity and nothing else, is killed, and ends as the switch that its owner says.
+//! `p4-switch --ztp`: the process starts with only an identity, is killed several times, and becomes the switch that
+//! its owner wants.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 /// How long something that must happen may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A switch that is killed with the value, as by a loss of power.
+/// A switch that is killed when the value is dropped, as by a loss of power.
 struct Process(Child);
 
 impl Drop for Process {
@@ -52,7 +53,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// As the controller, to the switch of a name and to no other.
+/// Connects as the controller, to the switch of this name and to no other.
 async fn connect(controller: &Arc<Credentials>, name: &str, address: &str) -> Channel {
     let dialer = Dialer::new(Arc::clone(controller), Subject::Switch(name.into())).unwrap();
     let endpoint = Endpoint::from_static("http://switch");
@@ -83,13 +84,13 @@ async fn a_blank_process_becomes_a_switch_though_it_is_killed_on_the_way() {
     drop(waiting);
     assert!(!dir.join("bootstrap.json").exists());
 
-    // Killed when it has its bootstrap data, at whatever it does then.
+    // Killed when it has its bootstrap data, at an arbitrary point.
     fabric.own().await;
     let enrolled = start(&dir, &fabric.bootz);
     until("it has its bootstrap data", || dir.join("bootstrap.json").exists()).await;
     drop(enrolled);
 
-    // To the end.
+    // Let it finish.
     let serving = start(&dir, &fabric.bootz);
     let client = Client::open(&dir).unwrap();
     until("it has reported", || client.is_reported()).await;
@@ -119,7 +120,7 @@ async fn a_blank_process_becomes_a_switch_though_it_is_killed_on_the_way() {
     };
     is_good().await;
 
-    // Killed when it serves: it serves again without asking anybody.
+    // Killed while it serves: it serves again without contacting its owner.
     drop(serving);
     let steps = fabric.steps("leaf1").len();
     let _again = start(&dir, &fabric.bootz);

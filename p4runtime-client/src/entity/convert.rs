@@ -1,6 +1,6 @@
 //! Wire form of entities and back.
 
-// Older servers answer with the deprecated number forms of ports.
+// Older servers return ports in the deprecated number form.
 #![allow(deprecated)]
 
 use p4runtime_proto::p4::v1 as p4;
@@ -56,7 +56,7 @@ impl Entity {
             (Wire::RegisterEntry(register), EntityValue::Register(data)) => {
                 register.data = Some(data.to_proto());
             }
-            // `Entity` is only ever built from a key and a value that go together.
+            // An `Entity` is only built from a key and a value of the same kind.
             _ => {}
         }
         p4::Entity { entity: Some(wire) }
@@ -66,8 +66,7 @@ impl Entity {
     ///
     /// # Errors
     /// [`Error::Malformed`] where the message lacks a required part,
-    /// [`Error::Unsupported`] for externs, match kinds and ports that this
-    /// crate has no form for.
+    /// [`Error::Unsupported`] for externs, match kinds and ports that this crate cannot express.
     pub fn from_proto(entity: &p4::Entity) -> Result<Self> {
         let missing = || Error::malformed("entity", "is empty");
         match entity.entity.as_ref().ok_or_else(missing)? {
@@ -123,8 +122,8 @@ impl Entity {
 }
 
 impl EntityKey {
-    /// The wire form of the bare key: what a DELETE names, and for permanent
-    /// objects what a MODIFY sends to bring the initial state back.
+    /// The wire form of the bare key: a DELETE names it, and a MODIFY of a permanent object sends it to restore the
+    /// initial state.
     #[must_use]
     pub fn to_proto(&self) -> p4::Entity {
         p4::Entity {

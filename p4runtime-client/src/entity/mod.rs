@@ -123,11 +123,11 @@ pub enum EntityValue {
 pub struct TableValue {
     /// What to do.
     pub action: TableAction,
-    /// The rest, which few entries have.
+    /// Parts that few entries have.
     pub extra: Option<Arc<TableExtra>>,
 }
 
-/// What few table entries have.
+/// Parts that few table entries have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct TableExtra {
     /// Direct meter; `None` is the default, all green.
@@ -138,7 +138,7 @@ pub struct TableExtra {
     pub metadata: Vec<u8>,
 }
 
-/// What a table entry points to.
+/// The action of a table entry, or what it points to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TableAction {
     /// An action.
@@ -156,7 +156,7 @@ pub enum TableAction {
 pub struct OneShot {
     /// Sorted.
     pub members: Vec<OneShotMember>,
-    /// Executed once for the set, beside the chosen member's action.
+    /// Executed once for the set, in addition to the chosen member's action.
     pub group_action: Option<ActionCall>,
     /// `p4.v1.ActionProfileActionSet.ActionSelectionMode`.
     pub selection_mode: i32,
@@ -180,8 +180,8 @@ pub struct OneShotMember {
 pub struct GroupValue {
     /// Sorted by member id.
     pub members: Vec<GroupMember>,
-    /// Fixed when the group is made. From 1 to the selector's `max_group_size`
-    /// where P4Info has one; else 0, no limit of ours (section 9.2.2).
+    /// Fixed when the group is made. From 1 to the selector's `max_group_size` if P4Info has one; otherwise 0, which
+    /// sets no limit (section 9.2.2).
     pub max_size: i32,
 }
 
@@ -208,15 +208,15 @@ pub struct MulticastValue {
 /// One copy of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Replica {
-    /// Where it leaves.
+    /// The port on which it leaves.
     pub port: Port,
     /// Its `egress_rid`.
     pub instance: u32,
-    /// Where it leaves while the ports before are down, in order of preference.
+    /// The ports on which it leaves while those before them are down, in order of preference.
     pub backups: Vec<BackupReplica>,
 }
 
-/// Where a replica leaves while the ports before it are down.
+/// The port on which a replica leaves while the ports before it are down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackupReplica {
     /// Port.
@@ -275,7 +275,7 @@ pub struct CounterValue {
     pub packets: i64,
 }
 
-/// An object of a switch, and how it shall be or was read to be.
+/// An object of a switch, with its desired content or the content that was read.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Entity {
     key: EntityKey,
@@ -309,8 +309,7 @@ impl Entity {
         }
     }
 
-    /// A table entry with a direct meter, ageing or metadata. An `extra` that
-    /// says nothing is the same as none.
+    /// A table entry with a direct meter, ageing or metadata. An empty `extra` is the same as none.
     #[must_use]
     pub fn table_with(key: TableKey, action: impl Into<TableAction>, extra: TableExtra) -> Self {
         let action = action.into();
@@ -422,7 +421,7 @@ impl Entity {
         }
     }
 
-    /// Joins a key and a value, or `None` when they do not go together.
+    /// Joins a key and a value; `None` if they are of different kinds.
     #[must_use]
     pub fn from_parts(key: EntityKey, value: EntityValue) -> Option<Self> {
         let fit = matches!(
@@ -443,13 +442,13 @@ impl Entity {
         fit.then_some(Self { key, value })
     }
 
-    /// Which object it is.
+    /// The object's key.
     #[must_use]
     pub fn key(&self) -> &EntityKey {
         &self.key
     }
 
-    /// How it is.
+    /// The object's content.
     #[must_use]
     pub fn value(&self) -> &EntityValue {
         &self.value
@@ -463,7 +462,7 @@ impl Entity {
 }
 
 impl EntityKey {
-    /// Coarse order of making.
+    /// Coarse order of creation.
     #[must_use]
     pub fn rank(&self) -> Rank {
         match self {
@@ -477,8 +476,7 @@ impl EntityKey {
         }
     }
 
-    /// Whether the object exists from the start and for ever, so that it is
-    /// only ever modified (default actions and cells of arrays).
+    /// Whether the object always exists, so that it can only be modified (default actions and cells of arrays).
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         matches!(
@@ -503,8 +501,8 @@ impl EntityKey {
 }
 
 impl GroupValue {
-    /// Whether both are the same but for watch ports, which some servers do not
-    /// have ([`crate::target::Target::watches_ports`]).
+    /// Whether the two differ at most in watch ports, which some servers do not have
+    /// ([`crate::target::Target::watches_ports`]).
     #[must_use]
     pub fn eq_but_watch_ports(&self, other: &Self) -> bool {
         let plain = |group: &Self| -> Vec<_> {

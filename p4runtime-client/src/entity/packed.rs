@@ -54,7 +54,7 @@ fn put_number(out: &mut Vec<u8>, mut number: u32) {
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    // Nothing on the wire is 4 GiB long: gRPC messages are bounded far below.
+    // Nothing on the wire is 4 GiB long: the limit of gRPC messages is far lower.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     put_number(out, length);
     out.extend_from_slice(bytes);
@@ -67,7 +67,7 @@ pub enum FieldMatch<'a> {
     Exact(&'a [u8]),
     /// Equal where the mask has ones.
     Ternary {
-        /// Zero wherever the mask is.
+        /// Its bits are zero wherever the mask is zero.
         value: &'a [u8],
         /// Not zero.
         mask: &'a [u8],
@@ -218,7 +218,7 @@ impl MatchBuilder {
         if mask.iter().all(|byte| *byte == 0) {
             return self;
         }
-        // Aligned at their low ends; value bytes above the mask's are masked out.
+        // Aligned at their low ends; bytes of the value beyond the mask are cleared.
         let value = canonical(value.as_ref()).iter().rev();
         let mut masked: Vec<u8> = value.zip(mask.iter().rev()).map(|(v, m)| v & m).collect();
         masked.reverse();

@@ -1,5 +1,5 @@
-//! A P4Runtime server in memory that misbehaves on request. It knows nothing of
-//! pipelines and shares no code with `p4-switch`.
+//! A P4Runtime server in memory that misbehaves on request. It knows nothing about pipelines and shares no code with
+//! `p4-switch`.
 
 use std::{
     collections::HashMap,
@@ -37,7 +37,7 @@ pub(crate) struct State {
     pub(crate) largest: Option<usize>,
     /// Refuses inserts of this table.
     pub(crate) full_table: Option<u32>,
-    /// Answers no Write.
+    /// Does not reply to Writes.
     pub(crate) hangs: bool,
     /// Refuses to reconcile.
     pub(crate) no_reconcile: bool,
@@ -47,7 +47,7 @@ pub(crate) struct State {
     pub(crate) taken: Vec<u64>,
     /// The stream of the last session.
     pub(crate) stream: Option<mpsc::Sender<Result<p4::StreamMessageResponse, Status>>>,
-    /// What came on streams, arbitration apart.
+    /// Messages received on streams, except arbitration.
     pub(crate) received: Vec<p4::StreamMessageRequest>,
 }
 
@@ -151,7 +151,7 @@ impl P4Runtime for Fake {
 
     type ReadStream = Responses<p4::ReadResponse>;
 
-    /// Answers every question with everything of that kind, in pages of one.
+    /// Returns everything of the requested kind, in pages of one.
     async fn read(&self, request: Request<p4::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let kinds: Vec<_> = request.into_inner().entities;
         let kind = |e: &p4::Entity| e.entity.as_ref().map(std::mem::discriminant);

@@ -8,6 +8,19 @@
 //! [`request`] is our own: a field that
 //! other servers and devices skip, and the service through which a Bootz server asks the owner. Nothing here
 //! validates or interprets messages.
+//!
+//! # Example
+//! ```
+//! use bootz_proto::bootz::GetBootstrapDataRequest;
+//! use prost::Message as _;
+//!
+//! let request = GetBootstrapDataRequest {
+//!     nonce: "a nonce".into(),
+//!     ..GetBootstrapDataRequest::default()
+//! };
+//! let octets = request.encode_to_vec();
+//! assert_eq!(GetBootstrapDataRequest::decode(octets.as_slice()).unwrap(), request);
+//! ```
 
 /// Encoded `google.protobuf.FileDescriptorSet` of all files of this crate and of those they import.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

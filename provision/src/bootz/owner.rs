@@ -1,4 +1,4 @@
-//! The controller, which owns the devices.
+//! The owner of the devices: the controller, as this server calls it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tokio::sync::Mutex;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, async_trait};
 
-/// Longest time that the controller has for an answer: it signs, and writes to its disk.
+/// Longest wait for an answer of the controller, which signs and writes to its disk.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A controller that is gone without a word is noticed after both.
+/// Interval and timeout of keep-alives: together, the time until a controller that vanished is noticed.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
-/// Who decides about devices.
+/// Decides about devices.
 #[async_trait]
 pub trait Owner: Send + Sync + 'static {
     /// Checks a proof and makes bootstrap data.
@@ -71,7 +71,7 @@ fn timed<T>(message: T) -> Request<T> {
     request
 }
 
-/// Bounds a call, whatever the channel does.
+/// Bounds the time of a call, whatever the channel does.
 async fn within<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let late = |_| Status::deadline_exceeded(format!("the controller did not answer in {} s", PATIENCE.as_secs()));
     tokio::time::timeout(PATIENCE, call).await.map_err(late)?

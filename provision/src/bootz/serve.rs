@@ -36,32 +36,32 @@ use crate::directory::Directory;
 
 /// Longest wait for the next message of a device: a TPM signs within seconds, and between two reports it installs software.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Longest wait for what a device says without doing anything for it: its first message, and the answer to a challenge.
+/// Longest wait for a message that a device can send at once: its first one, and the answer to a challenge.
 const PROMPT: Duration = Duration::from_secs(30);
 /// Reports that one stream may have.
 const REPORTS: usize = 1000;
 /// Largest message of a device, in octets: a chain of certificates and a request.
 const LONGEST: usize = 256 << 10;
-/// Answers that wait for a device; each is the answer to a message that it has sent.
+/// Answers that may wait for a device; each one answers a message that the device has sent.
 const ANSWERS: usize = 1;
 
-/// What the listener grants. Devices hold one connection each; those behind a relay have addresses of their own.
+/// Limits of the listener. Each device holds one connection; devices behind a relay have their own addresses.
 pub const LIMITS: Limits = Limits {
     per_peer: 8,
     ..Limits::GRPC
 };
 /// Streams of one connection; a device needs one at a time.
 const STREAMS: u32 = 4;
-/// Dead devices are noticed after both.
+/// Interval and timeout of keep-alives: together, the time until a dead device is noticed.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
 
 /// What conversations need.
 pub struct Desk {
     /// The inventory.
     pub directory: Arc<ArcSwap<Directory>>,
-    /// Where everything is written down.
+    /// Where steps and troubles are written.
     pub board: Arc<Board>,
-    /// Who decides.
+    /// Decides about devices.
     pub owner: Arc<dyn Owner>,
 }
 
@@ -148,7 +148,7 @@ struct Talk {
 enum End {
     /// The device is gone, or had nothing more to say.
     Gone,
-    /// It is refused; the switch that it seems to be, if that is known.
+    /// The device is refused. Contains the switch that it seems to be, if that is known.
     Refused(Option<Name>, Status),
 }
 
@@ -198,7 +198,7 @@ impl Talk {
                 .ok_or_else(|| End::Refused(None, Status::invalid_argument("an empty message"))),
             Ok(None) => Err(End::Gone),
             Err(status) => {
-                // A device that loses power is no trouble; one that sends what cannot be read is.
+                // A device that loses power is not a trouble; a device that sends unreadable messages is.
                 tracing::debug!(peer = %self.peer, %status, "a Bootz stream broke off");
                 Err(End::Gone)
             }
@@ -233,7 +233,7 @@ impl Talk {
     async fn report(&mut self, report: ReportStatusRequest, known: Option<Known>) -> Result<Known, End> {
         let known = match known {
             Some(known) => known,
-            // Another stream than that of the bootstrap data: it proves again who it is.
+            // This is not the stream of the bootstrap data, so the device proves again who it is.
             None => {
                 let (switch, certificate) = self.meet(report.identity.as_ref(), None)?;
                 let proof = self.challenge(&switch, certificate).await?;
@@ -259,7 +259,7 @@ impl Talk {
         Ok(known)
     }
 
-    /// Which switch a device says that it is, and its certificate. Nothing is proven yet.
+    /// Which switch a device claims to be, and its certificate. Nothing is proven yet.
     fn meet(&self, identity: Option<&Identity>, chassis: Option<&ChassisDescriptor>) -> Result<(Name, String), End> {
         let certificate = match identity.and_then(|i| i.r#type.as_ref()) {
             Some(IdentityType::IdevidCert(certificate)) => certificate.clone(),
@@ -322,7 +322,7 @@ impl Talk {
                 signature: response.signature,
                 nonce,
             }),
-            _ => Err(refused_as(switch, "something else than the answer to the challenge")),
+            _ => Err(refused_as(switch, "expected the answer to the challenge")),
         }
     }
 }

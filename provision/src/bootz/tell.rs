@@ -1,6 +1,6 @@
 //! Steps on the board are reported to the controller, which shows them in the time line of each switch.
 //!
-//! The queue is bounded: what does not fit while the controller is away is left out, and the number of it is on the board.
+//! The queue is bounded. Steps that do not fit while the controller is away are left out; the board has their number.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::board::now_ms;
 /// Steps that wait for the controller: a rack of switches, each with a whole time line.
 pub const QUEUE: usize = 4096;
 
-/// Tells steps in order, each at least once, until it is stopped.
+/// Reports steps in order, each at least once, until it is stopped.
 pub async fn tell(owner: Arc<dyn Owner>, mut steps: mpsc::Receiver<BootStep>, stop: CancellationToken) {
     let telling = async {
         let mut batch = Vec::with_capacity(STEPS);

@@ -78,7 +78,7 @@ pub(super) fn run(args: &Serve) -> Result<()> {
         LogFormat::Json => logs.json().init(),
     }
     let settings = Settings::load(&args.common.settings)?;
-    // The token of the API is read before the rights to read it may be gone.
+    // Read the token of the API now: this process may soon lose the right to read it.
     let source = args.from.source()?;
     fabric_identity::private_files();
     user_of(&settings.state, args.user.as_deref())?;
@@ -156,7 +156,7 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
         servers.spawn(async move {
             tokio::select! {
                 followed = credentials.follow(|| {}) => if let Err(error) = followed {
-                    tracing::error!(%error, "SIGHUP cannot be listened for");
+                    tracing::error!(%error, "cannot listen for SIGHUP");
                 },
                 () = stopping.cancelled() => {}
             }
@@ -184,7 +184,7 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
     stopped.store(true, Ordering::Relaxed);
     stop.cancel();
     while servers.join_next().await.is_some() {}
-    // It looks at the flag several times a second.
+    // The thread checks the flag several times a second.
     let _ = tokio::task::spawn_blocking(move || dhcp.join()).await;
     result
 }

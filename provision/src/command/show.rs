@@ -51,7 +51,11 @@ pub(super) fn all(status: &Status) -> String {
     let lease = |l: &crate::board::Given| format!("{:<15} {} ({}) until {}", l.address, l.holder, l.mac, l.expires);
     part("leases", status.leases.iter().map(lease).collect());
     let stranger = |s: &crate::board::Stranger| {
-        let told: Vec<String> = s.told.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let details: Vec<String> = s
+            .details
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
         let enrolled = if s.enrolled { ", enrolled" } else { "" };
         format!(
             "{} in {}{enrolled}, {} times, last {}: {}\n    {}",
@@ -60,7 +64,7 @@ pub(super) fn all(status: &Status) -> String {
             s.times,
             s.last,
             s.reason,
-            told.join(", ")
+            details.join(", ")
         )
     };
     part(

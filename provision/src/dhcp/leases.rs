@@ -24,7 +24,7 @@ const DECLINED_SECONDS: Seconds = 300;
 /// Most offers and declined addresses that are kept at once; when there are more, nobody gets a new offer until some expire.
 const MOST_PENDING: usize = 4096;
 
-/// Who has a lease.
+/// The holder of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Holder {
@@ -66,7 +66,7 @@ impl TryFrom<String> for Holder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lease {
-    /// Who has it.
+    /// Its holder.
     pub holder: Holder,
     /// The hardware address that requested it last.
     pub mac: Mac,
@@ -90,7 +90,7 @@ pub enum NoAddress {
     Held {
         /// The address.
         address: Ipv4Addr,
-        /// Who has it.
+        /// Its holder.
         holder: Holder,
     },
     /// A client found the address in use.
@@ -372,7 +372,8 @@ mod tests {
         );
         let first = leases.of(&stranger(1)).unwrap().address;
         assert_eq!(leases.offer(&stranger(4), None, &place, 200), Ok(first));
-        // Its holder of before gets another one while that is offered, and its own when it is free.
+        // While its address is offered to somebody else, the former holder gets another one; when it is free, it gets
+        // its own again.
         assert_ne!(leases.offer(&stranger(1), None, &place, 200), Ok(first));
         assert_eq!(leases.offer(&stranger(1), None, &place, 300), Ok(first));
     }
@@ -446,7 +447,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, one address has one holder; and what is taken back was never there.
+        /// Whatever happens, an address has one holder, and an undone change leaves no trace.
         #[test]
         fn one_address_has_one_holder(steps in proptest::collection::vec((0..6u8, 0..5u8, 0..400u64, any::<bool>()), 1..60)) {
             let mut leases = Leases::default();

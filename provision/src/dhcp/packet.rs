@@ -1,6 +1,6 @@
 //! Messages of DHCPv4 (RFC 2131 section 2) as octets.
 //!
-//! Requests are read option by option as raw octets: one that holds junk must not hide those behind it. Replies are
+//! Requests are read option by option as raw octets: a malformed option must not hide those after it. Replies are
 //! written with `dhcproto`.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub mod relay {
 const SMALLEST_LIMIT: usize = 576 - 28;
 /// Largest message that is sent whatever the client accepts, so that it is never a fragment.
 const LARGEST: usize = 1500 - 28;
-/// Messages are filled up to the size of BOOTP's: relays and clients of old drop shorter ones.
+/// Messages are padded to the size of BOOTP's, because old relays and clients drop shorter ones.
 const BOOTP: usize = dhcproto::v4::MIN_PACKET_SIZE;
 const ETHERNET: u8 = 1;
 
@@ -38,7 +38,7 @@ pub enum Malformed {
     /// Shorter than the fixed part.
     #[error("it is too short for DHCP")]
     Short,
-    /// A reply, or nothing known.
+    /// A reply, or an unknown operation.
     #[error("it is not a request")]
     NotRequest,
     /// Not of an Ethernet machine.
@@ -57,7 +57,7 @@ pub enum Malformed {
 pub struct Packet {
     /// What it asks for.
     pub kind: MessageType,
-    /// Number of the exchange.
+    /// Transaction id (`xid`).
     pub xid: u32,
     /// Seconds since the client began.
     pub secs: u16,
@@ -82,7 +82,7 @@ impl Packet {
         if message.opcode() != Opcode::BootRequest {
             return Err(Malformed::NotRequest);
         }
-        // The library trusts the length of the hardware address: it is looked at first.
+        // The library trusts the length of the hardware address, so check it first.
         if message.htype() != HType::from(ETHERNET) || message.hlen() != 6 {
             return Err(Malformed::NotEthernet);
         }
@@ -143,13 +143,13 @@ impl Packet {
 
     /// The largest reply that the client accepts.
     pub fn limit(&self) -> usize {
-        let told: Option<[u8; 2]> = self.option(code::MAX_SIZE).and_then(|o| o.try_into().ok());
-        let told = told.map_or(0, |o| usize::from(u16::from_be_bytes(o)).saturating_sub(28));
-        told.clamp(SMALLEST_LIMIT, LARGEST)
+        let largest: Option<[u8; 2]> = self.option(code::MAX_SIZE).and_then(|o| o.try_into().ok());
+        let largest = largest.map_or(0, |o| usize::from(u16::from_be_bytes(o)).saturating_sub(28));
+        largest.clamp(SMALLEST_LIMIT, LARGEST)
     }
 
-    /// A reply to it. Options are in the order of their worth: those that do not fit are left out, the last ones first.
-    /// The relay's option is returned as it came and is always the last (RFC 3046 section 2.2).
+    /// A reply to it. Options come in order of importance: if they do not all fit, the last ones are left out. The
+    /// relay's option is returned unchanged and is always last (RFC 3046 section 2.2).
     pub fn reply(
         &self,
         kind: MessageType,
@@ -182,7 +182,7 @@ impl Packet {
             message.opts_mut().insert(raw(*code, octets));
         }
         let mut out = Vec::with_capacity(size.max(BOOTP));
-        // Encoding fails for texts that are too long only, and there are none.
+        // Encoding fails only for texts that are too long, and there are none.
         if message.encode(&mut Encoder::new(&mut out)).is_err() {
             return Vec::new();
         }
@@ -200,8 +200,8 @@ impl Packet {
     }
 }
 
-/// An option by its number and octets, as the library wants it: it chooses a variant by number when it reads, and looks
-/// only at the number when it writes an unknown one.
+/// An option from its number and octets. The library chooses a variant by number when it reads, but writes an unknown
+/// option with any number.
 fn raw(code: u8, octets: &[u8]) -> DhcpOption {
     DhcpOption::Unknown(UnknownOption::new(code.into(), octets.to_vec()))
 }
@@ -345,9 +345,9 @@ pub(crate) mod tests {
             let packet = Packet::parse(&octets);
             if let Ok(packet) = packet {
                 let client = crate::client::Client::of_packet(&packet);
-                prop_assert!(client.told.values().all(|text| text.is_ascii()));
+                prop_assert!(client.details.values().all(|text| text.is_ascii()));
                 let reply = packet.reply(MessageType::Offer, [1; 4].into(), [0; 4].into(), &[(1, vec![0; 4])]);
-                // The relay's option is returned in any case.
+                // The relay's option is always returned.
                 let relay = packet.option(code::RELAY).map_or(0, |o| encoded(o.len()));
                 prop_assert!(reply.len() <= packet.limit().max(BOOTP).max(260 + relay));
             }

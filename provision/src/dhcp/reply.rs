@@ -1,15 +1,15 @@
-//! Which options a client gets, by what it says it is.
+//! Which options a client gets, by the kind of client that it says it is.
 //!
-//! | client | what leads it on |
+//! | client | options for its next step |
 //! | --- | --- |
 //! | ONIE | 125 with the installer's URL under the enterprise number that it used, and 114; with TFTP 150, 66 and 67 |
 //! | SONiC | 67: URL of `ztp.json` |
 //! | Cumulus | 239: URL of the script |
 //! | Arista | 67: URL of the script |
-//! | whatever asks for 143 | the Bootz server, as RFC 8572 section 8 has it |
+//! | any client that asks for 143 | the Bootz server, in the form of RFC 8572 section 8 |
 //! | others | 239, if they ask for it |
 //!
-//! Options are in the order of their worth: a small message leaves out the last ones.
+//! Options come in order of importance: a small message leaves out the last ones.
 
 use std::net::Ipv4Addr;
 
@@ -20,11 +20,11 @@ use super::packet::{Packet, code};
 use crate::client::{Client, Kind};
 use crate::settings::{Settings, Subnet};
 
-/// Who asks, and where it is.
+/// The client that asks, and its place.
 pub struct Asker<'a> {
     /// Its message.
     pub packet: &'a Packet,
-    /// What it says of itself.
+    /// What it says about itself.
     pub client: &'a Client,
     /// The switch that it is; none for a machine in the enrolment window.
     pub switch: Option<&'a Switch>,
@@ -119,7 +119,8 @@ fn boot(settings: &Settings, asker: &Asker<'_>) -> Vec<(u8, Vec<u8>)> {
     all
 }
 
-/// Option 125 (RFC 3925) with ONIE's option 1, the installer's URL. The lengths are octets: a longer URL has no place.
+/// Option 125 (RFC 3925) with ONIE's option 1, the installer's URL. A length is one octet, so a longer URL does not
+/// fit.
 fn onie(enterprise: u32, url: &[u8]) -> Vec<u8> {
     let Some((length, all)) = u8::try_from(url.len()).ok().and_then(|l| Some((l, l.checked_add(2)?))) else {
         return Vec::new();
@@ -179,7 +180,7 @@ mod tests {
             (tftp[&66].as_slice(), tftp[&67].as_slice()),
             (&b"192.0.2.1"[..], &b"nos-1.0-acme.bin"[..])
         );
-        // No image for its release: an address, and no URL that leads nowhere.
+        // There is no image for its release: the switch gets an address, but no URL that leads nowhere.
         settings.software.clear();
         let none = given(&settings, Some("leaf1"), ONIE);
         assert!(none.contains_key(&1) && !none.contains_key(&114) && !none.contains_key(&67));

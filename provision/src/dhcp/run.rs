@@ -24,13 +24,13 @@ use crate::directory::Directory;
 use crate::error::ProvisionError;
 use crate::settings::Settings;
 
-/// Datagrams that one turn takes from one socket: what one write to the disk is shared by.
+/// Most datagrams that one turn takes from one socket; all of them share one write to the disk.
 const BATCH: usize = 256;
-/// Room for requests while the disk is waited for: some thousands of them.
+/// Receive buffer for requests that come while the thread waits for the disk: room for some thousands.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// Longest wait without a datagram; offers expire and the stop flag is looked at as often.
+/// Longest wait for a datagram; the stop flag is checked as often.
 const TURN: Duration = Duration::from_millis(200);
-/// How often offers and the enrolment window are looked at.
+/// How often expired offers and the enrolment window are checked.
 const TICK: Duration = Duration::from_secs(1);
 
 /// A socket on one interface, or on none in particular.
@@ -42,10 +42,10 @@ pub struct Port {
 }
 
 impl Port {
-    /// Where it is bound.
+    /// The address to which it is bound.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The system refuses to say.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
@@ -54,7 +54,7 @@ impl Port {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_reuse_address(true)?;
         socket.set_broadcast(true)?;
-        // The system may grant less; then more is lost in a burst, and clients ask again.
+        // The system may grant less; then more requests are lost in a burst, and clients ask again.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
         if let Some(interface) = interface {
             socket.bind_device(Some(interface.as_bytes()))?;
@@ -112,7 +112,7 @@ pub fn open(settings: &Settings) -> Result<Vec<Port>, ProvisionError> {
 pub struct Shell {
     /// The sockets.
     pub ports: Vec<Port>,
-    /// Who decides.
+    /// The server's decisions.
     pub server: Server,
     /// Where leases are kept.
     pub keeper: Box<dyn Keeper>,

@@ -25,7 +25,7 @@ const BROADCAST: u16 = 0x8000;
 pub struct Arrival<'a> {
     /// Its source.
     pub source: SocketAddrV4,
-    /// Our addresses on the interface that it came in by; none if that is not known.
+    /// Our addresses on the interface on which it arrived; none if that is not known.
     pub interface: &'a [Ipv4Net],
 }
 
@@ -67,7 +67,7 @@ pub struct Server {
     leases: Leases,
 }
 
-/// A request with everything that is known about who sends it.
+/// A request with everything that is known about its sender.
 struct Asked<'a> {
     packet: &'a Packet,
     client: &'a Client,
@@ -193,23 +193,23 @@ impl Server {
         world
             .board
             .count(if enrolled { "dhcp_enrolling" } else { "dhcp_stranger" });
-        let mut told = client.told.clone();
-        told.insert("software".into(), client.kind.to_string());
+        let mut details = client.details.clone();
+        details.insert("software".into(), client.kind.to_string());
         if !packet.giaddr.is_unspecified() {
-            told.insert("relay".into(), packet.giaddr.to_string());
+            details.insert("relay".into(), packet.giaddr.to_string());
         }
         for (name, sub) in [("relay circuit", relay::CIRCUIT_ID), ("relay remote", relay::REMOTE_ID)] {
-            told.extend(packet.relay(sub).map(|octets| (name.to_owned(), shown(octets))));
+            details.extend(packet.relay(sub).map(|octets| (name.to_owned(), shown(octets))));
         }
         if let Some(list) = packet.option(code::PARAMETERS) {
             let list: Vec<String> = list.iter().take(64).map(u8::to_string).collect();
-            told.insert("asks for options".into(), list.join(" "));
+            details.insert("asks for options".into(), list.join(" "));
         }
         let stranger = Stranger {
             mac: packet.mac,
             reason: refusal.to_string(),
             subnet: subnet.subnet.to_string(),
-            told,
+            details,
             first: String::new(),
             last: String::new(),
             times: 0,
@@ -339,7 +339,7 @@ impl Server {
         self.ended(asked, format!("{address} by {}", asked.packet.mac), world)
     }
 
-    /// The holder's lease ends; no reply.
+    /// End the holder's lease. There is no reply.
     fn ended(&mut self, asked: &Asked<'_>, detail: String, world: World<'_>) -> Outcome {
         let over = self.leases.of(&asked.holder).map(|lease| Lease {
             expires: world.now,
@@ -410,7 +410,7 @@ impl Server {
     fn destination(&self, asked: &Asked<'_>, refused: bool) -> SocketAddrV4 {
         let packet = asked.packet;
         if !packet.giaddr.is_unspecified() {
-            // RFC 8357: a relay may send from another port, and says so.
+            // RFC 8357: a relay that uses another port says so.
             let port = match packet.relay(relay::SOURCE_PORT) {
                 Some(_) => asked.arrival.source.port(),
                 None => self.settings.dhcp_port,

@@ -134,7 +134,7 @@ fn a_switch_without_an_address_of_its_own_here_gets_one_of_the_pool() {
     let mut bench = Bench::new();
     let address = bench.lease(9, &[(77, b"SONiC-ZTP"), (61, b"SONiC##acme##AF41")]);
     assert!((100..110).contains(&address[3]), "{address:?}");
-    // Long after, and with another wish.
+    // Much later, and with a request for another address.
     bench.now += 100_000;
     let sonic: &[(u8, &[u8])] = &[(77, b"SONiC-ZTP"), (61, b"SONiC##acme##AF41")];
     let wish = [sonic, &[(50, &[192, 0, 2, 107])]].concat();
@@ -165,7 +165,7 @@ fn strangers_get_no_answer_and_are_shown_with_all_that_is_known() {
     }
     let strangers = bench.status().strangers;
     assert_eq!((strangers.len(), strangers[0].times), (1, 3));
-    let told = &strangers[0].told;
+    let details = &strangers[0].details;
     for (name, value) in [
         ("vendor class", "onie_vendor:x86_64-acme_s1-r0"),
         ("model", "x86_64-acme_s1-r0"),
@@ -176,7 +176,7 @@ fn strangers_get_no_answer_and_are_shown_with_all_that_is_known() {
         ("relay remote", "\\x00\\x01"),
         ("software", "ONIE"),
     ] {
-        assert_eq!(told.get(name).map(String::as_str), Some(value), "{name}");
+        assert_eq!(details.get(name).map(String::as_str), Some(value), "{name}");
     }
     assert!(bench.server.leases().all().next().is_none());
 }
@@ -405,7 +405,7 @@ fn informed_clients_get_options_and_no_lease() {
 }
 
 proptest! {
-    /// Whatever clients send, nothing panics, and no address has two holders.
+    /// Whatever clients send, nothing panics, and no address gets two holders.
     #[test]
     fn no_exchange_makes_it_panic(
         steps in proptest::collection::vec(

@@ -20,12 +20,12 @@ use crate::image::Image;
 
 /// Sends an image as the request asks for it: HEAD, ranges, conditions (RFC 9110).
 ///
-/// The file is opened again by its descriptor, so it is the file whose digest was checked, also if another one has taken
-/// its name meanwhile.
+/// The file is opened again by its descriptor. So it is the file whose digest was checked, even if another file has its
+/// name by now.
 pub(super) async fn send(files: Arc<Files>, who: Who, name: &Label, image: Image, mut request: Request) -> Response {
     let path = format!("/proc/self/fd/{}", image.file.as_raw_fd());
     if let Some(condition) = request.headers_mut().remove(header::IF_RANGE) {
-        // A range of another version would be glued to what the client has (RFC 9110 section 13.1.5).
+        // The client would append a range of another version to the part that it has (RFC 9110 section 13.1.5).
         if !is_current(&path, &condition).await {
             request.headers_mut().remove(header::RANGE);
         }
@@ -36,7 +36,7 @@ pub(super) async fn send(files: Arc<Files>, who: Who, name: &Label, image: Image
     if let Ok(digest) = HeaderValue::from_str(&image.sha256) {
         parts.headers.insert("x-checksum-sha256", digest);
     }
-    // It is guessed from the name of a descriptor.
+    // The library guesses the type from the name, which is that of a descriptor here.
     parts.headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),
@@ -68,7 +68,7 @@ pub(super) async fn send(files: Arc<Files>, who: Who, name: &Label, image: Image
     (parts, Body::from_stream(counted)).into_response()
 }
 
-/// Whether a condition names the file as it is: its entity tag, or the time of its last change.
+/// Whether a condition matches the file: its entity tag, or the time of its last change.
 async fn is_current(path: &str, condition: &HeaderValue) -> bool {
     let head = Request::builder().method(Method::HEAD).body(Body::empty());
     let Ok(head) = head else { return false };
@@ -78,13 +78,13 @@ async fn is_current(path: &str, condition: &HeaderValue) -> bool {
     same(header::ETAG) || same(header::LAST_MODIFIED)
 }
 
-/// A body that says on the time line how it ended.
+/// A body that notes on the time line how its transfer ended.
 struct Counted {
     inner: BodyDataStream,
     sent: u64,
     length: u64,
     detail: String,
-    /// Whether the end of the file is in it.
+    /// Whether it contains the end of the file.
     ends: bool,
     files: Arc<Files>,
     who: Who,

@@ -71,13 +71,13 @@ impl Files {
             Some(Holder::Switch(name)) if directory.switch(&name).is_some() => Some(name),
             _ => None,
         };
-        let told = directory.recognise(mac, client.serial.as_ref()).map(|s| s.name.clone());
-        let (switch, contradiction) = match (leased, told) {
-            (Some(leased), Ok(told)) if leased != told => {
-                let why = format!("its address is leased to `{leased}`, but its headers are those of `{told}`");
+        let named = directory.recognise(mac, client.serial.as_ref()).map(|s| s.name.clone());
+        let (switch, contradiction) = match (leased, named) {
+            (Some(leased), Ok(named)) if leased != named => {
+                let why = format!("its address is leased to `{leased}`, but its headers are those of `{named}`");
                 (Some(leased), Some(why))
             }
-            (leased, Ok(told)) => (leased.or(Some(told)), None),
+            (leased, Ok(named)) => (leased.or(Some(named)), None),
             (leased, Err(Refusal::Unknown)) => (leased, None),
             (leased, Err(refusal)) => {
                 let switch = leased.or_else(|| refusal.switch().cloned());
@@ -105,7 +105,7 @@ impl Files {
         self.board.count("http_refused");
         self.step(who, what, detail);
         match what {
-            // Why is for the operator: it names what the inventory has.
+            // The reason is for the operator only, because it names values of the inventory.
             What::Refused => (StatusCode::FORBIDDEN, "refused: the operator's status says why\n").into_response(),
             _ => (StatusCode::NOT_FOUND, format!("{detail}\n")).into_response(),
         }
@@ -139,7 +139,7 @@ impl Files {
         self.templates.render(name, &of)
     }
 
-    /// Looks at every image of the settings, so that a damaged one is noticed before a switch asks for it.
+    /// Checks every image of the settings, so that a damaged one is noticed before a switch asks for it.
     pub fn check_images(&self) {
         for software in &self.settings.software {
             if let Err(error) = self.images.open(&software.image) {
@@ -159,7 +159,7 @@ impl Files {
         let Some(switch) = who.switch.as_ref().and_then(|name| directory.switch(name)) else {
             return Err(format!("{name}: no switch of the inventory asks for it"));
         };
-        // An updater of ONIE itself is served by its own name only: it is no installer.
+        // An updater of ONIE itself is served only under its own name, because it is not an installer.
         if !name.starts_with("onie-installer") {
             return Err(format!("{name}: there is no file of this name"));
         }
@@ -285,7 +285,7 @@ async fn render(files: Arc<Files>, who: Who, peer: IpAddr, name: &'static str, m
             }
             Err(error) => {
                 files.board.trouble(now(), &error.to_string());
-                // What is wrong inside is the operator's affair.
+                // The details are for the operator only.
                 files.step(&who, What::NoFile, &error.to_string());
                 (
                     StatusCode::INTERNAL_SERVER_ERROR,
@@ -300,7 +300,7 @@ async fn render(files: Arc<Files>, who: Who, peer: IpAddr, name: &'static str, m
         .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
-/// Sends an image whose digest is right.
+/// Sends an image whose digest was verified.
 async fn send(files: Arc<Files>, who: Who, name: Label, request: Request) -> Response {
     if let Some(why) = &who.contradiction {
         return files.no(&who, What::Refused, &format!("{name}: {why}"));

@@ -21,14 +21,14 @@ const HEADER_OCTETS: usize = 16 << 10;
 /// Time that transfers get to finish at the end. An image takes longer; clients resume it.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What the listener grants: a fabric of some hundred switches that boot at once, each with its downloads.
+/// Limits of the listener: enough for some hundred switches that boot at once, each with its downloads.
 pub const LIMITS: Limits = Limits {
     connections: 1024,
     per_peer: 16,
     handshake: Duration::from_secs(10),
     first_octets: Duration::from_secs(10),
-    // A client is silent while it receives an image, so this is the longest time of one transfer. Between requests
-    // the time for a header holds; vanished clients are found by the kernel.
+    // A client is silent while it receives an image, so this is the longest time of one transfer. Between requests, the
+    // limit for a header applies; the kernel finds clients that vanished.
     idle: Duration::from_secs(1800),
 };
 
@@ -63,7 +63,7 @@ async fn one(builder: &hyper::server::conn::http1::Builder, connection: Connecti
         router.clone().oneshot(request.map(Body::new))
     };
     let service = hyper::service::service_fn(answer);
-    // Clients that go away in the middle are seen where the transfer is counted.
+    // Clients that leave in the middle are noticed where the transfer is counted.
     if let Err(error) = builder.serve_connection(TokioIo::new(connection), service).await {
         tracing::debug!(%peer, %error, "connection ended");
     }

@@ -170,7 +170,7 @@ async fn onie_finds_the_image_of_its_switch_under_each_name_that_it_tries() {
         let got = world.get(&format!("/{name}"), SPINE, &[]).await;
         assert_eq!(got, (200, "0123456789".into()), "{name}");
     }
-    // With the operator's own DHCP server the headers say who it is.
+    // With the operator's own DHCP server, the headers identify the client.
     let headers = [
         ("onie-serial-number", "AF41"),
         ("onie-eth-addr", "02:aa:00:00:00:09"),
@@ -179,7 +179,7 @@ async fn onie_finds_the_image_of_its_switch_under_each_name_that_it_tries() {
     let got = world.get("/onie-installer", NOBODY, &headers).await;
     assert_eq!(got, (200, "other".into()));
     assert_eq!(world.steps("leaf2").len(), 1);
-    // Nobody of ours, and names that are no installer.
+    // A client that is not ours, and names that are not those of an installer.
     assert_eq!(
         world
             .get("/onie-installer", NOBODY, &[("onie-serial-number", "ZZ")])
@@ -243,7 +243,7 @@ async fn who_contradicts_itself_gets_nothing_and_the_switch_shows_it() {
             assert_eq!(status, 403, "{path} {headers:?}");
             assert!(
                 !body.contains("AF39"),
-                "the inventory's serial number is not told: {body}"
+                "the reply must not contain the inventory's serial number: {body}"
             );
         }
     }
@@ -294,7 +294,7 @@ mod requests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
-        /// No request makes the server panic or fail, and none reads what is not for it.
+        /// No request makes the server panic or fail, and none returns a file that is not for its sender.
         #[test]
         fn no_request_makes_it_fail(
             parts in proptest::collection::vec(part(), 0..5),

@@ -45,7 +45,7 @@ pub fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A process that ends with the value.
+/// A process that is killed when the value is dropped.
 pub struct Process(pub Child);
 
 impl Drop for Process {
@@ -55,7 +55,7 @@ impl Drop for Process {
     }
 }
 
-/// A file system that goes with the value.
+/// A file system that is unmounted when the value is dropped.
 pub struct Mount(PathBuf);
 
 impl Mount {
@@ -160,7 +160,7 @@ software:
   - { name: nos-1.0, image: nos-1.0.bin }
 "#;
 
-/// Content of the image: more than one TFTP block number can count at 8 octets each would be slow, so some blocks of 512.
+/// Content of the image: some blocks of 512 octets. Enough 8-octet blocks to make the block number wrap would be slow.
 pub fn image() -> Vec<u8> {
     (0..512 * 40u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -311,8 +311,8 @@ impl Net {
         steps.iter().map(|s| s["what"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Busybox's client, which is ONIE's: asks until it has a lease, takes the address, and returns what it was given.
-    /// `None` if it got none within its tries.
+    /// Busybox's client, which ONIE uses: asks until it has a lease, sets the address, and returns the options. `None`
+    /// if all its attempts failed.
     pub fn udhcpc(&self, machine: &Netns, tries: u32, args: &[&str]) -> Option<Given> {
         let script = self.script(
             "udhcpc",
@@ -330,7 +330,7 @@ impl Net {
             .then(|| Given(fs::read_to_string(&script.1).unwrap()))
     }
 
-    /// ISC's client, which is SONiC's and Cumulus', with lines of its configuration; the process keeps the lease.
+    /// ISC's client, which SONiC and Cumulus use, with extra lines of configuration; the process keeps the lease.
     pub fn dhclient(&self, machine: &Netns, configuration: &str) -> (Given, Process) {
         let take = "ip addr flush dev eth0; ip addr add $new_ip_address/$new_subnet_mask dev eth0";
         let script = self.script("dhclient", "$reason", "BOUND|RENEW|REBOOT", take);

@@ -8,7 +8,7 @@ use crate::ident::Name;
 /// One call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditRecord {
-    /// Its number; each is one more than the last. The log gives it.
+    /// Its number, one more than that of the call before; assigned by the log.
     pub seq: u64,
     /// When the response was sent, in milliseconds since 1970 (UTC), by the controller's clock.
     pub time_ms: u64,

@@ -1,4 +1,4 @@
-//! Roles, and what follows from them.
+//! Roles and the rights that they give.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ pub enum Role {
     FabricAdmin,
     /// May read everything but tokens.
     FabricViewer,
-    /// May do everything in its vDC, and look after the users there.
+    /// May do everything in its vDC, and manage the users there.
     VdcAdmin,
     /// May change what is in its vDC.
     VdcEditor,
@@ -31,7 +31,7 @@ impl Role {
         matches!(self, Self::FabricAdmin | Self::FabricViewer)
     }
 
-    /// How much it allows.
+    /// The level that it gives.
     pub fn level(self) -> Level {
         match self {
             Self::FabricAdmin | Self::VdcAdmin => Level::Admin,
@@ -64,21 +64,21 @@ pub struct Binding {
     pub vdc: Option<Name>,
 }
 
-/// How much somebody may do in one place; each level includes those before it.
+/// A caller's rights in one place; each level includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Read.
     View,
     /// Change.
     Edit,
-    /// Change, and look after users.
+    /// Change, and manage users.
     Admin,
 }
 
-/// What an operation needs.
+/// The rights that an operation needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// Any caller may ask; it gets what it may see.
+    /// Any caller may call it, and gets what it may see.
     Known,
     /// A role of the vDC that the path names, or of the fabric.
     Vdc(Level),
@@ -87,7 +87,7 @@ pub enum Needs {
 }
 
 impl Needs {
-    /// The least role that does; none where any caller may ask.
+    /// The lowest role that is enough; none if any caller may call it.
     pub fn role(self) -> Option<Role> {
         match self {
             Self::Known => None,
@@ -100,7 +100,7 @@ impl Needs {
     }
 }
 
-/// What somebody may do, by place.
+/// A caller's rights, by place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
     fabric: Option<Level>,
@@ -108,7 +108,7 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// What follows from these roles. A role of a vDC without a vDC gives nothing.
+    /// The rights from these roles. A role of a vDC without a vDC gives none.
     pub fn of(roles: &[Binding]) -> Self {
         let mut grants = Self::default();
         for Binding { role, vdc } in roles {
@@ -141,13 +141,13 @@ impl Grants {
         self.fabric.max(self.vdcs.get(vdc).copied())
     }
 
-    /// The vDCs that it names, in order.
+    /// The vDCs in which it gives rights, in order.
     pub fn vdcs(&self) -> impl Iterator<Item = &Name> {
         self.vdcs.keys()
     }
 }
 
-/// Who asks, as far as it was proven.
+/// The proven identity of a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The user, as history and audit log name it: `alice`, `acme/alice`, or `token 1a2b3c4d` for a token from a file.
@@ -156,14 +156,14 @@ pub struct Caller {
     pub proof: String,
     /// Its roles.
     pub roles: Vec<Binding>,
-    /// What follows from them.
+    /// Its rights.
     pub grants: Grants,
-    /// When its proof ends, in milliseconds since 1970 (UTC); none: not by itself.
+    /// When its proof expires, in milliseconds since 1970 (UTC); none if it does not expire.
     pub expires_ms: Option<u64>,
 }
 
 impl Caller {
-    /// Whether it may change no more than what a vDC was assigned.
+    /// Whether its changes are limited to what its vDC was assigned.
     pub fn is_tenant(&self) -> bool {
         self.grants.fabric() != Some(Level::Admin)
     }

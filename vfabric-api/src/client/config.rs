@@ -4,7 +4,7 @@
 //! `~/.config/vfabric/client.yaml`. The lab writes one and prints its path. Paths inside
 //! are relative to the file.
 //!
-//! Who has more than one controller uses [`super::Contexts`]; both end in [`Settings`].
+//! For several controllers, use [`super::Contexts`]; both result in [`Settings`].
 
 use std::path::{Path, PathBuf};
 
@@ -25,13 +25,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// The path in force when the user names none.
+    /// The default path.
     pub fn default_path() -> PathBuf {
         let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
         home.join(".config/vfabric/client.yaml")
     }
 
-    /// What the file says, with paths that hold from anywhere.
+    /// The settings of the file, with absolute paths.
     ///
     /// # Errors
     /// It is missing or wrong; the error names it.
@@ -49,7 +49,7 @@ impl Config {
         })
     }
 
-    /// A client as the file says.
+    /// A client with the settings of the file.
     ///
     /// # Errors
     /// A file is missing or wrong; the error names it.

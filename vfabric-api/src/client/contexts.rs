@@ -1,8 +1,8 @@
 //! Several controllers in one file, each with its credentials.
 //!
-//! `~/.config/fabricctl/config.yaml` (`$XDG_CONFIG_HOME/fabricctl/config.yaml`) maps names to [`Settings`] and says which
-//! of them is in force. It holds paths of secrets, no secrets; it is written with mode 0600 all the same, whole or not at
-//! all, because paths name users and sites.
+//! `~/.config/fabricctl/config.yaml` (`$XDG_CONFIG_HOME/fabricctl/config.yaml`) maps names to [`Settings`] and names
+//! the current one. It contains the paths of secrets but no secrets. It is still written with mode 0600, because paths
+//! may name users and sites, and atomically.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -19,7 +19,7 @@ use crate::ident::Name;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contexts {
-    /// Name of the context in force.
+    /// Name of the current context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
     /// The contexts by name.
@@ -46,14 +46,14 @@ pub struct Settings {
     /// File with its key (PEM).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_key: Option<PathBuf>,
-    /// The vDC that is meant where none is named.
+    /// The default vDC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vdc: Option<Name>,
 }
 
 impl Settings {
-    /// These settings, with those of `other` for fields that are not set here. A token and a client certificate each prove who calls:
-    /// settings that name one of them do not take the other from `other`.
+    /// These settings, with those of `other` for fields that are not set here. A token and a client certificate each
+    /// identify the caller, so settings that name one of them do not take the other from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         let proven = self.token.is_some() || self.client_cert.is_some() || self.client_key.is_some();
@@ -77,7 +77,7 @@ impl Settings {
         }
     }
 
-    /// What is missing or contradictory, in words; none if a client can be made of the settings.
+    /// What is missing or contradictory, as text; none if the settings are enough for a client.
     pub fn problem(&self) -> Option<&'static str> {
         match self {
             Self { server: None, .. } => Some("server: missing: expected https://HOST:PORT"),
@@ -101,7 +101,7 @@ impl Settings {
         }
     }
 
-    /// A client as these settings say; `token` is used instead of that of the file.
+    /// A client with these settings; `token` is used instead of that of the file.
     ///
     /// # Errors
     /// Something is missing, or a file cannot be read or used; the error names it.
@@ -132,7 +132,7 @@ impl Settings {
 }
 
 impl Contexts {
-    /// The path in force when the user names none.
+    /// The default path.
     pub fn default_path() -> PathBuf {
         let home = || {
             std::env::var_os("HOME")
@@ -144,7 +144,7 @@ impl Contexts {
         config.map_or_else(home, PathBuf::from).join("fabricctl/config.yaml")
     }
 
-    /// Reads the file; one that is not there holds no contexts. Relative paths in it are relative to it.
+    /// Reads the file; a missing file has no contexts. Relative paths in it are relative to it.
     ///
     /// # Errors
     /// It cannot be read, or is wrong.
@@ -188,7 +188,7 @@ impl Contexts {
         let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
         let done = written.and_then(|()| std::fs::rename(&new, path));
         if done.is_err() {
-            // The error that is returned says more than another one about the remains.
+            // The returned error matters more than a failure to remove the remains.
             let _ = std::fs::remove_file(&new);
         }
         done
@@ -197,7 +197,7 @@ impl Contexts {
     /// The settings of a context.
     ///
     /// # Errors
-    /// There is none of that name; the error names those that there are.
+    /// There is none of that name; the error names the existing ones.
     pub fn get(&self, name: &str) -> Result<&Settings, ClientError> {
         self.contexts.get(name).ok_or_else(|| {
             let names: Vec<&str> = self.contexts.keys().map(String::as_str).collect();

@@ -8,8 +8,8 @@ use crate::ident::Name;
 use crate::service::{Outcome, Rollback};
 
 impl Client {
-    /// The last revisions below `before`, at most `limit`, the newest first; of one vDC if one is given, and then a page may
-    /// have fewer with more behind it.
+    /// The last revisions below `before`, at most `limit`, the newest first; only those of one vDC if one is given;
+    /// then a page may have fewer although more follow.
     ///
     /// # Errors
     /// As [`Client::apply`].

@@ -11,12 +11,12 @@ use crate::inventory::{Inventory, ItemKey};
 use crate::service::Outcome;
 use crate::topology::{PortRef, Topology};
 
-/// What can be done to a switch or host besides adding, changing and removing it.
+/// Operations on a switch or host, apart from adding, changing and removing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// Paths avoid it, it gets no new attachments.
     Drain,
-    /// Ends that.
+    /// Ends a drain.
     Undrain,
     /// It is dead.
     Gone,
@@ -61,7 +61,7 @@ pub fn link_at(switch: Name, port: PortId) -> ItemKey {
 }
 
 impl Client {
-    /// What the fabric is made of.
+    /// The whole inventory.
     ///
     /// # Errors
     /// As [`Client::apply`].
@@ -69,7 +69,7 @@ impl Client {
         self.read("/v1/inventory").await
     }
 
-    /// Makes the inventory be as a topology says, and waits up to `wait` for the devices; with `dry_run`, only says
+    /// Changes the inventory to match a topology, and waits up to `wait` for the devices; with `dry_run`, only returns
     /// what would change.
     ///
     /// # Errors

@@ -27,14 +27,14 @@ pub use contexts::{Contexts, Settings};
 pub use inventory::{Verb, link_at};
 pub use watch::{EventWatch, Watch, Watched};
 
-/// Time for a call that waits for nothing; a mutation with `wait` gets this on top.
+/// Time for a call that waits for nothing; a mutation with `wait` gets this in addition.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time on top of that for an intent file, which may have tens of thousands of objects.
+/// Additional time for an intent file, which may have tens of thousands of objects.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(270);
 /// Time for a backup: some gigabytes over a slow connection.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Objects of a page: the most there can be.
+/// Objects of a page: the maximum.
 const LIST_LIMIT: usize = 1000;
 
 /// Why a call failed.
@@ -79,7 +79,7 @@ pub struct Client {
 /// A backup that is being fetched.
 pub struct Backup {
     response: reqwest::Response,
-    /// The revision that it has, as the controller says.
+    /// Its revision, according to the controller.
     pub revision: Option<u64>,
 }
 
@@ -93,7 +93,7 @@ impl Backup {
     }
 }
 
-/// How a client asks for changes.
+/// Settings of a client for its changes.
 #[derive(Debug, Clone, Default)]
 struct Changes {
     owner: Option<OwnerName>,
@@ -125,8 +125,8 @@ impl Client {
         Self::build(base, ca_pem, token, identity_pem, None)
     }
 
-    /// As [`Client::new`], with connections that begin at this address of the machine: a controller bounds the connections
-    /// of one address.
+    /// Like [`Client::new`], with this local address for connections, because a controller limits the connections of
+    /// one address.
     ///
     /// # Errors
     /// [`ClientError::Settings`] when one of them cannot be used.
@@ -142,7 +142,7 @@ impl Client {
         local: Option<IpAddr>,
     ) -> Result<Self, ClientError> {
         let settings = |e: String| ClientError::Settings(e);
-        // A second call finds the provider installed; that is as good.
+        // A second call finds the provider already installed, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let authorities = reqwest::Certificate::from_pem_bundle(ca_pem).map_err(|e| settings(format!("CA: {e}")))?;
         if !base.starts_with("https://") {
@@ -190,8 +190,8 @@ impl Client {
         }
     }
 
-    /// The same connection, for one who looks after objects: what it creates and changes is the owner's, and what belongs to
-    /// another owner is refused unless forced. Calls that name an owner themselves go by that.
+    /// The same connection, for an owner of objects: objects that it creates and changes get this owner, and changes of
+    /// objects of other owners are refused unless forced. Calls that name an owner themselves use that one.
     #[must_use]
     pub fn as_owner(&self, owner: Option<OwnerName>, force: bool) -> Self {
         let changes = Changes {
@@ -205,8 +205,8 @@ impl Client {
         }
     }
 
-    /// The same connection, for one change that may be sent again: the key (1 to 255 visible ASCII characters) goes with
-    /// it, and the controller carries the change out once.
+    /// The same connection, for one change that may be repeated: it is sent with the key (1 to 255 visible ASCII
+    /// characters), and the controller carries it out only once.
     #[must_use]
     pub fn with_key(&self, key: &str) -> Self {
         let changes = Changes {
@@ -258,7 +258,7 @@ impl Client {
         Err(refusal(response).await?)
     }
 
-    /// A call that is answered without a body.
+    /// A call whose response has no body.
     async fn command(&self, method: reqwest::Method, path: &str) -> Result<(), ClientError> {
         let response = self.request(method, path).timeout(CALL_TIMEOUT).send().await?;
         if response.status().is_success() {
@@ -292,7 +292,7 @@ impl Client {
             options.dry_run,
             wait.unwrap_or_default().as_secs_f64(),
             escape(&options.origin.reason),
-            // Said only where it matters: older controllers do not know it.
+            // Sent only if it is set, because older controllers do not know it.
             flag(options.keep_vdcs, "&keep_vdcs=true"),
             flag(options.origin.cascade, "&cascade=true"),
             changes.query(),
@@ -319,7 +319,8 @@ impl Client {
         View::read(spec.kind(), json).map_err(unreadable)
     }
 
-    /// Replaces one object, if `revision` is given only while it has that one, and waits up to `wait` for the devices.
+    /// Replaces one object (if `revision` is given, only while the object has that revision), and waits up to `wait`
+    /// for the devices.
     ///
     /// # Errors
     /// As [`Client::apply`].
@@ -445,7 +446,7 @@ impl Client {
         self.read("/v1/links").await
     }
 
-    /// What was lost anywhere.
+    /// All losses.
     ///
     /// # Errors
     /// As [`Client::apply`].
@@ -499,7 +500,7 @@ impl Client {
 }
 
 impl Changes {
-    /// What follows in the query of a change.
+    /// The query of a change.
     fn query(&self) -> String {
         let owner = self
             .owner
@@ -523,7 +524,7 @@ async fn refusal(response: reqwest::Response) -> Result<ClientError, ClientError
     ))
 }
 
-/// What is said in a query only if it is so.
+/// A flag that is in the query only if it is set.
 fn flag(is_set: bool, text: &'static str) -> &'static str {
     if is_set { text } else { "" }
 }
@@ -541,7 +542,7 @@ fn escape(text: &str) -> String {
     text.bytes().map(octet).collect()
 }
 
-/// What is not of the shape of this version of the API.
+/// A response that does not have the form of this version of the API.
 fn unreadable(error: serde_json::Error) -> ClientError {
     ClientError::Settings(error.to_string())
 }

@@ -13,12 +13,12 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Longest event, in octets.
 const MAX_EVENT: usize = 64 << 20;
 
-/// What a watch brings.
+/// An item of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Watched {
     /// A revision that concerns what the caller may see.
     Revision(Box<Revision>),
-    /// Nothing up to this revision.
+    /// There is nothing more up to this revision.
     Bookmark(u64),
 }
 
@@ -30,11 +30,11 @@ pub struct Watch {
 }
 
 impl Client {
-    /// Follows changes behind a revision (from now on, when none is given), of one vDC if one is given. When the connection
-    /// ends, watch again behind the last revision that came.
+    /// Follows changes after a revision (from now on, if none is given), of one vDC if one is given. When the
+    /// connection ends, watch again after the last revision that arrived.
     ///
     /// # Errors
-    /// As [`Client::apply`]; `Gone` if the controller does not know any more what came behind `after`.
+    /// As [`Client::apply`]; `Gone` if the controller no longer has the changes after `after`.
     pub async fn watch(&self, after: Option<u64>, vdc: Option<&Name>) -> Result<Watch, ClientError> {
         let after = after.map(|after| format!("after={after}"));
         let query: Vec<String> = after.into_iter().chain(vdc.map(|vdc| format!("vdc={vdc}"))).collect();
@@ -46,7 +46,7 @@ impl Client {
 pub struct EventWatch(Watch);
 
 impl Client {
-    /// Events behind `after`, the oldest first, at most `limit`; the last ones, when none is given. Of one vDC if one is
+    /// Events after `after`, the oldest first, at most `limit`; the last ones, if none is given. Of one vDC if one is
     /// given.
     ///
     /// # Errors
@@ -57,8 +57,8 @@ impl Client {
         self.read(&format!("/v1/events?limit={limit}{after}{vdc}")).await
     }
 
-    /// Follows events behind a number, of one vDC if one is given. When the connection ends, watch again behind the last
-    /// event that came.
+    /// Follows events after a number, of one vDC if one is given. When the connection ends, watch again after the last
+    /// event that arrived.
     ///
     /// # Errors
     /// As [`Client::apply`].
@@ -102,10 +102,10 @@ impl EventWatch {
 }
 
 impl Watch {
-    /// The next thing that comes; none when the connection ended.
+    /// The next item; none when the connection ended.
     ///
     /// # Errors
-    /// The controller ended the watch, and why; nothing came for half a minute.
+    /// The controller ended the watch (with the reason), or nothing arrived for half a minute.
     pub async fn next(&mut self) -> Result<Option<Watched>, ClientError> {
         while let Some(text) = self.next_text().await? {
             if let Some(watched) = read(&text)? {
@@ -133,7 +133,7 @@ impl Watch {
                 .map_err(silent)?;
             match chunk {
                 Ok(Some(chunk)) => self.text.extend_from_slice(&chunk),
-                // The controller ends connections that are silent, as a watcher is.
+                // The controller ends silent connections, and a watcher sends nothing.
                 Ok(None) | Err(_) => return Ok(None),
             }
         }

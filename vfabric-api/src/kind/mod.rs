@@ -40,17 +40,17 @@ macro_rules! kinds {
         }
 
         impl Kind {
-            /// Every kind, those that others need first.
+            /// Every kind; kinds that others need come first.
             pub const ALL: &[Self] = &[$(Self::$kind,)*];
 
-            /// The word for one, as in `network`.
+            /// The singular, such as `network`.
             pub fn word(self) -> &'static str {
                 match self {
                     $(Self::$kind => $word,)*
                 }
             }
 
-            /// The word for many, as in `/v1/vdcs/{vdc}/networks`.
+            /// The plural, as in `/v1/vdcs/{vdc}/networks`.
             pub fn plural(self) -> &'static str {
                 match self {
                     $(Self::$kind => $plural,)*
@@ -76,7 +76,7 @@ macro_rules! kinds {
             /// Reads what a user wrote of a kind.
             ///
             /// # Errors
-            /// [`crate::error::ErrorCode::Invalid`], with the field: it is not of that kind's shape.
+            /// [`crate::error::ErrorCode::Invalid`], with the field: it does not have the form of that kind.
             pub fn read(kind: Kind, json: serde_json::Value) -> Result<Self, ApiError> {
                 match kind {
                     $(Kind::$kind => parse(json).map(Self::$kind),)*
@@ -144,10 +144,10 @@ macro_rules! kinds {
                 }
             }
 
-            /// Reads an object of a kind: its JSON does not say which it is.
+            /// Reads an object of a kind, because its JSON does not contain the kind.
             ///
             /// # Errors
-            /// It is not of that kind's shape.
+            /// It does not have the form of that kind.
             pub fn read(kind: Kind, json: serde_json::Value) -> serde_json::Result<Self> {
                 match kind {
                     $(Kind::$kind => serde_json::from_value(json).map(Self::$kind),)*
@@ -194,7 +194,7 @@ impl fmt::Display for Kind {
 impl FromStr for Kind {
     type Err = String;
 
-    /// Takes the word for one and the word for many.
+    /// Accepts the singular and the plural.
     fn from_str(text: &str) -> Result<Self, String> {
         let known = |kind: &&Self| text == kind.word() || text == kind.plural();
         Self::ALL.iter().find(known).copied().ok_or_else(|| {
@@ -204,7 +204,7 @@ impl FromStr for Kind {
     }
 }
 
-/// Which object: its vDC, kind and name (for a vDC itself, `name` is the vDC's).
+/// Identifies an object by its vDC, kind and name (for a vDC itself, `name` is the vDC's).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Key {
     /// The vDC.

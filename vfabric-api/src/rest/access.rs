@@ -1,4 +1,4 @@
-//! What the router needs to know about callers, and handlers of users, tokens and the audit log.
+//! The router's interface to callers, and the handlers of users, tokens and the audit log.
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ const RECORDS: usize = 100;
 
 /// Users, proofs and the audit log, as the REST router sees them.
 pub trait Access: Send + Sync + 'static {
-    /// Who this is: by the bearer token if there is one, else by the certificate of the connection.
+    /// Identifies the caller: by the bearer token if there is one, else by the certificate of the connection.
     ///
     /// # Errors
-    /// Why nobody is proven, in words that show no secret.
+    /// Why the caller is not proven, as a text without secrets.
     fn identify<'a>(&'a self, token: Option<&'a str>, peer: Option<&'a Peer>) -> BoxFuture<'a, Result<Caller, String>>;
 
     /// Users of the fabric, or of one vDC, by name.
@@ -94,7 +94,7 @@ struct TokenPlace {
     id: String,
 }
 
-/// Gives a user of a vDC's roles their vDC; any other is refused.
+/// Adds the vDC to the roles of a user of a vDC; a role of another vDC is refused.
 fn own_roles(vdc: Option<&Name>, spec: &mut UserSpec) -> Result<(), ApiError> {
     let Some(vdc) = vdc else { return Ok(()) };
     for (i, Binding { role, vdc: of }) in spec.roles.iter_mut().enumerate() {

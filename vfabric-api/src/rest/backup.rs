@@ -1,4 +1,4 @@
-//! Handing out a backup.
+//! The handler of backups.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -13,9 +13,9 @@ use utoipa_axum::routes;
 use super::Service;
 use crate::error::{ApiError, ErrorCode};
 
-/// Octets that are read at once.
+/// Octets that are read at a time.
 const PART: usize = 64 << 10;
-/// The revision that the backup has.
+/// Header with the revision of the backup.
 const REVISION: HeaderName = HeaderName::from_static("vfabric-revision");
 
 /// A backup of the controller's store, made while it is in use: intent, users, history. It has only the hashes of

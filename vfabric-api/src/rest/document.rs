@@ -1,5 +1,5 @@
-//! What the OpenAPI document says beyond what each handler says of itself: the shape of values that are parsed by rules of
-//! their own, errors, and which role an operation needs.
+//! Parts of the OpenAPI document that do not come from the handlers: the form of values with their own parsing rules,
+//! errors, and the role that each operation needs.
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
@@ -23,7 +23,7 @@ const LABEL_KEY: &str = "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$";
 /// The rule of [`crate::labels::LabelValue`].
 const LABEL_VALUE: &str = "^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$";
 
-/// What may be a selector; its grammar is in [`crate::labels`].
+/// The characters of a selector; its grammar is in [`crate::labels`].
 const SELECTOR: &str = "^[A-Za-z0-9._/:@+=!(), -]*$";
 
 /// Completes the document.
@@ -36,7 +36,7 @@ pub(super) fn complete(document: &mut Value) {
         }
     }
     name_places(schemas);
-    // The generator names the type of a map, not what is in it.
+    // The generator names the type of a map but not that of its values.
     schemas.remove("BTreeMap");
     for schema in schemas.values_mut() {
         if let Some(labels) = schema.pointer_mut("/properties/labels") {
@@ -108,8 +108,7 @@ fn describe(status: &str, response: &mut Value) {
     }
 }
 
-/// Integers are unsigned and end where their type does: the generator of the document calls them signed, and says nothing
-/// of their end.
+/// Integers are unsigned and bounded by their type. The generator declares them as signed and without an upper bound.
 fn integers(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -138,7 +137,7 @@ fn integers(value: &mut Value) {
     }
 }
 
-/// The object at a path; made where there is none.
+/// The object at a path; created if it does not exist.
 fn at<'a>(mut value: &'a mut Value, path: &[&str]) -> &'a mut Map<String, Value> {
     for name in path {
         value = &mut value[*name];
@@ -165,14 +164,14 @@ fn rules(rules: Value) -> Map<String, Value> {
     rules.as_object().cloned().unwrap_or_default()
 }
 
-/// What attributes of fields cannot say; each with where it stands in the document.
+/// Rules that attributes of fields cannot express, each with its place in the document.
 fn nested() -> Vec<(&'static str, Map<String, Value>)> {
     vec![
         (
             "/components/schemas/Place_host/properties/interface",
             rules(json!({"not": {"enum": ["lo", "all", "default"]}})),
         ),
-        // A file removes what is in a vDC, not the vDC.
+        // A file removes objects in a vDC, not the vDC.
         (
             "/components/schemas/Removal/properties/kind",
             rules(json!({"enum": ["network", "router", "attachment"]})),
@@ -184,7 +183,7 @@ fn nested() -> Vec<(&'static str, Map<String, Value>)> {
     ]
 }
 
-/// Values that a rule of their own parses, as that rule says.
+/// Values with their own parsing rules, described by these rules.
 fn values() -> Vec<(&'static str, Map<String, Value>)> {
     vec![
         ("Name", rules(json!({"pattern": NAME, "minLength": 1, "maxLength": 63}))),
@@ -247,7 +246,7 @@ fn is_text(parameter: &Value) -> bool {
     *kind == "string" || kind.as_array().is_some_and(|kinds| kinds.iter().any(|k| k == "string"))
 }
 
-/// Says that a call may carry an `Idempotency-Key`.
+/// Documents that a call may carry an `Idempotency-Key`.
 fn repeatable(operation: &mut Value) {
     let key = json!({
         "name": "Idempotency-Key",
@@ -273,7 +272,7 @@ fn repeatable(operation: &mut Value) {
     }
 }
 
-/// A parameter is left out or has a value: none is `null`.
+/// A parameter is either left out or has a value; it is never `null`.
 fn present(parameter: &mut Value) {
     let schema = at(parameter, &["schema"]);
     if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
@@ -285,7 +284,7 @@ fn present(parameter: &mut Value) {
     }
 }
 
-/// Bounds of what a query or header may say.
+/// Bounds of query parameters and headers.
 fn parameters(operation: &mut Value) {
     let Some(parameters) = operation.get_mut("parameters").and_then(Value::as_array_mut) else {
         return;

@@ -1,4 +1,4 @@
-//! Events: those that are kept, and those to come, as a [feed](super::feed).
+//! Events: the stored ones, and future ones as a [feed](super::feed).
 //!
 //! Users of a vDC see the events of that vDC; those of the fabric need a role of the fabric.
 
@@ -27,7 +27,7 @@ use crate::ident::Name;
 
 /// Events per page when the caller does not say.
 const EVENTS: usize = 100;
-/// Events that are looked at together.
+/// Events that are examined together.
 const BATCH: usize = 256;
 
 /// `?after=&limit=&vdc=` of events.

@@ -40,7 +40,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
             return Ok(Self(None));
         }
         if value.is_empty() {
-            // A list of tags without any: none matches.
+            // An empty list of tags matches nothing.
             let detail = "`If-Match` has no tag, so the object is not as expected";
             return Err(ApiError::new(ErrorCode::PreconditionFailed, detail));
         }
@@ -69,7 +69,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// The octets of a body of one of these media types; one without a type is taken for the first.
+/// The octets of a body with one of these media types; a body without a type counts as the first.
 async fn read<S: Send + Sync>(request: Request, state: &S, kinds: &[&str]) -> Result<Bytes, ApiError> {
     let kind = request
         .headers()
@@ -124,7 +124,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        // A name that cannot exist does not exist: the caller learns no more from it.
+        // An impossible name is reported as missing, so that the caller learns no more.
         let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
         path.map(|p| Self(p.0))
             .map_err(|e| ApiError::new(ErrorCode::NotFound, e.body_text()))

@@ -167,7 +167,7 @@ pub(super) async fn entities_of(
     service.entities_of(&key).await.map(Json)
 }
 
-/// For a monitoring system (OpenMetrics 1.0); beside the API, so not of its document.
+/// For a monitoring system (OpenMetrics 1.0). It is not part of the API, and so not in the document.
 pub(super) async fn metrics(State(service): State<Service>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], service.metrics().await)

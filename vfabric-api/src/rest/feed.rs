@@ -34,7 +34,7 @@ const BOOKMARK: Duration = Duration::from_secs(10);
 /// Feeds at once, of all lists.
 const FEEDS: usize = 4096;
 
-/// What feeds work with.
+/// The data that feeds need.
 #[derive(Clone)]
 pub(super) struct Feeds {
     pub(super) service: Service,
@@ -61,7 +61,7 @@ impl Feeds {
     }
 }
 
-/// Who asked for a feed, and of which vDC.
+/// The caller of a feed, and its vDC.
 pub(super) struct Subscriber {
     token: Option<String>,
     peer: Option<Peer>,
@@ -94,10 +94,10 @@ pub(super) fn may_watch(caller: &Caller, vdc: Option<&Name>) -> Result<(), ApiEr
     vdc.map_or(Ok(()), |vdc| permit(caller, Needs::Vdc(Level::View), Some(vdc)))
 }
 
-/// The number after which a client that reconnects goes on.
+/// The number after which a reconnecting client continues.
 ///
 /// # Errors
-/// `Malformed` if it is no number.
+/// `Malformed` if it is not a number.
 pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(value) = headers.get("last-event-id") else {
         return Ok(None);
@@ -114,7 +114,8 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, ApiError
     text.parse().map(Some).map_err(wrong)
 }
 
-/// A part of a list: what the caller may see of it, the oldest first, and the number of the last item that was read.
+/// A part of a list: the items that the caller may see, the oldest first, and the number of the last item that was
+/// read.
 pub(super) struct Batch<T> {
     pub(super) items: Vec<T>,
     pub(super) upto: u64,
@@ -122,11 +123,11 @@ pub(super) struct Batch<T> {
 
 /// A growing list.
 pub(super) trait Source: Send + Sync + 'static {
-    /// What it has.
+    /// The type of its items.
     type Item: Serialize + Send;
     /// The name of its events.
     const EVENT: &'static str;
-    /// What a bookmark calls the number that it holds.
+    /// The name of the number in a bookmark.
     const NUMBER: &'static str;
 
     /// Returns when the list has items after this number.
@@ -157,13 +158,14 @@ pub(super) struct Feed<S: Source> {
 /// A feed under way.
 struct Running<S: Source> {
     feed: Feed<S>,
-    /// To be sent, the next one last.
+    /// Events to send, the next one last.
     batch: Vec<S::Item>,
     is_over: bool,
 }
 
 impl<S: Source> Feed<S> {
-    /// Sends until the feed ends or the server stops: a feed has no end of its own that the server could wait for.
+    /// Sends until the feed ends or the server stops. The server cannot wait for the end of a feed, because feeds do
+    /// not end on their own.
     pub(super) fn start(
         self,
         stopping: Option<Extension<Stopping>>,

@@ -49,7 +49,7 @@ impl Default for Rate {
     }
 }
 
-/// Users whose rate is remembered before those that were idle are forgotten.
+/// Users whose rate is remembered; above that number, idle ones are forgotten.
 const REMEMBERED: usize = 4096;
 
 /// The guard of the API.
@@ -73,11 +73,11 @@ impl Guard {
 }
 
 tokio::task_local! {
-    /// The caller of the request that is being answered.
+    /// The caller of the current request.
     static CALLER: Arc<Caller>;
 }
 
-/// The caller of the request that is being answered.
+/// The caller of the current request.
 ///
 /// # Errors
 /// `Internal` outside of one.
@@ -92,15 +92,15 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// What a request is about, as its handler will see it.
-struct Target {
+/// The operation of a request and its vDC, as its handler will see them.
+struct Addressed {
     /// The template of the path; none if no path of the API fits.
     template: Option<MatchedPath>,
     /// The vDC that the path names, decoded as for the handler.
     vdc: Option<Name>,
 }
 
-impl Target {
+impl Addressed {
     async fn of(request: Request) -> (Self, Request) {
         let (mut parts, body) = request.into_parts();
         let template = parts.extensions.get::<MatchedPath>().cloned();
@@ -113,12 +113,12 @@ impl Target {
     }
 }
 
-/// What does not exist, for this caller.
+/// The error for something that does not exist, or that this caller may not know of.
 pub(super) fn unseen(vdc: &Name) -> ApiError {
     ApiError::not_found(Key::vdc(vdc.clone()))
 }
 
-/// That a role is not enough.
+/// The error for a role that is not enough.
 pub(super) fn too_little(needs: Needs, vdc: Option<&Name>) -> ApiError {
     let role = needs.role().map(|role| role.to_string()).unwrap_or_default();
     let detail = match (needs, vdc) {
@@ -128,7 +128,7 @@ pub(super) fn too_little(needs: Needs, vdc: Option<&Name>) -> ApiError {
     ApiError::new(ErrorCode::Forbidden, detail)
 }
 
-/// Whether a caller may do what needs this in a vDC that the request names.
+/// Checks that a caller has the rights that an operation needs in the vDC that the request names.
 ///
 /// # Errors
 /// `NotFound` if it may not know of the vDC, `Forbidden` if its role is not enough.
@@ -160,8 +160,8 @@ impl Guard {
     }
 
     /// Whether the request may reach its handler; if not, the answer.
-    async fn admit(&self, caller: &Caller, target: &Target, request: Request) -> Result<Request, Response> {
-        let Some(template) = target.template.as_ref().map(MatchedPath::as_str) else {
+    async fn admit(&self, caller: &Caller, addressed: &Addressed, request: Request) -> Result<Request, Response> {
+        let Some(template) = addressed.template.as_ref().map(MatchedPath::as_str) else {
             return Ok(request);
         };
         let Some(needs) = self.operations.needs(request.method(), template) else {
@@ -174,12 +174,12 @@ impl Guard {
             );
             return Err(([(RETRY_AFTER, seconds.to_string())], error).into_response());
         }
-        // A name that cannot be a vDC's is nobody's.
-        if template.contains("{vdc}") && target.vdc.is_none() {
+        // No caller has a role in a vDC whose name is impossible.
+        if template.contains("{vdc}") && addressed.vdc.is_none() {
             let path = request.uri().path();
             return Err(ApiError::not_found(format_args!("path `{path}`")).into_response());
         }
-        permit(caller, needs, target.vdc.as_ref()).map_err(IntoResponse::into_response)?;
+        permit(caller, needs, addressed.vdc.as_ref()).map_err(IntoResponse::into_response)?;
         if changes(request.method())
             && let Err(why) = self.door.can_record()
         {
@@ -189,7 +189,7 @@ impl Guard {
         Ok(request)
     }
 
-    /// A request of nobody.
+    /// A request without an identified caller.
     async fn turn_away(&self, mut record: AuditRecord, peer: Option<&Peer>, why: String) -> Response {
         let due = peer.map_or(Some(0), |peer| self.notices.due(peer.address.ip(), &why));
         if let Some(left_out) = due {
@@ -220,13 +220,13 @@ fn now_ms() -> u64 {
 
 pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().cloned();
-    let (target, request) = Target::of(request).await;
+    let (addressed, request) = Addressed::of(request).await;
     let mut record = AuditRecord {
         peer: peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default(),
         request_id: request_id_of(),
         method: request.method().to_string(),
         path: request.uri().path().to_owned(),
-        vdc: target.vdc.clone(),
+        vdc: addressed.vdc.clone(),
         ..AuditRecord::default()
     };
     let caller = match guard.door.identify(bearer(request.headers()), peer.as_ref()).await {
@@ -234,16 +234,16 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
         Err(why) => return guard.turn_away(record, peer.as_ref(), why).await,
     };
     let changes = changes(request.method());
-    let response = match guard.admit(&caller, &target, request).await {
+    let response = match guard.admit(&caller, &addressed, request).await {
         Ok(request) => {
             CALLER
-                .scope(Arc::clone(&caller), answer(&caller, &target, request, next))
+                .scope(Arc::clone(&caller), answer(&caller, &addressed, request, next))
                 .await
         }
         Err(refused) => refused,
     };
     let status = response.status();
-    // What the caller may not know of is not found: that is a refusal, too.
+    // "Not found" for something that the caller may not know of is a refusal, too.
     let is_refusal = matches!(status.as_u16(), 403 | 404 | 429);
     if changes || (is_refusal && caller.grants.fabric().is_none()) {
         record.time_ms = now_ms();
@@ -262,9 +262,9 @@ pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
     response
 }
 
-/// Lets the handler answer; a call that was sent before gets the answer of then.
-async fn answer(caller: &Caller, target: &Target, request: Request, next: Next) -> Response {
-    let template = target.template.as_ref().map_or("", MatchedPath::as_str);
+/// Runs the handler. A repeated call gets the stored answer.
+async fn answer(caller: &Caller, addressed: &Addressed, request: Request, next: Next) -> Response {
+    let template = addressed.template.as_ref().map_or("", MatchedPath::as_str);
     let key = match repeat::key_of(request.headers(), request.method(), template) {
         Ok(key) => key.map(str::to_owned),
         Err(error) => return error.into_response(),
@@ -275,7 +275,7 @@ async fn answer(caller: &Caller, target: &Target, request: Request, next: Next) 
     }
 }
 
-/// The level that a change of a vDC's content needs.
+/// The level that is needed to change the content of a vDC.
 pub(super) const EDIT: Needs = Needs::Vdc(Level::Edit);
 
 #[cfg(test)]

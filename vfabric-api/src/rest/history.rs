@@ -39,7 +39,7 @@ struct Paging {
 struct Range {
     /// The earlier revision.
     from: u64,
-    /// The later one.
+    /// The later revision.
     to: u64,
 }
 

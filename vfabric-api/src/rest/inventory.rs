@@ -1,4 +1,4 @@
-//! Handlers of the inventory: what the fabric is made of.
+//! Handlers of the inventory.
 
 use axum::Json;
 use axum::extract::State;

@@ -84,8 +84,8 @@ use feed::Feeds;
 /// Largest request body: an intent file of about 100,000 attachments.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
 
-/// Objects of one intent file, with the vDCs and what is to go: the writer checks them in one go, and nobody else gets a
-/// turn meanwhile.
+/// Objects of one intent file, including the vDCs and the objects to delete. The writer checks all of them in one turn,
+/// and other callers wait meanwhile.
 pub const MAX_OBJECTS: usize = 100_000;
 
 /// Longest time a mutation may wait to be applied.
@@ -94,7 +94,7 @@ pub const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Longest reason of a change, in octets.
 const MAX_REASON: usize = 500;
 
-/// Objects per page when the caller does not say, and at the most.
+/// Objects per page by default, and at most.
 pub const PAGE_LIMIT: usize = 1000;
 
 type Service = Arc<dyn ErasedService>;
@@ -204,7 +204,7 @@ pub fn openapi() -> serde_json::Value {
     document.merge(access::router().into_openapi());
     document.merge(watch::router().into_openapi());
     document.merge(events::router().into_openapi());
-    // It is made of maps with strings as keys, so it can be written.
+    // It consists of maps with strings as keys, so it can always be written.
     let mut document = serde_json::to_value(document).unwrap_or_default();
     document::complete(&mut document);
     document

@@ -1,7 +1,7 @@
 //! Handlers of tenant objects: list, create, get, replace, delete.
 //!
-//! All four kinds go through the same five functions; the macro only gives each kind its
-//! paths, its types and its place in the OpenAPI document.
+//! All four kinds use the same functions; the macro only adds the paths, the types and the place in the OpenAPI
+//! document of each kind.
 
 use axum::Json;
 use axum::extract::State;
@@ -42,7 +42,7 @@ pub(super) struct Paging {
 /// Media type of the answer to a dry run, where the answer to the call itself would be an object.
 const PLAN: &str = "application/vnd.vfabric.plan+json";
 
-/// Commits one change and waits if asked to; of a dry run, only plans it.
+/// Commits one change, and waits if requested; for a dry run, only plans it.
 pub(super) async fn commit(service: &Service, change: Change, mutation: &Mutation) -> Result<Outcome, ApiError> {
     commit_if(service, change, None, mutation).await
 }
@@ -85,7 +85,7 @@ async fn changed(service: &Service, key: &Key, status: StatusCode, outcome: Outc
     Ok(shown(status, &view))
 }
 
-/// Waits for devices if asked to.
+/// Waits for devices if requested.
 pub(super) async fn finish(service: &Service, committed: Committed, mutation: &Mutation) -> Outcome {
     if committed.replay.is_some() {
         repeat::note_replay();
@@ -159,7 +159,7 @@ async fn patch(
     change(service, Change::Patch(key.clone(), patch.0), key, if_match, mutation).await
 }
 
-/// Changes an object that is there.
+/// Changes an existing object.
 async fn change(
     service: &Service,
     change: Change,
@@ -182,8 +182,8 @@ async fn delete(service: &Service, key: Key, if_match: IfMatch, mutation: Mutati
         .map(Json)
 }
 
-/// The six handlers of a kind that lives inside a vDC. They differ in types, paths and
-/// what the OpenAPI document says of them, and in nothing else.
+/// The six handlers of a kind that lives inside a vDC. They differ only in types, paths and their text in the OpenAPI
+/// document.
 macro_rules! kind_in_vdc {
     ($module:ident, $kind:ident, $spec:ty, $view:ty, $tag:literal, $collection:literal, $object:literal) => {
         mod $module {

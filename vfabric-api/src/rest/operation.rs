@@ -1,5 +1,5 @@
-//! What each operation needs: the one table of it. The guard and the OpenAPI document read it; an operation that is not
-//! in it is refused.
+//! The rights that each operation needs, in one table. The guard and the OpenAPI document use it; an operation that is
+//! not in it is refused.
 
 use std::collections::HashMap;
 
@@ -14,9 +14,9 @@ pub(super) struct Operations(HashMap<String, Vec<(Method, Needs)>>);
 const READ: Needs = Needs::Fabric(Level::View);
 const ADMIN: Needs = Needs::Fabric(Level::Admin);
 
-/// What is not about one kind of object in a vDC.
+/// Operations that do not concern one kind of object in a vDC.
 const OPERATIONS: &[(Method, &str, Needs)] = &[
-    // Callers see those that they have a role in.
+    // Callers see the vDCs in which they have a role.
     (Method::GET, "/v1/vdcs", Needs::Known),
     (Method::POST, "/v1/vdcs", ADMIN),
     (Method::GET, "/v1/vdcs/{vdc}", Needs::Vdc(Level::View)),
@@ -43,7 +43,7 @@ const OPERATIONS: &[(Method, &str, Needs)] = &[
     (Method::PUT, "/v1/inventory/fabric", ADMIN),
     (Method::POST, "/v1/inventory/links", ADMIN),
     (Method::DELETE, "/v1/inventory/links/{switch}/{port}", ADMIN),
-    // Callers see what concerns vDCs that they have a role in; a rollback is of a vDC that they may edit.
+    // Callers see changes of vDCs in which they have a role. They can roll back a vDC that they may edit.
     (Method::GET, "/v1/history", Needs::Known),
     (Method::GET, "/v1/history/{revision}", Needs::Known),
     (Method::POST, "/v1/history/{revision}/rollback", Needs::Known),
@@ -103,7 +103,7 @@ impl Operations {
         self.0.entry(path.to_owned()).or_default().push((method, needs));
     }
 
-    /// What a request needs. `HEAD` is `GET` without a body (RFC 9110, section 9.3.2).
+    /// The rights that a request needs. `HEAD` is `GET` without a body (RFC 9110, section 9.3.2).
     pub(super) fn needs(&self, method: &Method, path: &str) -> Option<Needs> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         let of_path = self.0.get(path)?;

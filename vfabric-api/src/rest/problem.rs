@@ -8,7 +8,7 @@ use tracing::Instrument;
 
 use crate::error::{ApiError, ErrorCode};
 
-/// Header that carries the id of a request, both ways.
+/// Header that carries the id of a request, in the request and in the response.
 const REQUEST_ID: &str = "x-request-id";
 /// Longest id that a caller may choose.
 const MAX_REQUEST_ID: usize = 64;
@@ -58,7 +58,7 @@ pub(super) async fn request_id(request: Request, next: Next) -> Response {
     CURRENT.scope(id.clone(), answer.instrument(span)).await
 }
 
-/// Id of the request that is being answered; empty outside of one.
+/// Id of the current request; empty outside a request.
 pub(super) fn request_id_of() -> String {
     CURRENT.try_with(String::clone).unwrap_or_default()
 }
@@ -67,7 +67,7 @@ pub(super) fn request_id_of() -> String {
 pub async fn require_host(request: Request, next: Next) -> Response {
     let hosts = request.headers().get_all(header::HOST).iter().count();
     if request.version() == Version::HTTP_11 && hosts != 1 {
-        let detail = format!("{hosts} Host headers, where HTTP/1.1 needs one");
+        let detail = format!("{hosts} Host headers: HTTP/1.1 requires exactly one");
         return ApiError::new(ErrorCode::Malformed, detail).into_response();
     }
     next.run(request).await

@@ -1,14 +1,14 @@
-//! Calls that may be sent again: `Idempotency-Key`.
+//! Calls that may be repeated: `Idempotency-Key`.
 //!
-//! **Model.** A call that changes intent or inventory may carry a key that the caller chose. The controller stores what
-//! the call did together with the change itself, so the two are there or not, also after a restart. The same call with
-//! the same key then gets the answer of the first time, with `Idempotent-Replayed: true`; another call with that key is
-//! refused (422). Keys belong to their caller. A refused call and a dry run leave no trace: nothing happened.
+//! **Model.** A call that changes intent or inventory may carry a key that the caller chose. The controller stores the
+//! response together with the change itself, so either both exist or none, even after a restart. The same call with the
+//! same key then gets the first response again, with `Idempotent-Replayed: true`; another call with that key is refused
+//! (422). Keys belong to their caller. A refused call and a dry run leave no trace, because nothing happened.
 //!
-//! Two calls are the same if method, path, query and body are, octet by octet. A call that comes while the first one is
-//! under way waits for it: the writer takes one after the other.
+//! Two calls are the same if method, path, query and body are, octet by octet. A repeated call that arrives while the
+//! first one is under way waits for it, because the writer handles one after the other.
 //!
-//! **Bounds.** How long and how many keys are kept is the controller's (`docs/controller.md`).
+//! **Bounds.** The controller decides how long and how many keys are kept (`docs/controller.md`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,7 @@ use crate::service::Repeatable;
 
 /// The header (draft-ietf-httpapi-idempotency-key-header).
 pub(super) const KEY: &str = "idempotency-key";
-/// The header of an answer that was given before.
+/// The header of a repeated response.
 pub(super) const REPLAYED: &str = "idempotent-replayed";
 /// Longest key, in octets.
 pub(super) const MAX_KEY: usize = 255;
@@ -34,14 +34,14 @@ tokio::task_local! {
     static CURRENT: Arc<Keyed>;
 }
 
-/// The key of the request that is being answered.
+/// The key of the current request.
 struct Keyed {
     repeatable: Repeatable,
     is_replayed: AtomicBool,
 }
 
-/// Whether requests of this method and path may carry a key: those that change intent or inventory. Users and tokens are
-/// neither, and a secret is shown once only.
+/// Whether requests of this method and path may carry a key: those that change intent or inventory. Calls about users
+/// and tokens change neither, and a secret is shown only once.
 pub(super) fn takes_key(method: &Method, template: &str) -> bool {
     let changes = matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
     changes && !template.contains("/users") && !template.ends_with("/enrolment-token")
@@ -50,7 +50,7 @@ pub(super) fn takes_key(method: &Method, template: &str) -> bool {
 /// The key of a request, if it has one.
 ///
 /// # Errors
-/// `Malformed`: it is no key, or the operation takes none.
+/// `Malformed`: it is not a valid key, or the operation accepts none.
 pub(super) fn key_of<'a>(headers: &'a HeaderMap, method: &Method, template: &str) -> Result<Option<&'a str>, ApiError> {
     let Some(value) = headers.get(KEY).filter(|_| !method.is_safe()) else {
         return Ok(None);
@@ -86,7 +86,7 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
     octets
 }
 
-/// Answers a request with a key. Its body is read here, whole, and given on.
+/// Handles a request with a key. Reads its whole body here, and passes it on.
 pub(super) async fn scope<F: Future<Output = Response>>(
     (caller, key): (&str, &str),
     request: Request,
@@ -115,13 +115,13 @@ pub(super) async fn scope<F: Future<Output = Response>>(
     response
 }
 
-/// The key of the request that is being answered; none if it has none.
+/// The key of the current request; none if it has none.
 pub(super) fn repeatable() -> Option<Repeatable> {
     CURRENT.try_with(|keyed| keyed.repeatable).ok()
 }
 
-/// The answer is that of an earlier call.
+/// Records that the response is that of an earlier call.
 pub(super) fn note_replay() {
-    // Outside of a request with a key nothing is replayed.
+    // Outside a request with a key, nothing is replayed.
     let _ = CURRENT.try_with(|keyed| keyed.is_replayed.store(true, Ordering::Relaxed));
 }

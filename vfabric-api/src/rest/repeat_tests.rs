@@ -1,4 +1,4 @@
-//! Calls that are sent again, over HTTP: what makes two calls the same, and what the second is answered.
+//! Repeated calls over HTTP: when two calls count as the same, and the response to the second.
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
@@ -71,7 +71,7 @@ async fn method_path_query_body_and_caller_make_a_call() {
         );
         assert!(!is_replayed(&refused));
     }
-    // Another caller's key is another key: the service refuses the change for what it is.
+    // The same key of another caller is another key, so the service refuses the change for its own reasons.
     let other = ask(
         &api,
         "POST",

@@ -1,9 +1,9 @@
 //! Serving the router, with bounds in time and a clean end.
 //!
-//! A request that is refused for its head alone leaves its body unread. Then HTTP/1.1 has to end the connection, and a
-//! client that has sent its next request meanwhile sees it fail. So what is left of a body is read before the answer
-//! goes out, up to [`LEFT_BYTES`] and [`LEFT_TIME`]; if that is not all of it, the answer says that the connection ends
-//! (RFC 9112, section 9.6).
+//! If a request is refused because of its head, its body stays unread. Then HTTP/1.1 has to end the connection, and the
+//! next request of a client that has already sent it fails. So the rest of a body is read before the response is sent,
+//! up to [`LEFT_BYTES`] and [`LEFT_TIME`]; if that is not enough, the response announces that the connection ends (RFC
+//! 9112, section 9.6).
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -28,18 +28,18 @@ use tower::ServiceExt as _;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// Longest time for a request's header, and between two requests of a connection (HTTP/1.1).
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// HTTP/2 pings and the patience for their answers: a silent client is gone after both.
+/// Interval and timeout of HTTP/2 pings: together, the time until a silent client counts as gone.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 /// Streams that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 128;
 
-/// Octets of a body that are read although nobody wants them: more costs more than a new connection.
+/// Most octets of an unwanted body that are read. Reading more would cost more than a new connection.
 const LEFT_BYTES: usize = 64 << 10;
-/// How long they may take: a client that sent the head has most often sent them, too.
+/// Longest time for reading them. A client that has sent the head has usually sent them, too.
 const LEFT_TIME: Duration = Duration::from_secs(1);
 
-/// What a listener of this API should grant: a client that waits for its change is silent for
-/// [`super::MAX_WAIT`], and a proxy brings many clients from one address.
+/// Limits for a listener of this API: a client that waits for its change is silent for [`super::MAX_WAIT`], and many
+/// clients may come from the address of one proxy.
 pub const LIMITS: Limits = Limits {
     connections: 2048,
     per_peer: 256,
@@ -48,7 +48,7 @@ pub const LIMITS: Limits = Limits {
     idle: Duration::from_secs(90),
 };
 
-/// Says when the server stops; each request has it as an extension.
+/// Signals that the server stops; an extension of each request.
 #[derive(Clone)]
 pub(super) struct Stopping(tokio::sync::watch::Receiver<bool>);
 
@@ -108,13 +108,13 @@ async fn one(
         answer(router.clone(), request)
     };
     let serving = builder.serve_connection(TokioIo::new(connection), hyper::service::service_fn(answer));
-    // Clients that go away in the middle are no news.
+    // Clients that go away in the middle are not worth a warning.
     if let Err(error) = watcher.watch(serving).await {
         tracing::debug!(error, "connection ended");
     }
 }
 
-/// A body that is still there when its reader has gone.
+/// A body that outlives its reader.
 struct Shared(Arc<Mutex<HyperBody>>);
 
 fn lock(body: &Mutex<HyperBody>) -> MutexGuard<'_, HyperBody> {
@@ -138,7 +138,7 @@ impl hyper::body::Body for Shared {
     }
 }
 
-/// The router's answer, once the body was read or the answer says that the connection ends.
+/// The router's response, after the body was read or the response announces the end of the connection.
 async fn answer(
     router: Router,
     request: Request<HyperBody>,
@@ -146,7 +146,7 @@ async fn answer(
     let (parts, body) = request.into_parts();
     // Streams of HTTP/2 end one by one.
     let is_http_1 = parts.version <= Version::HTTP_11;
-    // A client that waits to be asked for the body is not asked for one that nobody wants.
+    // A client that waits for `100 Continue` is not asked for an unwanted body.
     let waits = parts.headers.contains_key(EXPECT);
     let body = Arc::new(Mutex::new(body));
     let request = Request::from_parts(parts, Body::new(Shared(Arc::clone(&body))));
@@ -160,7 +160,7 @@ async fn answer(
     Ok(response)
 }
 
-/// Reads what is left of a body; returns whether that was all.
+/// Reads the rest of a body; returns whether it was read to the end.
 async fn read_rest(body: &Mutex<HyperBody>) -> bool {
     let mut room = LEFT_BYTES;
     let read = poll_fn(|cx| {

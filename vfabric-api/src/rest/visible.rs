@@ -1,4 +1,4 @@
-//! What a caller sees of answers that are about more than one vDC.
+//! Limits responses about several vDCs to what a caller may see.
 
 use super::guard::{EDIT, permit, too_little};
 use super::{PAGE_LIMIT, Service};
@@ -58,7 +58,8 @@ fn keep(caller: &Caller, vdc: Option<&Name>, selector: &Selector, objects: &mut 
     });
 }
 
-/// What a caller sees of a revision, of one vDC if one is named, of objects whose labels are selected; none if nothing.
+/// The part of a revision that a caller may see: of one vDC if one is named, of objects with selected labels. None if
+/// nothing is left.
 pub(super) fn revision_of(
     caller: &Caller,
     vdc: Option<&Name>,
@@ -87,8 +88,8 @@ pub(super) async fn revision(service: &Service, caller: &Caller, number: u64) ->
     }
 }
 
-/// A page of the history. For a caller that sees part of it, pages may have fewer items than asked for, with more behind
-/// them: the work for a page is the same for everybody.
+/// A page of the history. For a caller that sees only a part, a page may have fewer items than requested although more
+/// follow, because the work for a page is the same for every caller.
 pub(super) async fn history(
     service: &Service,
     caller: &Caller,
@@ -116,7 +117,7 @@ pub(super) async fn history(
     Ok(history)
 }
 
-/// What a caller sees of a comparison.
+/// The part of a comparison that a caller may see.
 pub(super) fn diff(caller: &Caller, mut diff: Diff) -> Diff {
     if !sees_all(caller) {
         keep(caller, None, &Selector::default(), &mut diff.objects);

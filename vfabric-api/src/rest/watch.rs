@@ -27,7 +27,7 @@ use crate::ident::Name;
 use crate::kind::Kind;
 use crate::labels::Selector;
 
-/// Revisions that are looked at together.
+/// Revisions that are examined together.
 const BATCH: usize = 256;
 
 /// `?after=&vdc=&labels=` of a watch.
@@ -95,7 +95,7 @@ async fn watch(
         Some(after) => after,
         None => feeds.service.revision_now(),
     };
-    // Whether the log reaches so far back.
+    // Checks that the log reaches that far back.
     feeds.service.changes(after, 1).await?;
     let feed = Feed {
         feeds,

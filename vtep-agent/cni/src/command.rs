@@ -36,7 +36,7 @@ pub fn run(environment: impl Fn(&str) -> Option<String>, input: &[u8]) -> Result
         Some("DEL") => {
             let (config, slot) = (Config::parse(input)?, config::slot(&environment)?);
             done(&config.socket, &Request::Del { slot })?;
-            // The address is given back only when nobody uses it any more.
+            // The address is released only when nobody uses it any more.
             Ipam::of(&environment, &config, input).map_or(Ok(None), |ipam| ipam.del().map(|()| None))
         }
         Some("CHECK") => check(&environment, &Config::parse(input)?, input),
@@ -107,7 +107,7 @@ fn add(environment: &impl Fn(&str) -> Option<String>, config: &Config, input: &[
     Ok(success.document())
 }
 
-/// After a failed ADD: the address is given back once it is certain that the interface does not exist.
+/// After a failed ADD: the address is released once it is certain that the interface does not exist.
 fn give_back(ipam: &Ipam, socket: &Path, slot: Slot, mut why: Error) -> Error {
     let gone = done(socket, &Request::Del { slot }).map(drop);
     if let Err(e) = gone.and_then(|()| ipam.del()) {

@@ -14,7 +14,7 @@ pub const CURRENT_VERSION: &str = "1.1.0";
 /// All supported versions.
 pub const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", CURRENT_VERSION];
 
-/// MAC address and IP addresses, which can be requested in several places.
+/// MAC address and IP addresses, which can be requested in several places of the input.
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Given {
     #[serde(default)]
@@ -113,8 +113,8 @@ impl Config {
         self.ipam.as_ref()?.get("type")?.as_str().filter(|t| !t.is_empty())
     }
 
-    /// What to attach to. If a MAC address or IP addresses are given more than once, `runtimeConfig` comes before
-    /// `args.cni`, then `CNI_ARGS`, then the configuration itself.
+    /// The requested attachment. If a MAC address or IP addresses are given more than once, `runtimeConfig` comes
+    /// before `args.cni`, then `CNI_ARGS`, then the configuration itself.
     ///
     /// # Errors
     /// Names the field.

@@ -14,7 +14,7 @@ pub const ENVIRONMENT: u32 = 4;
 pub const IO: u32 = 5;
 /// The input is not the JSON that was expected.
 pub const DECODE: u32 = 6;
-/// The network configuration makes no sense.
+/// The network configuration is contradictory.
 pub const CONFIG: u32 = 7;
 /// The same call may succeed later.
 pub const TRY_AGAIN: u32 = 11;
@@ -76,7 +76,7 @@ impl Error {
     }
 }
 
-/// The text without words that mean success to a runtime, in any case of letters.
+/// The text without words that mean success to a runtime, whether in upper or lower case.
 fn harmless(text: &str) -> String {
     let mut text = text.to_owned();
     for (word, instead) in [("not found", "missing"), ("no such file", "missing file")] {

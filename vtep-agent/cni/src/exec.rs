@@ -13,7 +13,7 @@ use crate::error::{self, Error};
 
 /// Longest time for one plugin: kubelet gives up on a sandbox after four minutes.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Most octets of a plugin's output; longer output is no result.
+/// Most octets of a plugin's output; longer output is not accepted as a result.
 const MAX_OUTPUT: u64 = 1 << 20;
 /// Most octets of a plugin's error output that go into an error.
 const MAX_COMPLAINT: usize = 500;
@@ -106,7 +106,7 @@ fn run_within(
     };
     let left = || end.saturating_duration_since(Instant::now());
     let printed = stdout.0.recv_timeout(left()).map_err(|_| late(&mut child))?;
-    // With its output closed it is about to end.
+    // It has closed its output, so it is about to end.
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,

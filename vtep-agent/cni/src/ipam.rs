@@ -46,7 +46,7 @@ struct Ip {
 }
 
 impl Ipam {
-    /// The plugin that a configuration names, if it does.
+    /// The plugin that a configuration names, if there is one.
     pub fn of(environment: &impl Fn(&str) -> Option<String>, config: &Config, input: &[u8]) -> Option<Self> {
         let variable = |name: &str| environment(name).unwrap_or_default();
         Some(Self {
@@ -79,7 +79,7 @@ impl Ipam {
         done.map_err(|e| Error::new(e.code, format!("ipam: {}", e.message)))
     }
 
-    /// Allocates addresses. If they turn out to be unusable, they are given back.
+    /// Allocates addresses. If they turn out to be unusable, they are released.
     ///
     /// # Errors
     /// When the plugin fails or gives none.
@@ -123,7 +123,7 @@ impl Ipam {
         self.run("CHECK").map(drop)
     }
 
-    /// Whether it can allocate addresses, if the version has that verb.
+    /// Checks that it can allocate addresses, if the version has that verb.
     ///
     /// # Errors
     /// Of the plugin.

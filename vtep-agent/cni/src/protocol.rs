@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Where the agent listens unless it is set otherwise.
+/// Default path of the agent's socket.
 pub const SOCKET: &str = "/run/vfabric/cni.sock";
 /// Most octets of a message: a list of 4,096 valid attachments, with room to spare.
 pub const MAX_MESSAGE: usize = 1 << 20;
@@ -23,7 +23,7 @@ pub struct Slot {
     pub interface: String,
 }
 
-/// What an interface should be attached to.
+/// A requested attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
@@ -46,44 +46,44 @@ pub struct Wish {
 pub enum Request {
     /// Attach.
     Add {
-        /// Which interface.
+        /// The interface.
         slot: Slot,
         /// Path of the network namespace.
         netns: String,
-        /// To what.
+        /// The requested attachment.
         wish: Wish,
     },
     /// Put an interface into another network of its vDC. The interface stays.
     Swap {
-        /// Which interface.
+        /// The interface.
         slot: Slot,
-        /// Name of the CNI network from now on; the one it has when left out.
+        /// Name of the CNI network from now on; unchanged when left out.
         #[serde(default)]
         cni_network: Option<String>,
         /// The tenant network.
         network: String,
-        /// MAC address; the one it has when left out.
+        /// MAC address; unchanged when left out.
         mac: Option<String>,
         /// Addresses; allocated when there are none.
         ips: Vec<IpAddr>,
     },
     /// Add an interface to a container that has one.
     Plug {
-        /// Which interface.
+        /// The interface.
         slot: Slot,
-        /// To what.
+        /// The requested attachment.
         wish: Wish,
     },
-    /// List what is attached.
+    /// List the attachments.
     List,
     /// Detach; succeeds if the interface is already gone.
     Del {
-        /// Which interface.
+        /// The interface.
         slot: Slot,
     },
     /// Compare with the kernel.
     Check {
-        /// Which interface.
+        /// The interface.
         slot: Slot,
     },
     /// Report whether ADD would work.
@@ -92,7 +92,7 @@ pub enum Request {
     Gc {
         /// Name of the CNI network.
         cni_network: String,
-        /// What stays.
+        /// Interfaces that stay.
         valid: Vec<Slot>,
     },
 }
@@ -120,7 +120,7 @@ pub enum Reply {
     Listed(Vec<(Slot, Wish)>),
     /// Reply to the others.
     Done,
-    /// It cannot be done.
+    /// The request failed.
     Failed {
         /// Code of CNI.
         code: u32,
@@ -140,7 +140,7 @@ pub fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok([&length.to_be_bytes(), text.as_slice()].concat())
 }
 
-/// The length that a message begins with.
+/// The length at the start of a message.
 ///
 /// # Errors
 /// When it is too long.

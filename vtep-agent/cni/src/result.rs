@@ -17,7 +17,7 @@ pub struct Success<'a> {
     pub netns: &'a str,
     /// The interface.
     pub attached: &'a Attached,
-    /// The result of the plugin before.
+    /// The result of the previous plugin.
     pub previous: Option<&'a Value>,
     /// Name servers of the configuration.
     pub dns: Option<&'a Value>,
@@ -73,7 +73,7 @@ impl Success<'_> {
     }
 }
 
-/// Compares what is in place with the result of ADD.
+/// Compares the actual state with the result of ADD.
 ///
 /// # Errors
 /// `DIFFERS` names what is missing.

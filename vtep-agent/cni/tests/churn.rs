@@ -1,5 +1,5 @@
-//! Pods come, go and change at random while runtimes lose patience and delegates fail; afterwards nothing is left over. A run is
-//! repeated with `VFABRIC_SEED=N`. Needs root, `ip`, `nsenter` and containernetworking-plugins.
+//! Pods come, go and change at random while runtimes time out and delegates fail; afterwards nothing is left behind. A
+//! run is repeated with `VFABRIC_SEED=N`. Needs root, `ip`, `nsenter` and containernetworking-plugins.
 
 #[allow(unreachable_pub, dead_code)]
 mod common;
@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 /// `VFABRIC_OPERATIONS` sets another number.
 const OPERATIONS: usize = 120;
 const PODS: usize = 3;
-/// The longest time after which a call is killed: beyond the end of most.
+/// Latest time at which a call is killed; most calls have ended by then.
 const PATIENCE_US: u64 = 60_000;
 /// `lost` is a macvlan without its master: neither its ADD nor its DEL succeeds.
 const NETWORKS: [&str; 8] = ["wide", "narrow", "rec", "wide@a", "rec@a", "narrow@b", "lost", "lost@a"];
 
-/// A selection that has each name of an interface once.
+/// A selection in which each interface name occurs once.
 fn networks(random: &mut StdRng) -> String {
     let mut chosen: Vec<&str> = Vec::new();
     for _ in 0..random.random_range(0..4) {
@@ -70,7 +70,7 @@ async fn whatever_happens_in_between_the_end_of_all_pods_leaves_nothing() {
                 continue;
             }
         };
-        // The same container each time: what a killed call has left meets the next one.
+        // The same container each time, so that the next call meets the remains of a killed one.
         let mut child = multi.start(call, (name, name), &netns.path(), json!({}));
         if random.random_bool(0.4) {
             tokio::time::sleep(Duration::from_micros(random.random_range(0..PATIENCE_US))).await;
@@ -96,7 +96,7 @@ async fn whatever_happens_in_between_the_end_of_all_pods_leaves_nothing() {
         .await;
         let expected = "eth0=recorded net1=blue/wide x=blue/rec";
         until(expected, || multi.shown(name) == expected && netns.links() == ["net1"]).await;
-        until("its addresses, and those of pods that are still to change", || {
+        until("its addresses, and those of pods that have not changed yet", || {
             multi.leases().len() > i
         })
         .await;

@@ -1,5 +1,5 @@
-//! Pods that run get, lose and change interfaces when their annotation or a definition changes. Needs root, `ip`, `nsenter` and
-//! containernetworking-plugins.
+//! Running pods get, lose and change interfaces when their annotation or a definition changes. Needs root, `ip`,
+//! `nsenter` and containernetworking-plugins.
 
 #[allow(unreachable_pub, dead_code)]
 mod common;
@@ -51,7 +51,7 @@ async fn interfaces_come_go_and_change_while_the_others_stay() {
     assert_eq!(multi.status("web")[2]["ips"], json!(["10.2.0.88"]));
     assert!(ip(&["-n", &pod.0, "address", "show", "data"]).contains("10.2.0.88/24"));
     assert_eq!(multi.call("CHECK", ("c1", "web"), &pod.path()).await, Ok(Value::Null));
-    // By another kind of plugin under the same name, and back.
+    // Replaced by another kind of plugin under the same name, and back.
     multi.definition("other", Some(multi.bridge("other", "10.9.2.0/24")));
     multi.pod("web", "wide,other@data");
     shows("eth0=recorded net1=blue/wide data=blue/other").await;
@@ -65,7 +65,7 @@ async fn interfaces_come_go_and_change_while_the_others_stay() {
         ips.contains("10.2.0.") && ip(&["-n", &pod.0, "address", "show", "data"]).contains("10.2.0.")
     })
     .await;
-    // Detached, in an order that leaves the other one its name.
+    // Detached, in an order that keeps the other one's name.
     multi.pod("web", "red@data,wide");
     shows("eth0=recorded net1=blue/wide data=blue/red").await;
     multi.pod("web", "wide");
@@ -77,7 +77,7 @@ async fn interfaces_come_go_and_change_while_the_others_stay() {
     // Nobody has touched the interface that stayed.
     assert_eq!(index(&pod, "net1"), wide);
     assert_eq!(multi.leases().len(), 1);
-    // What came later goes with the rest.
+    // The interfaces that were added later are removed with the rest.
     multi.pod("web", "wide,red");
     shows("eth0=recorded net1=blue/wide net2=blue/red").await;
     multi.call("DEL", ("c1", "web"), "").await.unwrap();
@@ -97,9 +97,9 @@ async fn what_cannot_be_had_leaves_everything_as_it_was() {
     let untouched = index(&pod, "net2");
     multi.fail("ADD", true);
     let follower = multi.follow();
-    // A swap that fails: the old network is there again.
+    // A swap that fails: the old network is restored.
     multi.pod("web", "broken@data,wide");
-    until("the failure is said", || {
+    until("the failure is logged", || {
         follower.log().contains("FailedAddingInterface")
     })
     .await;
@@ -109,7 +109,7 @@ async fn what_cannot_be_had_leaves_everything_as_it_was() {
     .await;
     assert_eq!(index(&pod, "net2"), untouched);
     assert_eq!(multi.shown("web"), before);
-    // It is not tried again while nothing changes: that would take the old network away again and again.
+    // It is not retried while nothing changes, because that would remove the old network again and again.
     let data = index(&pod, "data");
     // An annotation that cannot be read, and a network that does not exist: nothing is detached.
     for (networks, said) in [("wide@data,,", "networks[1]"), ("absent", "blue/absent")] {
@@ -117,9 +117,9 @@ async fn what_cannot_be_had_leaves_everything_as_it_was() {
         until(said, || follower.log().contains(said)).await;
     }
     assert_eq!((index(&pod, "data"), index(&pod, "net2")), (data, untouched));
-    // One more that cannot be had: what is there stays, and what else is new comes.
+    // One more that cannot be made: the existing interfaces stay, and the other new ones are added.
     multi.pod("web", "wide@data,wide,broken@more,wide@last");
-    until("the new one comes and is shown", || {
+    until("the new one is added and shown", || {
         multi.shown("web").contains("last=blue/wide")
     })
     .await;
@@ -158,25 +158,25 @@ async fn a_follower_that_is_killed_goes_on_where_it_was() {
         std::fs::remove_file(&hangs).unwrap();
         multi.pod("web", "wide,wide@before");
         let follower = multi.follow();
-        until("what was begun is taken away", || {
+        until("the unfinished attachment is removed", || {
             multi.recorded("DEL slow").len() == round + 1
         })
         .await;
-        until("the rest is there", || {
+        until("the rest is attached", || {
             multi.shown("web") == "eth0=recorded net1=blue/wide before=blue/wide"
         })
         .await;
         drop(follower);
     }
     assert_eq!(index(&pod, "net1"), wide);
-    // A status that is lost is written again; no plugin runs for it.
+    // A lost status is written again, without running a plugin.
     let adds = multi.recorded("ADD").len();
     std::fs::remove_file(multi.path("status/blue_web.json")).unwrap();
     let follower = multi.follow();
     until("the status is back", || multi.shown("web").contains("before=blue/wide")).await;
     assert_eq!(multi.recorded("ADD").len(), adds);
     drop(follower);
-    // The host has been restarted: namespaces are gone, the journal is there.
+    // The host has been restarted: namespaces are gone, but the journal exists.
     for file in std::fs::read_dir(multi.path("state")).unwrap().flatten() {
         let path = file.path();
         if path.extension().is_some_and(|e| e == "json") {
@@ -236,7 +236,7 @@ async fn a_macvlan_without_its_master_does_not_cost_the_old_network() {
     let follower = multi.follow();
     for (i, name) in ["bare", "leased"].into_iter().enumerate() {
         multi.pod("web", &format!("{name}@data"));
-        until("the failure is said", || {
+        until("the failure is logged", || {
             follower.log().matches("FailedAddingInterface").count() > i
         })
         .await;

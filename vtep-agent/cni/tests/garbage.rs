@@ -1,4 +1,4 @@
-//! Whatever is written into configurations, annotations and definitions: it is read or refused in words, and nothing panics.
+//! Any content of configurations, annotations and definitions is either read or refused with an error; nothing panics.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use vfabric_cni::multi::network::{Asked, Network};
 use vfabric_cni::multi::settings::Settings;
 use vfabric_cni::multi::{result, work};
 
-/// Keys that are looked for, so that values of a wrong kind get there.
+/// Keys that the readers know, so that values of a wrong type reach them.
 const KEYS: &[&str] = &[
     "name",
     "namespace",

@@ -85,7 +85,7 @@ async fn libcni_drives_both_plugins() {
     let fabric = |network: &str| json!({ "type": "vfabric", "vdc": "blue", "network": network, "socket": world.socket(), "capabilities": capabilities });
     let tuning = json!({ "type": "tuning", "sysctl": { "net.ipv4.conf.eth0.arp_filter": "1" } });
     for version in ["0.3.1", "0.4.0", "1.0.0"] {
-        // In a list, with a plugin of others behind, which wants our result.
+        // In a list, followed by another project's plugin, which needs our result.
         let plugins = json!([fabric("red"), tuning]);
         let list = json!({ "cniVersion": version, "name": "tenants", "plugins": plugins });
         engine.good("VALIDATE", &list, "c1", "", json!({})).await;
@@ -99,7 +99,7 @@ async fn libcni_drives_both_plugins() {
         assert_eq!(pod.setting("net/ipv4/conf/eth0/arp_filter"), "1");
         if version != "0.3.1" {
             engine.good("CHECK", &list, "c1", &pod.path(), asked.clone()).await;
-            // The agent puts its own part back; the other plugin's is checked behind it.
+            // The agent restores its own part; the other plugin's part is checked after it.
             let reset = "echo 0 > /proc/sys/net/ipv4/conf/eth0/arp_filter";
             ip(&["netns", "exec", &pod.0, "sh", "-c", reset]);
             let differs = engine.run("CHECK", &list, "c1", &pod.path(), asked.clone()).await;
@@ -130,7 +130,7 @@ async fn libcni_drives_both_plugins() {
     let list = json!({ "cniVersion": "0.4.0", "name": "pods", "plugins": [multi, tuning] });
     let asked = json!({ "ips": ["10.1.0.43/24"] });
     let result = engine.good("ADD", &list, "c2", &pod.path(), asked.clone()).await;
-    // The runtime's wishes are the default network's, and its result is what the next plugin of the list gets.
+    // The runtime's requests apply to the default network, and the next plugin of the list gets that network's result.
     assert_eq!(
         (&result["ips"][0]["address"], &result["ips"][0]["version"]),
         (&asked["ips"][0], &json!("4"))

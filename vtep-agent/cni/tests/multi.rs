@@ -61,7 +61,8 @@ async fn a_pod_gets_all_of_its_networks_and_gives_all_of_them_back() {
         "d1",
     ]);
     ip(&["-n", &multi.host.0, "link", "set", "m0", "up"]);
-    // With two ports its address would follow the lower of theirs, which CHECK of the plugin takes for damage.
+    // With two ports, its MAC address would follow the lower one of theirs, which the plugin's CHECK would report as
+    // damage.
     let fixed_mac = "02:00:00:00:09:09";
     ip(&[
         "-n",
@@ -125,7 +126,7 @@ async fn a_pod_gets_all_of_its_networks_and_gives_all_of_them_back() {
     assert_eq!(multi.leases().len(), 4);
     assert_eq!(world.attachments("blue").await.len(), 2);
 
-    // The same again is the same; CHECK compares all of them.
+    // A repeated ADD has the same result; CHECK compares all of them.
     assert_eq!(multi.call("ADD", ("c1", "web"), &pod.path()).await.unwrap(), result);
     assert_eq!(multi.call("CHECK", ("c1", "web"), &pod.path()).await, Ok(Value::Null));
     ip(&["-n", &pod.0, "address", "flush", "dev", "net1"]);
@@ -170,7 +171,7 @@ async fn what_fails_late_takes_back_what_was_added_and_succeeds_when_there_is_ro
         assert_eq!((two.links().len(), multi.status("two")), (0, Value::Null));
     }
     assert_eq!(multi.leases(), leases);
-    // The runtime's DEL of what was never there.
+    // The runtime's DEL of something that never existed.
     assert_eq!(multi.call("DEL", ("c2", "two"), &two.path()).await, Ok(Value::Null));
     multi.call("DEL", ("c1", "one"), &one.path()).await.unwrap();
     multi.call("ADD", ("c2", "two"), &two.path()).await.unwrap();
@@ -203,7 +204,7 @@ async fn del_hands_over_the_octets_of_add_until_it_has_succeeded() {
             "{failed}"
         );
     }
-    // The failure of one keeps nobody else from going.
+    // The failure of one does not stop the removal of the others.
     assert_eq!((pod.links().len(), multi.leases().len()), (0, 0));
     assert!(multi.journal() > 0);
     multi.fail("DEL", false);
@@ -298,7 +299,7 @@ async fn capabilities_devices_and_wrong_asks() {
         .call_with("ADD", ("c1", "web"), &pod.path(), asked.clone())
         .await
         .unwrap();
-    // Kubernetes' own wishes are the default network's.
+    // The requests of Kubernetes itself apply to the default network.
     let given = |interface: &str| {
         let line = multi.recorded(&format!("ADD {interface}")).remove(0);
         serde_json::from_str::<Value>(line.splitn(3, ' ').nth(2).unwrap()).unwrap()
@@ -317,7 +318,7 @@ async fn capabilities_devices_and_wrong_asks() {
     assert_eq!(fs::read_dir(multi.path("devices")).unwrap().count(), 1);
     multi.call("DEL", ("c1", "web"), "").await.unwrap();
     assert_eq!(fs::read_dir(multi.path("devices")).unwrap().count(), 0);
-    // Nothing runs when the annotation is wrong or asks for what nobody can do.
+    // No plugin runs if the annotation is wrong or asks for something unsupported.
     let before = multi.recorded("").len();
     for (networks, code, said) in [
         (r#"[{"name":"device","mac":"02:00:00:00:00:01"}]"#, 2, "mac"),
@@ -343,7 +344,8 @@ async fn capabilities_devices_and_wrong_asks() {
         );
     }
     assert_eq!((multi.recorded("").len(), multi.journal()), (before, 0));
-    // A pod that nobody has described gets the default network; a file that cannot be read may describe it.
+    // A pod without a description gets the default network. But an unreadable file may describe it, so then it is
+    // refused.
     multi.call("ADD", ("c3", "stranger"), &pod.path()).await.unwrap();
     assert_eq!(multi.shown("stranger"), "eth0=recorded");
     fs::write(multi.path("pods/broken.yaml"), "kind: [").unwrap();

@@ -40,7 +40,7 @@ async fn add_check_and_del() {
     assert_eq!(result["ips"][0]["gateway"], "10.1.0.1");
     assert!(ip(&["-n", &pod.0, "route"]).contains("default via 10.1.0.1"));
 
-    // A second ADD is the same; CHECK agrees, and does not with another result.
+    // A second ADD has the same result. CHECK accepts it, and refuses another result.
     assert_eq!(world.cni("ADD", slot, &pod.path(), none()).await.unwrap(), result);
     let previous = json!({ "prevResult": result });
     assert_eq!(world.cni("CHECK", slot, &pod.path(), previous).await, Ok(Value::Null));
@@ -68,7 +68,7 @@ async fn add_check_and_del() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_is_taken_by_any_path_and_its_end_disturbs_nothing() {
     let world = World::new().await;
-    // As `ctr run --cni` names it: by a process.
+    // By the path that `ctr run --cni` uses: that of a process.
     let mut holder = std::process::Command::new("unshare")
         .args(["--net", "sleep", "1000"])
         .spawn()
@@ -144,7 +144,7 @@ async fn a_pod_has_several_interfaces_and_garbage_goes() {
     let valid = json!({ "cni.dev/valid-attachments": [{ "containerID": "c1", "ifname": "net1" }] });
     assert_eq!(world.cni("GC", ("", ""), "", valid).await, Ok(Value::Null));
     assert_eq!(pod.links(), ["net1"]);
-    // Another CNI network's garbage is not ours to take.
+    // Garbage of another CNI network is not collected.
     assert_eq!(other.links(), ["eth0"]);
     assert_eq!(world.pins().await.len(), 2);
 }
@@ -154,7 +154,7 @@ async fn an_agent_that_dies_leaves_a_complete_attachment_or_none() {
     let mut world = World::new().await;
     let pod = Netns::new("pod");
     let result = world.cni("ADD", ("kept", "eth0"), &pod.path(), none()).await.unwrap();
-    // Killed after the journal says that it is being added, before anybody was promised anything.
+    // Killed after the journal has the entry `adding`, before ADD has returned.
     world.leaf.go_offline();
     let request = Request::Add {
         slot: Slot {
@@ -192,7 +192,7 @@ async fn an_agent_that_dies_leaves_a_complete_attachment_or_none() {
     world
         .until("its interface goes", async |_| pod.links() == ["eth0"])
         .await;
-    // What ADD promised is there still, and goes when asked to.
+    // The attachment of a successful ADD still exists, and is removed on request.
     let previous = json!({ "prevResult": result });
     assert_eq!(
         world.cni("CHECK", ("kept", "eth0"), &pod.path(), previous).await,
@@ -336,7 +336,7 @@ async fn an_ipam_plugin_gives_addresses_and_gets_them_back() {
         all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         world.cni("ADD", (&id, "eth0"), &pods[i].path(), all).await
     };
-    // What the fabric refuses takes no address.
+    // An attachment that the fabric refuses uses no address.
     let refused = add(0, json!({ "network": "green" })).await.unwrap_err();
     assert!(refused["msg"].as_str().unwrap().contains("10.1.0.5"), "{refused}");
     assert_eq!((held().len(), pods[0].links().len()), (0, 0));
@@ -430,7 +430,7 @@ async fn interfaces_come_go_and_change_their_network_while_a_pod_runs() {
         (&swapped.mac, swapped.addresses[0].to_string().as_str()),
         (&plugged.mac, "10.1.0.99/24")
     );
-    // The veth stays, and so does the interface that nobody touched.
+    // The veth stays, and so does the untouched interface.
     assert_eq!((index(&pod, "eth0"), index(&pod, "net1")), before);
     let shown = ip(&["-n", &pod.0, "address", "show", "net1"]);
     assert!(
@@ -451,7 +451,7 @@ async fn interfaces_come_go_and_change_their_network_while_a_pod_runs() {
     assert_eq!(std::fs::read_dir(world.state().join("attachments")).unwrap().count(), 0);
 }
 
-/// Everything agrees that the pod has its interface, or everything that it has none.
+/// All places agree that the pod has its interface, or that it has none.
 async fn settled(world: &World, pod: &Netns) -> Option<bool> {
     let attachments = world.attachments("blue").await;
     let journal = std::fs::read_dir(world.state().join("attachments")).unwrap();
@@ -473,7 +473,7 @@ async fn at_whatever_point_the_agent_dies_everything_agrees_afterwards() {
     for round in 0..16u64 {
         let (socket, path) = (world.socket(), pod.path());
         let adding = tokio::spawn(common::cni(socket, "ADD", ("c1", "eth0"), path, none()));
-        // From the first trace of it on, in steps that go past its end.
+        // From its first trace on, in steps until after its end.
         let journal = world.state().join("attachments");
         while std::fs::read_dir(&journal).unwrap().next().is_none() {
             tokio::task::yield_now().await;
@@ -525,7 +525,7 @@ async fn at_whatever_point_the_agent_dies_a_swap_has_happened_or_has_not() {
         };
         let mut asking = world.connect();
         protocol::send(&mut asking, &request).unwrap();
-        // In steps that go past its end.
+        // In steps until after its end.
         tokio::time::sleep(std::time::Duration::from_micros(round * 2500)).await;
         world.kill_agent();
         let promised = protocol::receive::<Reply>(&mut asking);

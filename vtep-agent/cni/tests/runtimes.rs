@@ -1,5 +1,5 @@
-//! Container runtimes of Debian drive the plugin: podman with its CNI backend, containerd with `ctr run --cni`. Needs root;
-//! `cargo xtask test` installs podman, runc, containerd, containernetworking-plugins and busybox-static.
+//! Debian's container runtimes call the plugin: podman with its CNI backend, containerd with `ctr run --cni`. Needs
+//! root; `cargo xtask test` installs podman, runc, containerd, containernetworking-plugins and busybox-static.
 
 #[allow(unreachable_pub, dead_code)]
 mod common;
@@ -201,7 +201,7 @@ async fn podman_starts_and_ends_containers() {
     assert_eq!(fs::read_dir(world.state().join("attachments")).unwrap().count(), 0);
 }
 
-/// A bridge in the namespace of this process, where runtimes run plugins; it goes with the value.
+/// A bridge in the namespace of this process, where runtimes run plugins; it is removed when the value is dropped.
 struct Bridge(String);
 
 impl Bridge {
@@ -291,7 +291,7 @@ async fn containerd_starts_containers_with_several_networks() {
     let _daemon = containerd(&kit);
     let socket = kit.path("containerd.sock");
     world.until("containerd is there", async |_| is_served(&socket)).await;
-    // It names no pod: the container's id, with its own namespace before, is taken.
+    // The runtime names no pod, so the pod is named by the container's id, prefixed by containerd's own namespace.
     let name = format!("{}-m", world.host());
     kit.pod(&format!("default-{name}"), "db@data,plain");
     let out = output(ctr(&kit, &name, "ip address; ping -c 1 -W 5 10.1.0.2")).await;
@@ -302,7 +302,7 @@ async fn containerd_starts_containers_with_several_networks() {
     nothing_left(&world, &kit).await;
 }
 
-/// A process that ends with the value.
+/// A process that is killed when the value is dropped.
 struct Daemon(Child);
 
 impl Drop for Daemon {
@@ -328,7 +328,8 @@ fn containerd(kit: &Kit) -> Daemon {
     Daemon(command.spawn().unwrap())
 }
 
-/// `ctr` looks for plugins and networks at fixed places: it gets a view of the file system in which they are ours.
+/// `ctr` looks for plugins and networks at fixed places: it gets a view of the file system in which these places are
+/// ours.
 fn ctr(kit: &Kit, container: &str, program: &str) -> Command {
     let script = "set -e; mkdir -p /etc/cni /opt/cni; mount -t tmpfs none /etc/cni; mount -t tmpfs none /opt/cni; \
         mkdir /etc/cni/net.d /opt/cni/bin; cp \"$1\"/networks/* /etc/cni/net.d; \

@@ -96,7 +96,7 @@ impl Journal {
                 Some(KEPT) => false,
                 Some(LEAVING) => true,
                 Some("new") => {
-                    // A crash while it was written: nothing that it says has happened.
+                    // A crash interrupted the writing, so nothing of this entry has happened.
                     fs::remove_file(&path).map_err(fail)?;
                     continue;
                 }
@@ -163,7 +163,7 @@ impl Journal {
         leaving.as_ref() == Some(entry)
     }
 
-    /// Makes an entry durable. One at a time for each interface.
+    /// Makes an entry durable. Call it for one interface at a time.
     pub(super) fn put(&self, entry: Entry) -> Result<(), AgentError> {
         let path = self.path(&entry.slot);
         let only_leaves = self.only_leaves(&entry);
@@ -276,7 +276,7 @@ mod tests {
         let again = Journal::open(folder.path()).unwrap();
         assert_eq!(again.all(), [a.clone(), b.clone()]);
         assert!(folder.path().join("y.damaged").exists() && !folder.path().join("x.new").exists());
-        // An entry of an earlier version has no `back`; one on its way keeps it.
+        // An entry of an earlier version has no `back`; the entry of a move keeps it.
         let moving = Entry {
             back: Some(a.wish.clone()),
             ..a

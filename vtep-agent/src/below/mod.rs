@@ -167,7 +167,7 @@ impl Below {
         done.unwrap_or_else(|Error { code, message }| Reply::Failed { code, message })
     }
 
-    /// 50 when ADD cannot be done without a controller, 51 when running pods are cut off as well (CNI 1.1, "STATUS").
+    /// Code 50 if ADD is not possible without a controller, 51 if running pods are cut off, too (CNI 1.1, "STATUS").
     async fn status(&self) -> Result<(), Error> {
         if self.is_connected() {
             return Ok(());
@@ -183,7 +183,7 @@ impl Below {
         self.controller.borrow().is_some()
     }
 
-    /// Why running pods may be cut off, if they are. A busy engine is not asked twice.
+    /// Why running pods may be cut off, if they are. If the engine is busy, it is not asked twice.
     async fn impairment(&self) -> Option<String> {
         let (answer, result) = oneshot::channel();
         self.commands.send(Command::Status(answer)).await.ok()?;
@@ -233,7 +233,7 @@ impl Below {
         let has = self.look(&self.id(&held).await?).await?;
         let wish = change(&held.wish, has.mac.clone());
         let wanted = Entry { wish, ..held.clone() };
-        // A wrong field is found before anything is begun.
+        // Find wrong fields before anything is started.
         let request = self.request(&wanted)?;
         let back = Some(Wish {
             mac: Some(has.mac),
@@ -271,7 +271,8 @@ impl Below {
             return Ok(());
         };
         let mut client = self.client().await?;
-        // First its addresses, then its wish, which names them only if it did before; in the same network they stay.
+        // First restore its addresses, then its original request, which names them only if it did before. In the same
+        // network, the addresses stay.
         for wish in [wish, entry.wish.clone()] {
             let request = self.request(&Entry { wish, ..entry.clone() })?;
             called(timeout(CALL_PATIENCE, client.swap(request)).await)?;
@@ -327,7 +328,7 @@ impl Below {
                 Ok(attached)
             }
             Err(why) => {
-                // What an earlier ADD has made stays.
+                // An attachment that an earlier ADD made stays.
                 if !again && let Err(error) = self.undo(&entry.slot).await {
                     tracing::warn!(%error, container = entry.slot.container, "cannot be undone yet; tried again");
                 }
@@ -398,7 +399,7 @@ impl Below {
         self.undo(slot).await?;
         let others = self.journal.others(slot);
         if others.iter().all(|e| e.wish.cni_network.is_empty()) {
-            // The runtime knows nothing of them: nobody would ever remove them.
+            // The runtime does not know them, so nobody else would ever remove them.
             for Entry { slot, .. } in others {
                 self.undo(&slot).await?;
             }
@@ -414,7 +415,7 @@ impl Below {
             .filter(|e| e.wish.cni_network == cni_network);
         let mut failed = None;
         for entry in stale.filter(|e| !valid.contains(&e.slot)) {
-            // All of them are tried, then the first failure is reported.
+            // Try all of them, then report the first failure.
             failed = failed.or(self.del(&entry.slot).await.err());
         }
         failed.map_or(Ok(()), Err)
@@ -457,7 +458,7 @@ impl Below {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                // At once when there is a controller again. Without the stream's task there never is.
+                // Wakes as soon as there is a controller again. If the stream's task has ended, there never is.
                 Ok(()) = controller.changed() => {}
             }
             for Entry { slot, .. } in self.journal.all().into_iter().filter(Entry::is_unfinished) {
@@ -465,7 +466,7 @@ impl Below {
                     break;
                 }
                 let _turn = self.turn(&slot).await;
-                // A request may have been quicker.
+                // A request may have come first.
                 let ended = match self.journal.get(&slot) {
                     Some(entry) if entry.state == State::Leaving => self.undo(&slot).await,
                     Some(entry) if entry.back.is_some() => self.go_back(&slot).await,

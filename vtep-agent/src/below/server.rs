@@ -16,7 +16,7 @@ use vfabric_cni::protocol::{Reply, Request, encode, length};
 use super::Below;
 use crate::error::AgentError;
 
-/// Requests under way; others wait to be accepted. More pods than that do not start at once on a host.
+/// Most requests under way; others wait to be accepted. A host seldom starts more pods at once.
 const AT_ONCE: usize = 256;
 /// Longest time for a plugin to send its request, and to take the reply.
 const TALK: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ pub async fn serve(path: &Path, below: Arc<Below>) -> Result<(), AgentError> {
 }
 
 async fn talk(mut stream: UnixStream, below: &Below) -> io::Result<()> {
-    // The file's mode keeps others out already, unless somebody has changed it.
+    // The file's mode already keeps others out, unless somebody has changed it.
     if stream.peer_cred()?.uid() != nix::unistd::geteuid().as_raw() {
         return Err(io::Error::other("a user other than the agent's own asked; refused"));
     }

@@ -1,4 +1,4 @@
-//! What is said without a controller.
+//! Replies without a controller.
 
 use tokio::sync::mpsc;
 
@@ -28,7 +28,7 @@ async fn without_a_controller_status_says_so_and_nothing_is_forgotten() {
     };
     let below = open();
     assert_eq!(code(&below.handle(Request::Status).await), Some(error::NOT_AVAILABLE));
-    // An attachment that is not there is gone, even while the controller is away.
+    // Deleting an attachment that does not exist succeeds, even while the controller is away.
     assert_eq!(below.handle(Request::Del { slot: slot() }).await, Reply::Done);
     let wish = Wish {
         cni_network: "n".into(),
@@ -41,7 +41,7 @@ async fn without_a_controller_status_says_so_and_nothing_is_forgotten() {
     below.note(entry.clone()).await.unwrap();
     let refused = below.handle(Request::Del { slot: slot() }).await;
     assert_eq!(code(&refused), Some(error::TRY_AGAIN), "{refused:?}");
-    // It leaves as soon as there is a controller, also after a restart of the agent.
+    // It is removed as soon as there is a controller, even after a restart of the agent.
     for below in [below, open()] {
         let state = State::Leaving;
         assert_eq!(below.journal.all(), [Entry { state, ..entry.clone() }]);

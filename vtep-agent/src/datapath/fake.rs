@@ -1,4 +1,4 @@
-//! A datapath in memory, for tests: it can refuse, and others can change it behind one's back.
+//! A datapath in memory, for tests: it can refuse steps, and a test can change its objects as somebody else would.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::object::{Object, ObjectKey};
 /// The datapath.
 #[derive(Debug, Default)]
 pub struct Fake {
-    /// What it holds; tests change it to play a foreign hand.
+    /// Its objects. Tests change them to act as somebody else.
     pub objects: BTreeMap<ObjectKey, Object>,
     /// What it refuses to create.
     pub refused: BTreeSet<ObjectKey>,
@@ -33,8 +33,8 @@ impl Fake {
                     self.objects.remove(&key);
                     return Err(StepError::new(ErrorCode::NetworkNotFound, format!("{key}: no segment")));
                 }
-                let anew = self.objects.insert(key, object.clone()).is_none() && matches!(object, Object::Segment(_));
-                Ok(if anew { Done::MadeAnew } else { Done::InPlace })
+                let is_new = self.objects.insert(key, object.clone()).is_none() && matches!(object, Object::Segment(_));
+                Ok(if is_new { Done::Rebuilt } else { Done::InPlace })
             }
             Step::Remove(key) => {
                 self.objects.remove(key);

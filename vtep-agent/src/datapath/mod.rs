@@ -1,4 +1,4 @@
-//! The I/O edge of the agent: it creates the objects.
+//! The I/O edge of the agent: the trait behind which objects are created.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +14,8 @@ pub mod kernel;
 
 /// The holder of the objects: the kernel, or a fake in tests.
 ///
-/// It only touches what it created itself, and never rebuilds an object that is
-/// right: a change to the same state does nothing.
+/// It touches only objects that it created itself, and never rebuilds an object that is right: a step to the same state
+/// does nothing.
 pub trait Datapath {
     /// All of our objects that exist, strays included. `expected` are the ports that
     /// should exist, by the name of their end on the host; each says in which network namespace
@@ -131,7 +131,7 @@ pub enum Done {
     /// The object is in place.
     InPlace,
     /// The object is in place, but had to be made again; the objects on it are gone.
-    MadeAnew,
+    Rebuilt,
 }
 
 /// A step that failed.

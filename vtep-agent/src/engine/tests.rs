@@ -137,7 +137,7 @@ fn foreign_deletion_is_repaired_with_all_that_hung_on_it() {
 }
 
 #[test]
-fn what_fails_is_told_once_and_again_when_it_succeeds() {
+fn what_fails_is_reported_once_and_again_when_it_succeeds() {
     let mut e = engine(true);
     let port = ObjectKey::Port(port_name("blue/a"));
     e.datapath().refused.insert(port);
@@ -201,14 +201,14 @@ fn what_the_host_cannot_do_is_refused_by_name() {
     assert!(e.error(&HostKey::Network(vni(1))).is_none());
 }
 
-/// What a random run does.
+/// A step of a random run.
 #[derive(Debug, Clone)]
 enum Act {
     Upsert(usize),
     Remove(usize),
-    /// Somebody removes the n-th object that there is.
+    /// Somebody removes the n-th existing object.
     Foreign(usize),
-    /// The datapath refuses the n-th object there should be, or nothing any more.
+    /// The datapath refuses the n-th desired object, or from now on none.
     Refuse(usize),
     Relent,
     Check,
@@ -253,8 +253,8 @@ fn act() -> impl proptest::strategy::Strategy<Value = Act> {
 }
 
 proptest::proptest! {
-    /// However it got there: in the end the datapath holds what a fresh engine would have
-    /// made of the same entities, and what is not in place is known to be so.
+    /// Whatever the history, in the end the datapath holds what a new engine would have made of the same entities, and
+    /// the engine knows which objects are not in place.
     #[test]
     fn every_way_leads_to_the_same_datapath(acts in proptest::collection::vec(act(), 1..60)) {
         let universe = universe();

@@ -27,7 +27,7 @@ pub fn arp(operation: u8, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> V
     [&head[..], &sender.0, &sender.1.octets(), &target.0, &target.1.octets()].concat()
 }
 
-/// Where a packet is in a datagram: identification, offset in octets, whether more follow.
+/// The place of a fragment in its datagram: identification, offset in octets, whether more follow.
 #[derive(Clone, Copy, Default)]
 pub struct Fragment(pub u16, pub u16, pub bool);
 

@@ -64,7 +64,7 @@ pub fn unique(what: &str) -> String {
     )
 }
 
-/// A named network namespace that goes with the value.
+/// A named network namespace that is removed when the value is dropped.
 pub struct Netns(String);
 
 impl Netns {
@@ -267,7 +267,7 @@ impl Lab {
         let (local, entities) = (self.hosts[host].local, self.hosts[host].entities.clone());
         let overlay = self.overlay(host).to_owned();
         let start: Job = Box::new(move |engine| {
-            // The one before holds the namespace.
+            // The previous engine still holds the namespace.
             *engine = None;
             let overlay = Overlay::keep(&overlay).unwrap();
             *engine = Some(Engine::new(
@@ -370,7 +370,7 @@ impl Lab {
         })
     }
 
-    /// What a host knows of the workload on the other one.
+    /// The entities of a host about the workload on the other one.
     pub fn remote(&self, other: usize, n: u32) -> Vec<HostEntity> {
         let last = other as u8 + 1;
         let vtep = self.hosts[other].local.of(self.underlay).unwrap();
@@ -453,11 +453,11 @@ impl Lab {
         assert!(got == sent);
     }
 
-    /// Waits until something holds that the kernel brings about in the background.
+    /// Waits until a condition holds that the kernel establishes in the background.
     pub fn until(&mut self, mut holds: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
         while !holds(self) {
-            assert!(start.elapsed() < ARRIVAL, "it never came to hold");
+            assert!(start.elapsed() < ARRIVAL, "the condition never held");
             thread::sleep(Duration::from_millis(20));
         }
     }

@@ -123,7 +123,7 @@ impl Capture {
         self.thread.join().unwrap()
     }
 
-    /// Those of them that are tunnelled.
+    /// The tunnelled ones among them.
     pub fn tunnelled(self) -> Vec<Tunnelled> {
         self.frames().iter().filter_map(|f| Tunnelled::parse(f)).collect()
     }
@@ -199,7 +199,7 @@ impl Tunnelled {
         u16_at(&self.outer, ip_header(&self.outer).unwrap() + 6)
     }
 
-    /// True when it may not be fragmented and is no fragment (IPv4).
+    /// True if it may not be fragmented and is not a fragment (IPv4).
     pub fn is_whole_and_stays_so(&self) -> bool {
         self.outer[0] >> 4 == 6 || u16_at(&self.outer, 6) == 0x4000
     }

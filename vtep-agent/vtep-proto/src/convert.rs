@@ -1,4 +1,4 @@
-//! Between the wire format and the canonical form.
+//! Conversions between the wire format and the canonical form.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -57,7 +57,7 @@ pub enum HostEntity {
     Fdb(FdbEntry),
     /// An address of a remote station.
     Neighbour(Neighbour),
-    /// A workload's interface. Apart, because it is much larger than the others, of which there are many more.
+    /// A workload's interface. Boxed, because it is much larger than the others, which are far more numerous.
     Attachment(Box<Attachment>),
 }
 
@@ -68,7 +68,7 @@ impl From<Attachment> for HostEntity {
 }
 
 impl HostEntity {
-    /// Whether a key names it; as comparing with [`HostEntity::key`], without making one.
+    /// Whether it has this key; like a comparison with [`HostEntity::key`], without making a key.
     pub fn is_named(&self, key: &HostKey) -> bool {
         match (self, key) {
             (Self::Network(n), HostKey::Network(vni)) => n.vni == *vni,
@@ -79,7 +79,7 @@ impl HostEntity {
         }
     }
 
-    /// What names it.
+    /// Its key.
     pub fn key(&self) -> HostKey {
         match self {
             Self::Network(n) => HostKey::Network(n.vni),
@@ -89,7 +89,7 @@ impl HostEntity {
         }
     }
 
-    /// The network it is or lies in.
+    /// Its network, or the network that it is.
     pub fn vni(&self) -> Vni {
         match self {
             Self::Network(n) => n.vni,

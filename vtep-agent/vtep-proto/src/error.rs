@@ -1,4 +1,4 @@
-//! Why a message cannot be taken over.
+//! Why a message cannot be accepted.
 
 /// A field of a received object is missing or malformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -32,7 +32,7 @@ impl fmt::Display for Vni {
 pub struct MacAddress([u8; 6]);
 
 impl MacAddress {
-    /// The address of those octets, if a single station may have it.
+    /// The address with these octets, if a single station may have it.
     pub fn new(octets: [u8; 6]) -> Option<Self> {
         (octets[0] & 1 == 0 && octets != [0; 6]).then_some(Self(octets))
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// What the Debian has besides the smallest one.
+/// Packages of this Debian, in addition to those of the smallest one.
 const INCLUDED: &str = "systemd";
 /// Far more than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ const OF_THE_SYSTEM: &[&str] = &[
     "/etc/machine-id",
 ];
 
-/// Runs a command; returns whether it succeeded, and all that it said.
+/// Runs a command; returns whether it succeeded, and its output.
 pub(crate) fn run(command: &mut Command) -> (bool, String) {
     let output = command.stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
@@ -95,7 +95,7 @@ impl Root {
         fs::read_to_string(&place).unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
-    /// All files and folders but the system's own.
+    /// All files and folders, except the system's own.
     pub(crate) fn files(&self) -> BTreeSet<String> {
         let mut find = Command::new("find");
         find.arg(self.path()).args(["-xdev", "-printf", "/%P\n"]);
@@ -123,7 +123,7 @@ impl Root {
             "--kill-child",
         ]);
         unshare.args(["sh", "-ec", BOOT, "sh"]).arg(self.path());
-        // The group is entered first, so that its control groups are all that the system sees.
+        // Enter the group first, so that the system sees only the groups below it.
         let mut enter = Command::new("sh");
         enter
             .args(["-ec", "echo $$ >\"$0/cgroup.procs\"; exec \"$@\""])
@@ -196,7 +196,7 @@ fn fresh(target: &Path) -> PathBuf {
             .arg(&part)
             .arg(mirror),
     );
-    // Only a whole one gets the name.
+    // Only a complete one gets the name.
     fs::rename(&part, &root).unwrap();
     root
 }
@@ -343,7 +343,7 @@ impl Machine {
         text.lines().filter_map(port).collect()
     }
 
-    /// What a name in `/run/netns` stands for, seen from outside of all services.
+    /// The namespace of a name in `/run/netns`, seen from outside all services.
     pub(crate) fn namespace(&self, name: &str) -> Option<(u64, u64)> {
         let path = format!("/proc/{}/root/run/netns/{name}", self.init);
         let found = fs::metadata(path).ok()?;

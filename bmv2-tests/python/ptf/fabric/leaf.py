@@ -181,7 +181,7 @@ class Leaf(Pipeline):
     def of_host1(self, vni, inner, to=None, **more):
         return self.tunnelled(self.host(1), to or self.leaf1(), vni, inner, macs=(LEAF, host_mac(1)), **more)
 
-    # What comes of them
+    # Expected results
 
     def expect_tunnelled(self, port, dst, vni, inner, macs, src=None, ttl=64):
         """The next frame of a port is a tunnelled one; its source port is a hash of the flow."""
@@ -292,7 +292,7 @@ def edge_replies(self):
 
 @test
 def packet_io(self):
-    """The controller's frames leave by the port that it names; LLDP of fabric ports goes to the controller."""
+    """The controller's frames leave on the port that it names; LLDP from fabric ports goes to the controller."""
     probe = Ether(dst="01:80:c2:00:00:0e", src=LEAF, type=0x88CC) / (b"!" * 46)
     self.send_packet_out(probe, egress_port=H2)
     self.expect(H2, probe)
@@ -327,7 +327,7 @@ def admission_refuses(self):
 
 @test
 def source_guard_refuses(self):
-    """A guarded machine speaks from its own addresses only, and is no server of the network."""
+    """A guarded machine can send only from its own addresses, and cannot act as a router or DHCP server."""
     to = Ether(dst=mac(13), src=mac(21))
     for f in (4, 6):
         self.refused("SOURCE_MAC", METAL_A, Ether(dst=mac(13), src=mac(66)) / echo(f, ip(f, A, 21), ip(f, A, 13)))
@@ -342,7 +342,7 @@ def source_guard_refuses(self):
 
 @test
 def routing_refuses(self):
-    """What cannot be routed; the sender hears of it where it should (RFC 1812, RFC 4443)."""
+    """Packets that cannot be routed. Where the RFCs ask for it, the sender gets an error (RFC 1812, RFC 4443)."""
     for f in (4, 6):
         me = ip(f, A, 21)
         to_gateway = Ether(dst=GATEWAY, src=mac(21))
@@ -361,7 +361,7 @@ def routing_refuses(self):
             else:
                 self.assertEqual((got[IPv6].src, got[IPv6].dst), (ip6(A, 1), me))
                 self.assertTrue(got.haslayer(icmp6), f"{name}: {got.summary()}")
-        # Nobody hears of these.
+        # These cause no error.
         self.refused("GATEWAY_PROTOCOL", METAL_A, to_gateway / header(f, me, ip(f, A, 1)) / TCP())
         tag, loopback = Dot1Q(vlan=VLAN_B), "127.0.0.1" if f == 4 else "::1"
         self.refused("MARTIAN", METAL_B, Ether(dst=GATEWAY, src=mac(22)) / tag / echo(f, loopback, ip(f, A, 21)))
@@ -372,7 +372,7 @@ def routing_refuses(self):
 
 @test
 def bridging_refuses(self):
-    """What has nowhere to go, or would go where it came from."""
+    """Packets without a destination, or that would return to where they came from."""
     frame = lambda dst, src=mac(21), n=21: Ether(dst=dst, src=src) / echo(4, ip4(A, n), ip4(A, 13))
     self.refused("RESERVED_MAC", METAL_A, Ether(dst="01:80:c2:00:00:00", src=mac(21), type=0x88B5) / (b"." * 46))
     self.refused("NO_FLOOD_GROUP", METAL_C, Ether(dst=BROADCAST, src=mac(23), type=0x88B5) / (b"." * 46))
@@ -402,7 +402,7 @@ def egress_refuses(self):
 
 @test
 def flood_limit(self):
-    """A sender that floods more than it may is held to its rate."""
+    """A sender that floods too much is limited to its rate."""
     slow = self.table_entry("flood_rate", {"bd": A, "sender": 11}, "limit_flood")
     meter = slow.table_entry.meter_config
     meter.cir = meter.pir = meter.cburst = meter.pburst = 1
@@ -423,5 +423,5 @@ class ZCoverage(Leaf):
     """Runs last (`--test-order lexico`): the tests before it have met every table and every reason."""
 
     def runTest(self):
-        # Frames to leaf 2 and host 3 leave by its group's port; it has no counter.
+        # Frames to leaf 2 and host 3 leave on a port of its group; it has no counter.
         self.check_coverage(uncounted={"path"})

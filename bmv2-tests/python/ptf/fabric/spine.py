@@ -91,7 +91,7 @@ def spreading(self):
 
 @test
 def packet_io(self):
-    """The controller's frames leave by the port that it names; LLDP goes to the controller."""
+    """The controller's frames leave on the port that it names; LLDP goes to the controller."""
     probe = Ether(dst="01:80:c2:00:00:0e", src=SPINE, type=0x88CC) / (b"!" * 46)
     self.send_packet_out(probe, egress_port=TO_LEAF4[1])
     self.expect(TO_LEAF4[1], probe)
@@ -124,5 +124,5 @@ class ZCoverage(Spine):
     """Runs last (`--test-order lexico`): the tests before it have met every table and every reason."""
 
     def runTest(self):
-        # Every frame leaves by a port of a path's group; it has no counter.
+        # Every frame leaves on a port of a path's group; it has no counter.
         self.check_coverage(uncounted={"path"}, never=set(self.reason) - OF_SPINES)

@@ -29,7 +29,7 @@ DEFAULTS = {
     "cpu_port": "510",
     "log": "/dev/null",
 }
-# A switch needs far less on a busy machine.
+# Time limit; a switch needs far less, even on a busy machine.
 START_SECONDS = 30
 
 
@@ -57,7 +57,7 @@ def make_link(port):
     run = lambda *words: subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     run("ip", "link", "add", ours, "mtu", "9500", "type", "veth", "peer", "name", theirs, "mtu", "9500")
     for name in (ours, theirs):
-        # Nothing but the tests speaks, and checksums are complete.
+        # Only the tests send packets, and checksums are complete.
         with open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "w", encoding="ascii") as setting:
             setting.write("1")
         run("ethtool", "--offload", name, "tx", "off", "rx", "off")

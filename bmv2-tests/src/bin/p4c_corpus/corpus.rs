@@ -1,4 +1,4 @@
-//! What a checkout of p4c's test data holds: programs, scripts, and what p4c made of them.
+//! The contents of a checkout of p4c's test data: programs, scripts, and p4c's output for them.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -24,10 +24,10 @@ pub(crate) struct Sample {
     pub(crate) has_main: bool,
 }
 
-/// All that is looked at.
+/// All programs of a run.
 #[derive(Debug)]
 pub(crate) struct Corpus {
-    /// Programs on v1model that should compile, or at least are meant to.
+    /// Programs for v1model that are meant to compile.
     pub(crate) samples: Vec<Sample>,
     /// Programs that p4c rejects for reasons of the language.
     pub(crate) errors: Vec<Sample>,
@@ -138,13 +138,13 @@ fn programs(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What a source says about itself, its own included files read with it.
+/// Facts about a source, including the files of its own that it includes.
 #[derive(Default)]
 struct Text {
     /// Files included that are not beside the source: the compiler's own.
     includes: HashSet<String>,
     has_main: bool,
-    /// Includes a file that is nowhere.
+    /// Includes a file that does not exist.
     foreign: bool,
 }
 

@@ -47,12 +47,12 @@ struct Cli {
     verbose: bool,
 }
 
-/// What became of a sample.
+/// The results for a sample.
 #[derive(Debug)]
 struct Outcome {
     compiled: Result<(), Vec<String>>,
     compile_time: Duration,
-    /// Of a program with a script, by switch of this project.
+    /// Results of the program's script, if it has one, on each switch of this project.
     scripts: Vec<(Core, Result<(), Vec<String>>)>,
     /// The same on the peer, if there is one.
     peer: Option<Result<(), Vec<String>>>,
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<bool> {
     let corpus = corpus::read(&cli.dir, cli.only.as_deref())?;
-    // Panics are caught and reported with their program; the bar stays whole.
+    // Panics are caught and reported with their program, so that they do not disturb the progress bar.
     std::panic::set_hook(Box::new(|_| {}));
     let bar = ProgressBar::new((corpus.samples.len() + corpus.errors.len()) as u64);
     let started = Instant::now();

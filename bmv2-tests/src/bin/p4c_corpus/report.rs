@@ -1,4 +1,4 @@
-//! What a run found, for people and as JSON.
+//! The results of a run, for people and as JSON.
 
 use std::time::Duration;
 
@@ -99,7 +99,7 @@ impl Report<'_> {
         }
     }
 
-    /// What the peer says of the same programs and scripts, if there is one.
+    /// The results of the same programs and scripts on the peer, if there is one.
     fn peer(&self) {
         let all = || self.samples.iter().filter_map(|(s, o)| Some((s, o.peer.as_ref()?)));
         for (sample, why) in all().filter_map(|(s, r)| Some((s, r.as_ref().err()?))) {
@@ -113,7 +113,7 @@ impl Report<'_> {
         }
     }
 
-    /// How many of the files that p4c publishes are equal to ours, after the fields of those that are not.
+    /// Prints the fields that differ from files that p4c publishes, then how many files are equal to ours.
     fn control_plane(&self, what: &str, of: impl Fn(&Outcome) -> Option<&[Difference]>) {
         let all = || self.samples.iter().filter_map(|(s, o)| Some((&s.name, of(o)?)));
         for (name, differences) in all().filter(|(_, d)| !d.is_empty()) {
@@ -191,7 +191,7 @@ fn reason(lines: &[String]) {
     }
 }
 
-/// The most memory this process had resident so far, in KiB (`proc(5)`, `VmHWM`).
+/// The peak resident memory of this process so far, in KiB (`proc(5)`, `VmHWM`).
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;

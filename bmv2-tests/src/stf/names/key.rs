@@ -7,7 +7,7 @@ use super::{KeyField, Wrong};
 use crate::stf::command::{Digits, KeyValue};
 use crate::stf::target::Key;
 
-/// What a key element that is not given matches.
+/// What a key element matches if the script leaves it out.
 pub(super) fn anything(field: &KeyField) -> Key {
     let zero = vec![0; octets(field.width)];
     match field.kind {
@@ -58,7 +58,7 @@ pub(super) fn value(name: &str, digits: &Digits, width: u32) -> Result<Vec<u8>, 
     Ok(padded(&digits.value, width))
 }
 
-/// Octets that so many bits take.
+/// Number of octets for a number of bits.
 fn octets(width: u32) -> usize {
     (width as usize).div_ceil(8)
 }

@@ -1,4 +1,4 @@
-//! Names of a program: what a script abbreviates becomes a table, an action, a key of octets.
+//! Names of a program: turns the abbreviations of a script into tables, actions and keys in octets.
 
 mod key;
 mod widths;
@@ -14,7 +14,7 @@ use widths::{table_names, value_sets};
 use super::command::{self, Digits, KeyValue};
 use super::target::{Action, Call, Entry, Key};
 
-/// What is wrong with a name or value, for people.
+/// An error in a name or value, for people.
 pub type Wrong = String;
 
 /// One element of a table's key.
@@ -50,7 +50,7 @@ impl Table {
     }
 }
 
-/// All that scripts can name.
+/// Everything that scripts can name.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     tables: Vec<Table>,
@@ -65,7 +65,7 @@ pub struct Names {
     /// Value sets with the widths of a member's fields.
     value_sets: Vec<(String, Vec<u32>)>,
     digests: Vec<String>,
-    /// Entries that the program itself brings.
+    /// Entries of the program itself.
     entries: Vec<Entry>,
 }
 
@@ -115,7 +115,7 @@ impl Names {
         Ok(names)
     }
 
-    /// Entries that the program itself brings.
+    /// Entries of the program itself.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -351,7 +351,7 @@ mod tests {
             ("h", 3),
             ("dst", 2),
         ] {
-            // `h` alone is no end of `hdr.h.$valid$`.
+            // `h` alone is not a suffix of `hdr.h.$valid$`.
             match field(&table, name) {
                 Ok(found) => assert_eq!(found, at, "{name}"),
                 Err(_) => assert_eq!(name, "h"),

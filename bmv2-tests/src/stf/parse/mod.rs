@@ -24,7 +24,7 @@ impl Script {
     /// Reads a script; `file` is its name in messages.
     ///
     /// # Errors
-    /// The first line that is no statement.
+    /// The first line that is not a statement.
     pub fn parse(file: &str, text: &str) -> Result<Self, ParseError> {
         let mut statements = Vec::new();
         for (at, line) in text.lines().enumerate() {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::stf::names::Names;
 
-/// What leaves the engine.
+/// The engine's output.
 #[derive(Default)]
 struct Collected {
     frames: Vec<(u32, Vec<u8>)>,
@@ -39,19 +39,19 @@ pub struct Engine {
     digest_names: HashMap<u32, String>,
     /// Entries with their table and slot.
     entries: Vec<(Entry, usize, u32)>,
-    /// The next slot of each table; none is given out twice.
+    /// The next slot of each table; no slot is used twice.
     next_slot: HashMap<usize, u32>,
 }
 
-/// What no machine code is made for on purpose, as [`Pipeline::compile`] says it: headers are written by the interpreter if
-/// one has a variable-length field or is not of whole octets, or if they are very long. The rest of such a program is machine
-/// code.
+/// The part for which no machine code is made on purpose, in the words of [`Pipeline::compile`]. The interpreter writes
+/// the headers if one of them has a variable-length field or is not a whole number of octets, or if they are very long.
+/// The rest of such a program is machine code.
 const INTERPRETED: &[&str] = &["deparser: headers that the interpreter has to write"];
 
 /// Makes machine code for a program.
 ///
 /// # Errors
-/// What the interpreter would have to run besides [`INTERPRETED`], each with the reason.
+/// The parts besides [`INTERPRETED`] that the interpreter would have to run, each with the reason.
 pub(crate) fn all_compiled(pipeline: &Pipeline) -> Result<(), Failed> {
     let mut left = pipeline.compile();
     left.retain(|what| !INTERPRETED.contains(&what.as_str()));
@@ -114,7 +114,7 @@ impl Engine {
             .ok_or_else(|| "the entry is gone".into())
     }
 
-    /// The array's cell, or all that it has.
+    /// The given cell of the array, or all cells.
     fn cells(&self, array: usize, cell: Option<u64>) -> Vec<usize> {
         match cell {
             Some(cell) => vec![index(cell)],

@@ -1,6 +1,6 @@
-//! What a script runs on.
+//! The switch on which a script runs.
 //!
-//! A target gets its entries with full names and padded octets, so it needs no parser and keeps no handles. Frames and
+//! A target gets its entries with full names and padded octets, so it needs no parser and no handles. Frames and
 //! digests are read at the points where the script looks at them, so a target may be another process.
 
 mod engine;
@@ -12,7 +12,7 @@ pub(crate) use engine::all_compiled;
 pub use process::Process;
 pub use reference::Reference;
 
-/// What one element of a key asks for, in the octets of the field's width.
+/// The condition of one element of a key, in the octets of the field's width.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
     /// This value.
@@ -30,7 +30,7 @@ pub enum Key {
 pub struct Call {
     /// Full name.
     pub action: String,
-    /// Id in the BMv2 JSON, which tells copies of one action apart.
+    /// Id in the BMv2 JSON, which distinguishes copies of one action.
     pub id: u32,
     /// Arguments in the octets of the parameters' widths.
     pub args: Vec<Vec<u8>>,
@@ -63,7 +63,7 @@ pub struct Entry {
 /// A copy that the replication engine makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replica {
-    /// Port it leaves by.
+    /// Port on which it leaves.
     pub port: u32,
     /// `egress_rid`.
     pub rid: u32,
@@ -88,17 +88,17 @@ pub struct Rates {
     pub pbs: u64,
 }
 
-/// What went wrong in the target, for people.
+/// The target's error, for people.
 pub type Failed = String;
 
 /// Frames for this port are dropped, as simple_switch numbers it.
 const DROP_PORT: u32 = 511;
-/// What one frame takes on the script's clock, so that no two have the same time stamp.
+/// Time that each frame takes on the script's clock, so that no two have the same time stamp.
 const FRAME_NS: u64 = 1_000;
 /// Where the clock starts: 0 would look like a field that nobody set.
 const START_NS: u64 = 1_000_000_000;
 
-/// What the program calls by a name.
+/// The object with a name in the program.
 fn known<T>(found: Option<T>, kind: &str, name: &str) -> Result<T, Failed> {
     found.ok_or_else(|| format!("the switch has no {kind} {name}"))
 }
@@ -151,7 +151,7 @@ pub trait Target {
     fn idle_ms(&mut self, entry: &Entry) -> Result<u64, Failed>;
     /// Lets time pass.
     fn wait(&mut self, ms: u64) -> Result<(), Failed>;
-    /// A frame comes in by a port.
+    /// A frame arrives on a port.
     fn packet(&mut self, port: u32, frame: &[u8]) -> Result<(), Failed>;
     /// Frames that left since the last call, by port in their order.
     fn frames(&mut self) -> Result<Vec<(u32, Vec<u8>)>, Failed>;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::stf::names::Names;
 
-/// What belongs to an entry and is asked for later.
+/// Parts of an entry that are read later.
 #[derive(Default, Clone)]
 struct Direct {
     counter: Arc<core::Counter>,

@@ -13,10 +13,10 @@ use crate::model::change::Applied;
 use crate::model::inventory::{NEXT_KEY, PREFIX, StoredItem, item_key};
 use crate::store::Op;
 
-/// What the store has of the inventory, put into a model.
+/// A model with the stored inventory.
 pub(in crate::controller) struct Loaded {
     pub(in crate::controller) model: Model,
-    /// What is to be written before anything else.
+    /// Operations that must be written before anything else.
     pub(in crate::controller) ops: Vec<Op>,
     /// Rows that could not be loaded, each with the reason.
     pub(in crate::controller) set_aside: Vec<(String, String)>,
@@ -101,7 +101,7 @@ pub(in crate::controller) fn load(
 fn load_row(model: &mut Model, row: &Row, scratch: &mut Applied) -> Result<(), String> {
     if row.key == NEXT_KEY {
         let next = serde_json::from_slice(&row.value).map_err(|e| e.to_string())?;
-        // A damaged one may be far too great; handles that are in use are looked at anyway.
+        // A damaged number may be far too large. Handles in use are checked anyway.
         if row.damage.is_none() {
             model.restore_handles(next);
         }
@@ -117,14 +117,14 @@ fn load_row(model: &mut Model, row: &Row, scratch: &mut Applied) -> Result<(), S
         }
     }
     model.reserve_item(&item);
-    let reason = "its key does not fit, or it refers to a switch that is not there";
+    let reason = "its key does not fit, or it refers to a switch that does not exist";
     Err(row.damage.clone().unwrap_or_else(|| reason.to_owned()))
 }
 
-/// Compares a topology with the inventory. Returns whether it is to be imported.
+/// Compares a topology with the inventory. Returns whether to import it.
 ///
 /// # Errors
-/// It is to be, and cannot.
+/// It should be imported but cannot.
 pub(in crate::controller) fn compare(model: &mut Model, start: &Start) -> Result<bool, StartError> {
     let Some(topology) = &start.topology else {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! Devices in memory: switches run the real pipelines behind the real P4Runtime server, hosts do what a VTEP does.
+//! Devices in memory: switches run the real pipelines behind the real P4Runtime server; hosts act as VTEPs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ use crate::entity::{Entity, EntityKey};
 /// Port number at which a switch drops (v1model).
 const DROP_PORT: u32 = 511;
 
-/// Frames come so far apart that no rate of the pipeline (`FLOODS_PER_SECOND`, `ICMP_ERRORS_PER_SECOND`) drops one: a
-/// frame that is dropped cannot cross.
+/// Time between frames: long enough that no rate limit of the pipeline (`FLOODS_PER_SECOND`, `ICMP_ERRORS_PER_SECOND`)
+/// drops one, because a dropped frame cannot cross.
 const FRAME_NS: u64 = 10_000_000;
 
 /// A switch with a pipeline.
@@ -35,7 +35,7 @@ pub(super) struct Switch {
     server: Server,
     device_id: u64,
     worker: RefCell<Worker>,
-    /// When the last frame came; long after the switch's own clock, by which its meters start.
+    /// The time of the last frame. It is far ahead of the switch's own clock, with which its meters start.
     now_ns: Cell<u64>,
     held: BTreeMap<EntityKey, Entity>,
     /// The session ends when this is dropped.
@@ -117,7 +117,7 @@ impl Switch {
         assert!(results.iter().all(Result::is_ok), "{write:?}: {results:?}");
     }
 
-    /// What becomes of a frame.
+    /// The fate of a frame.
     pub(super) fn process(&self, port: u16, frame: &[u8]) -> Vec<(u16, Vec<u8>)> {
         let mut out = Frames::default();
         let now_ns = self.now_ns.get() + FRAME_NS;

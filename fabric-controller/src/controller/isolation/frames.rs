@@ -1,4 +1,4 @@
-//! Frames of workloads, each with the name of its tenant inside; and what is around them in a tunnel.
+//! Frames of workloads, each with the name of its tenant inside, and their outer headers in a tunnel.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,7 +7,7 @@ use vfabric_api::ident::Mac;
 
 /// UDP port of VXLAN (RFC 7348 section 5).
 const VXLAN: u16 = 4789;
-/// What marks a labelled payload.
+/// The marker of a labelled payload.
 const MARK: &[u8] = b"label:";
 
 /// A UDP packet from a workload of `label`.
@@ -19,7 +19,7 @@ pub(super) fn labelled(dst: Mac, src: Mac, from: Ipv4Addr, to: Ipv4Addr, label: 
     frame
 }
 
-/// Whose frame this is, tunnelled or not.
+/// The tenant whose frame this is, tunnelled or not.
 pub(super) fn label(frame: &[u8]) -> Option<String> {
     let at = frame.windows(MARK.len()).position(|w| w == MARK)? + MARK.len();
     let end = frame[at..].iter().position(|b| *b == b'.')?;
@@ -44,7 +44,7 @@ pub(super) fn destination(frame: &[u8]) -> Mac {
     Mac(frame[..6].try_into().unwrap())
 }
 
-/// Around a frame in a tunnel.
+/// The outer headers of a tunnelled frame.
 pub(super) struct Outer {
     pub(super) macs: (Mac, Mac),
     pub(super) from: Ipv4Addr,

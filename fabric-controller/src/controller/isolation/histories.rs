@@ -1,8 +1,8 @@
-//! Written histories, each for a mistake that random walks do not come across.
+//! Written histories, each for a mistake that random walks do not find.
 //!
-//! Two tenants have machines on the two access ports of leaf 1, with VLANs. A copy of a flooded frame is made for a port and
-//! an access id, which stands for a VLAN: a number that means two things for a moment sends it to the port of one
-//! place with the VLAN of another, so that the tenants here stand crosswise.
+//! Two tenants have machines on the two access ports of leaf 1, with VLANs. A copy of a flooded frame is made for a
+//! port and an access id, which means a VLAN. If a number means two things for a moment, the copy goes to the port of
+//! one place with the VLAN of another. So the tenants are placed crosswise here.
 
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
@@ -72,7 +72,7 @@ fn network(vdc: &str, vni: Option<u32>) -> Change {
     Change::Create(vdc.parse().unwrap(), Spec::Network(spec))
 }
 
-/// A machine at a place. Nobody looks at who it says it is, so that nothing but numbers keeps tenants apart.
+/// A machine at a place. Its source addresses are not checked, so that only numbers separate the tenants.
 fn machine(vdc: &str, name: &str, (leaf, port, vlan): (&str, u16, u16)) -> Change {
     let spec = AttachmentSpec {
         name: name.parse().unwrap(),
@@ -96,7 +96,7 @@ fn delete(vdc: &str, kind: Kind, name: &str) -> Change {
     Change::Delete(Key::new(vdc.parse().unwrap(), kind, name.parse().unwrap()))
 }
 
-/// Everything is in place that these machines need.
+/// Waits until everything that these machines need is in place.
 async fn settled(walk: &mut Walk, changes: Vec<Change>) -> Result<(), String> {
     assert!(walk.commit(changes).await);
     walk.settle(walk.all()).await?;
@@ -159,8 +159,8 @@ async fn a_frame_comes_late(seed: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// A leaf with a machine of red is declared gone while it goes on forwarding, and red's VNI becomes blue's on the other
-/// leaf, which has confirmed everything. The spines, which are to shut the dead leaf out, are slow.
+/// A leaf with a machine of red is declared gone while it still forwards. Red's VNI becomes blue's on the other leaf,
+/// which has confirmed everything. The spines, which have to shut the dead leaf out, are slow.
 async fn the_dead_speak(seed: u64) -> Result<(), String> {
     let mut walk = begin(seed).await;
     let changes = vec![

@@ -7,11 +7,11 @@
 //! After each single write frames of every workload run through all devices, and some of them are held back on the way,
 //! as a queue would. A frame that reaches a place of another tenant ends the walk.
 //!
-//! A walk is useful only if it finds mistakes: [`FAULTS`] puts each mistake into the product, with a seed that finds it.
-//! [`histories`] finds those that no random walk found.
+//! A walk is useful only if it finds mistakes. So [`FAULTS`] lists mistakes that are put into the product on purpose,
+//! each with a seed that finds it. [`histories`] finds those that no random walk found.
 //!
-//! A place belongs to the tenant whose entry the device holds. Before that entry is written and after it is removed, it belongs
-//! to the one tenant whose frames still or already come out there.
+//! A place belongs to the tenant whose entry the device holds. Before that entry is written and after it is removed, it
+//! belongs to the only tenant whose frames come out there.
 
 mod devices;
 mod frames;
@@ -156,7 +156,7 @@ async fn the_dead_return(seed: u64) -> Result<bool, String> {
     let comes = InventoryChange::Put(Item::Host(dies.clone()));
     assert!(walk.commit(vec![Change::Inventory(comes)]).await);
     let early = walk.commit(vec![attachment("blue", &dies)]).await;
-    // It sends as it always did, and cannot be reached.
+    // It still sends as before, but the controller cannot reach it.
     walk.settle(switches).await?;
     walk.settle(all.clone()).await?;
     assert!(early || walk.commit(vec![attachment("blue", &dies)]).await);

@@ -1,4 +1,4 @@
-//! Cables between devices, and the way of a frame over them.
+//! Cables between devices, and the path of a frame over them.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,7 +9,7 @@ use vfabric_api::topology::Topology;
 use super::devices::{Host, Sim};
 use super::frames::{self, Outer};
 
-/// More devices than any way has.
+/// More devices than any path has.
 const MOST_HOPS: usize = 16;
 
 /// A place at which workloads are.
@@ -79,7 +79,7 @@ impl Network {
         Self { peers, uplinks }
     }
 
-    /// A workload's frame leaves its place: what is on a cable then, and where it already is.
+    /// A workload's frame leaves its place. Returns the frames on cables, and the places that it has already reached.
     pub(super) fn send(&self, sims: &[Sim], from: &Edge, frame: &[u8]) -> (Vec<InFlight>, Vec<Edge>) {
         match from {
             Edge::Access(device, port, vlan) => {
@@ -108,7 +108,7 @@ impl Network {
         (self.tunnelled(host, device, vni, frame), here)
     }
 
-    /// Takes frames to where they end; `hold` says which stay on a cable for now, and these are returned.
+    /// Forwards frames until they end. `hold` decides which of them stay on a cable for now; these are returned.
     pub(super) fn run(
         &self,
         sims: &[Sim],
@@ -118,7 +118,7 @@ impl Network {
         let mut queue: VecDeque<(usize, InFlight)> = start.into_iter().map(|f| (0, f)).collect();
         let (mut reached, mut held) = (Vec::new(), Vec::new());
         while let Some((hops, at)) = queue.pop_front() {
-            assert!(hops < MOST_HOPS, "a frame goes round: {at:?}");
+            assert!(hops < MOST_HOPS, "a frame loops: {at:?}");
             if hold() {
                 held.push(at);
                 continue;

@@ -34,17 +34,17 @@ use crate::store::{MemoryStore, Past, Revision, Scanned, Store, StoreError, Stor
 
 const GATEWAY: Mac = Mac([0x00, 0x00, 0x5e, 0x00, 0x01, 0x01]);
 const BROADCAST: Mac = Mac([0xff; 6]);
-/// Few numbers of each kind, so that they are wanted again soon.
+/// Few numbers of each kind, so that they are soon needed again.
 const NUMBERS: u32 = 4;
 
-/// A moment in which devices that are quick do something.
+/// A moment in which fast devices carry out a write.
 const HASTE: Duration = Duration::from_millis(8);
 
 /// A store that outlives its controller.
 #[derive(Clone, Default)]
 struct Shared {
     inner: Arc<MemoryStore>,
-    /// Whether the next groups fail, a bit each, the lowest first.
+    /// Whether the next groups fail: one bit for each, the lowest first.
     fails: Arc<AtomicU64>,
 }
 
@@ -62,7 +62,7 @@ impl Store for Shared {
         self.inner.past(from, to, limit).await
     }
     async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
-        // A disk takes its time: others run meanwhile.
+        // A disk takes time; let other tasks run meanwhile.
         for _ in 0..4 {
             tokio::task::yield_now().await;
         }
@@ -90,18 +90,18 @@ struct Session {
     connected: bool,
     /// The device that it is with.
     device: Option<DeviceIndex>,
-    target: u64,
+    revision: u64,
     batches: VecDeque<Batch>,
 }
 
-/// What a walk is made of besides single transactions of tenants.
+/// Events of a walk besides single transactions of tenants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Made {
     /// Nothing.
     Single,
-    /// They come several at once, and the store may fail.
+    /// Several transactions at once; the store may fail.
     Groups,
-    /// Hosts go and come; those that come still hold what they held when they went.
+    /// Hosts leave and come back; they still hold what they held when they left.
     Inventory,
 }
 
@@ -113,11 +113,11 @@ pub(super) struct Walk {
     sims: Vec<Sim>,
     sessions: Vec<Session>,
     network: Network,
-    /// Who is at each VLAN of an access port, as its leaf's entry says.
+    /// The tenant at each VLAN of an access port, according to its leaf's entry.
     access: BTreeMap<Edge, Station>,
-    /// Who is meant by an entry that is about to be written.
+    /// The tenant of an entry that is about to be written.
     meant: BTreeMap<(usize, EntityKey), Station>,
-    /// Tenants whose frames came out of a place since its last entry went.
+    /// Tenants whose frames came out of a place since its last entry was removed.
     seen: BTreeMap<Edge, BTreeSet<String>>,
     held: Vec<(tokio::time::Instant, InFlight)>,
     made: Made,
@@ -186,7 +186,7 @@ impl Walk {
         }
     }
 
-    /// A host goes or comes, is drained or declared gone; or a switch is drained.
+    /// A host is removed, added, drained or declared gone; or a switch is drained.
     async fn change_inventory(&mut self) {
         let hosts = self.topology.hosts.clone();
         let host = hosts.choose(&mut self.rng).unwrap();
@@ -204,7 +204,7 @@ impl Walk {
         self.committed += usize::from(self.controller.commit(transaction).await.is_ok());
     }
 
-    /// Several at once, which the store may refuse together; readers see what is true then.
+    /// Several at once, which the store may refuse together. Readers must see the true state then.
     async fn group(&mut self) {
         let count = self.rng.random_range(1..=4);
         let mut group = Vec::new();
@@ -229,7 +229,7 @@ impl Walk {
         self.store.fails.store(0, Ordering::SeqCst);
     }
 
-    /// What is published is what the model has, and the model what the store would make of it.
+    /// The published state equals the model, and the model equals what a start would load from the store.
     fn check_published(&self) -> Result<(), String> {
         let state = self.controller.state.try_lock().unwrap();
         self.controller.published().differs(&state.model).map_or(Ok(()), Err)
@@ -245,11 +245,11 @@ impl Walk {
         }
     }
 
-    /// Random changes, and fewer, which may be accepted if those are not.
+    /// Random changes, and a smaller set that may be accepted if the first is not.
     fn alternatives(&mut self) -> [Vec<Change>; 2] {
         let count = self.rng.random_range(1..=3);
         let mut changes: Vec<Change> = (0..count).flat_map(|_| self.change()).collect();
-        // Deletions first, as a user would: what goes makes room for what comes.
+        // Deletions come first, as a user would do it: they make room for additions.
         changes.sort_by_key(|c| !matches!(c, Change::Delete(_)));
         let smaller: Vec<Change> = changes.iter().take(1).cloned().collect();
         [changes, smaller]
@@ -309,7 +309,7 @@ impl Walk {
         self.sessions[device] = Session::default();
     }
 
-    /// A device as the controller knows it, unless it has no business with it.
+    /// A device as the controller knows it; none if the controller does not manage it.
     fn device(&self, at: usize) -> Option<(DeviceIndex, Arc<Device>)> {
         let switches = self.topology.switches.iter().map(|s| &s.name);
         let name = switches.chain(self.topology.hosts.iter().map(|h| &h.name)).nth(at)?;
@@ -345,7 +345,7 @@ impl Walk {
         self.controller.let_pass(travellers).await;
     }
 
-    /// One write of a device, or what comes before; true if it wrote.
+    /// One write of a device, or the step before it. Returns true if it wrote.
     fn step(&mut self, index: usize) -> bool {
         let Some((handle, device)) = self.device(index) else {
             return false;
@@ -366,7 +366,7 @@ impl Walk {
             return false;
         }
         if self.sessions[index].batches.is_empty() {
-            let (target, differences) = device.differences(true);
+            let (revision, differences) = device.differences(true);
             for wanted in differences.iter().filter_map(|d| d.desired.as_ref()) {
                 self.note_meaning(index, wanted);
             }
@@ -379,10 +379,10 @@ impl Walk {
                 _ => key.rank(),
             };
             let session = &mut self.sessions[index];
-            session.batches = reconcile::plan(differences, limits, rank, target).into();
-            session.target = target;
+            session.batches = reconcile::plan(differences, limits, rank, revision).into();
+            session.revision = revision;
             if session.batches.is_empty() {
-                device.flushed(target);
+                device.flushed(revision);
                 return false;
             }
         }
@@ -406,7 +406,7 @@ impl Walk {
         let result = self.sims[index].write(write);
         self.note_occupant(index, write);
         if self.rng.random_bool(0.02) {
-            // The device did it, and the answer is lost with the session.
+            // The device carried it out, but the answer is lost with the session.
             self.disconnect(index);
             return;
         }
@@ -451,7 +451,7 @@ impl Walk {
         self.seen.remove(&edge);
     }
 
-    /// Everybody that devices let speak.
+    /// All workloads that devices let send.
     fn stations(&self) -> Vec<(Edge, Station)> {
         let mut all: Vec<(Edge, Station)> = self.access.iter().map(|(e, s)| (e.clone(), s.clone())).collect();
         for (device, sim) in self.sims.iter().enumerate() {
@@ -549,7 +549,7 @@ impl Walk {
             .is_ok()
     }
 
-    /// These devices do all that there is to do for them; frames run after each write.
+    /// These devices carry out all of their writes; frames run after each.
     pub(super) async fn settle(&mut self, devices: std::ops::Range<usize>) -> Result<(), String> {
         for _ in 0..60 {
             tokio::time::advance(Duration::from_millis(100)).await;
@@ -565,7 +565,7 @@ impl Walk {
         self.check()
     }
 
-    /// Time passes in which nothing is written, and frames run.
+    /// Time passes without writes, and frames run.
     pub(super) async fn linger(&mut self, rounds: usize) -> Result<(), String> {
         for _ in 0..rounds {
             tokio::time::advance(HASTE).await;
@@ -574,7 +574,7 @@ impl Walk {
         Ok(())
     }
 
-    /// All devices do what there is to do within the time that a queue may hold a frame.
+    /// All devices carry out their writes within the time that a queue may hold a frame.
     pub(super) async fn hurry(&mut self) -> Result<(), String> {
         for _ in 0..100 {
             tokio::time::advance(HASTE).await;
@@ -639,7 +639,7 @@ impl Walk {
             let differs = |key: &&EntityKey| wanted.get(key) != held.get(key);
             if let Some(key) = wanted.keys().chain(held.keys()).find(differs) {
                 let (wanted, held) = (wanted.get(key), held.get(key));
-                return Err(format!("{} should hold {wanted:?}, and holds {held:?}", device.name));
+                return Err(format!("{} should hold {wanted:?}, but holds {held:?}", device.name));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What the ledger reports of revisions and failures, and races between changes and answers.
+//! What the ledger reports about revisions and failures, and races between changes and replies.
 
 use std::cell::RefCell;
 
@@ -35,7 +35,7 @@ fn in_sync() -> Ledger {
     ledger
 }
 
-/// A device tells what it holds.
+/// A device reports what it holds.
 fn read_back(ledger: &mut Ledger, held: &[Entity]) -> usize {
     ledger.begin_read_back();
     for entity in held {
@@ -105,7 +105,7 @@ fn older_refusals_are_nobody_elses_business() {
     ledger.written(&second[0], Ok(()));
     assert!(ledger.failure(2).is_none() && !ledger.is_under_way(2));
     assert!(!ledger.is_clean(2), "the epoch waits for everything");
-    // Until it is changed again: then it is that change's business.
+    // The failure counts until the key is changed again; after that the new change reports it.
     ledger.remove(asker(0), &entity(1, 1), 3);
     ledger.add(asker(0), entity(1, 2), 3);
     let third = writes(ledger.take(false));
@@ -161,7 +161,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Counts and sets that are kept equal what a walk over all keys finds.
+/// The counts and sets of the ledger equal what a walk over all keys finds.
 fn check(ledger: &Ledger) -> Result<(), TestCaseError> {
     let open = |d: &&Dirty| !matches!(d.phase, Phase::Failed(_));
     for revision in 0..40 {
@@ -221,7 +221,7 @@ proptest! {
         for (revision, step) in (1..).zip(steps) {
             match step {
                 Step::Add(key, content) => {
-                    // As contributions do: of one key there is one content at a time.
+                    // As with contributions, a key has one content at a time.
                     let clash = |(_, e): &&(Source, Arc<Entity>)| e.key() == entity(key, 0).key();
                     let e = asked.iter().find(clash).map_or_else(|| entity(key, content), |(_, e)| Arc::clone(e));
                     let source = askers.next().unwrap();
@@ -246,7 +246,7 @@ proptest! {
                     }
                 }
                 Step::State(key, ok) => {
-                    // A device reports what it holds, or does not hold, and would.
+                    // A device reports an entity that it holds, or one that it should hold but does not.
                     let key = entity(key, 0).key();
                     let holds = ledger.rows.held(&key).is_some();
                     if !ok && holds && flying.is_empty() && reading.is_none() {
@@ -382,7 +382,7 @@ fn attachment(vni: u32) -> Arc<Entity> {
     }))))
 }
 
-/// A ledger of a host that holds an attachment in network 7 and is to have it in network 8; that is held back.
+/// A ledger of a host that holds an attachment in network 7 and should have it in network 8. The change is held back.
 fn on_the_move() -> (Ledger, EntityKey) {
     let mut ledger = Ledger::default();
     ledger.add(asker(0), attachment(7), 1);
@@ -411,7 +411,7 @@ fn what_is_held_back_is_written_step_by_step_and_counts_as_under_way_until_then(
     ledger.written(&made[0], Ok(()));
     assert!(ledger.has_made(2) && ledger.is_under_way(2) && !ledger.is_clean(2));
     assert!(writes(ledger.take(true)).is_empty());
-    // Another transaction's handover opens nothing here.
+    // The handover of another transaction releases nothing here.
     assert!(!ledger.open(3, Order::Break) && writes(ledger.take(true)).is_empty());
     for (step, expected) in [
         (Order::Move, Write::Modify(attachment(8))),

@@ -1,4 +1,4 @@
-//! What a host asks for by itself, between the wire and the controller.
+//! Requests of a host: from the wire to the controller.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,10 +7,10 @@ use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::{Mac, Name};
 use vtep_proto::v1;
 
-/// Most addresses that one ask may name.
+/// Most addresses in one request.
 const MAX_IPS: usize = 64;
 
-/// Which workload's interface is meant; the host is known from its certificate.
+/// Identifies a workload's interface; the host is known from its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spot {
     /// The vDC.
@@ -21,7 +21,7 @@ pub struct Spot {
     pub interface: String,
 }
 
-/// A workload's interface that a host asks for.
+/// A workload's interface, as a host requests it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
     /// Where it is.
@@ -34,12 +34,12 @@ pub struct Ask {
     pub ips: Vec<IpAddr>,
 }
 
-/// Carries out what hosts ask for.
+/// Carries out the requests of hosts.
 #[tonic::async_trait]
 pub trait Below: Send + Sync {
     /// Attaches; returns the attachment's id once host and leaf have applied it.
     async fn attach(&self, host: Name, ask: Ask) -> Result<String, ApiError>;
-    /// Puts an attachment into another network of its vDC; returns as `attach`.
+    /// Moves an attachment to another network of its vDC; returns like `attach`.
     async fn swap(&self, host: Name, ask: Ask) -> Result<String, ApiError>;
     /// Detaches.
     async fn detach(&self, host: Name, spot: Spot) -> Result<(), ApiError>;

@@ -9,7 +9,7 @@ use vtep_proto::{FdbEntry, MacAddress, Vni};
 
 use super::*;
 
-/// A server with two hosts, and what is needed to call it.
+/// A server with two hosts, and the certificates to call it.
 struct World {
     authority: Authority,
     server: VtepServer,
@@ -36,7 +36,7 @@ impl World {
         }
     }
 
-    /// Dials in with a certificate for `subject` and says it is `host`.
+    /// Dials in with a certificate for `subject` and claims to be `host`.
     async fn agent(&self, authority: &Authority, subject: &str, host: &str) -> Result<Agent, Status> {
         let hello = v1::Hello {
             host: host.into(),
@@ -45,9 +45,9 @@ impl World {
         self.dial(authority.issue(subject), hello).await
     }
 
-    /// Dials in with a certificate and says this.
+    /// Dials in with a certificate and sends this message.
     async fn dial(&self, issued: Issued, hello: v1::Hello) -> Result<Agent, Status> {
-        // It trusts the server, whoever signed its own certificate.
+        // It trusts the server, whichever authority signed its own certificate.
         let credentials = issued.credentials(&self.authority.pem);
         let dialer = Dialer::new(credentials, Subject::Controller).unwrap();
         let channel = dialer
@@ -362,7 +362,7 @@ async fn losses_are_asked_for_by_those_who_can_tell_them() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_ends_soon_and_a_wrong_clock_are_told() {
+async fn a_certificate_that_ends_soon_and_a_wrong_clock_are_reported() {
     let world = World::new().await;
     let mut driver = world.server.driver("h1");
     let now = SystemTime::now();
@@ -383,7 +383,7 @@ async fn a_certificate_that_ends_soon_and_a_wrong_clock_are_told() {
     let ends = driver.certificate().and_then(|c| c.warning("its certificate")).unwrap();
     assert!(ends.starts_with("its certificate expires in "), "{ends}");
     let Event::Warning(Warning::Clock, Some(said)) = driver.next_event().await else {
-        panic!("nothing is said of the clock")
+        panic!("there is no warning about the clock")
     };
     assert!(said.contains("behind the controller's"), "{said}");
 }

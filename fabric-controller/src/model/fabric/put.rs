@@ -1,4 +1,4 @@
-//! Entries come, change and go, with their indexes and with what others see of them.
+//! Adds, changes and removes entries, with their indexes and views.
 
 use vfabric_api::inventory::{ItemKey, ItemState};
 use vfabric_api::topology::{self, Link};
@@ -12,7 +12,7 @@ use crate::topology::LinkIndex;
 use crate::view::{FabricPort, HostView, SwitchView, VtepView};
 
 impl Fabric {
-    /// Adds a switch, or makes it be another.
+    /// Adds or changes a switch.
     pub(in crate::model) fn put_switch(&mut self, at: SwitchIndex, stored: StoredSwitch) {
         self.take_switch(at);
         let StoredSwitch {
@@ -51,7 +51,7 @@ impl Fabric {
             view,
         };
         self.switches.insert(at, entry);
-        // What others see of it.
+        // Updates the views of it that others have.
         for neighbour in self.neighbours(at) {
             self.find_ports(neighbour);
         }
@@ -64,7 +64,7 @@ impl Fabric {
         }
     }
 
-    /// Where a device is in its life; the opposite of [`Fabric::forget`].
+    /// Records the state of a device; the opposite of [`Fabric::forget`].
     fn enter(&mut self, device: DeviceIndex, state: ItemState, gone: bool) {
         if state == ItemState::Leaving {
             self.leaving.insert(device);
@@ -110,7 +110,7 @@ impl Fabric {
         }
     }
 
-    /// Adds a host, or makes it be another. False if its leaf is not there.
+    /// Adds or changes a host. False if its leaf does not exist.
     pub(in crate::model) fn put_host(&mut self, at: HostIndex, stored: StoredHost) -> bool {
         let StoredHost {
             uid,
@@ -171,7 +171,7 @@ impl Fabric {
         }
     }
 
-    /// Adds a link. False if one of its ends is not there.
+    /// Adds a link. False if one of its ends does not exist.
     pub(in crate::model) fn put_link(&mut self, at: LinkIndex, uid: Uid, spec: Link) -> bool {
         let end = |end: &topology::PortRef| match self.node(&end.switch)? {
             Node::Switch(s) => Some((s, end.port)),
@@ -186,7 +186,7 @@ impl Fabric {
         self.by_key.insert(key, at);
         self.next_link = self.next_link.max(at.0.saturating_add(1));
         let ends = [a, b];
-        // One that was removed by a transaction that came to nothing.
+        // The link may have been removed by a transaction that was undone.
         let (up, avoided) = self.removed_links.remove(&at).unwrap_or((true, false));
         let entry = LinkEntry {
             uid,

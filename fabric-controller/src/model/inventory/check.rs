@@ -1,4 +1,4 @@
-//! Whether an object of the inventory makes sense beside the others; and what it is given.
+//! Checks an object of the inventory against the others, and allocates its numbers.
 
 use std::net::IpAddr;
 
@@ -60,7 +60,7 @@ impl Model {
         }
         let now = &self.fabric.settings;
         let in_use = |field: &str, value: &dyn ToString| {
-            let expected = "what it is, as long as there are tenant networks";
+            let expected = "the current value, as long as there are tenant networks";
             fields.error(ErrorCode::InUse, field, value.to_string(), expected)
         };
         let used = self.counts().0 > 0;
@@ -113,7 +113,7 @@ impl Model {
         };
         if let Some(before) = &before {
             if before.spec.role != spec.role {
-                let expected = "the role that it has: remove the switch and add it again";
+                let expected = "its current role; to change it, remove the switch and add it again";
                 let role = format!("{:?}", spec.role).to_lowercase();
                 return Err(fields.invalid("role", role, expected));
             }
@@ -130,7 +130,7 @@ impl Model {
         }
         Ok(StoredItem::Switch(match before {
             Some(before) => StoredSwitch {
-                // Another device id is another machine.
+                // Another device id means another machine.
                 state: match before.spec.device_id == spec.device_id {
                     true => before.state,
                     false => ItemState::Arriving,
@@ -194,7 +194,7 @@ impl Model {
         self.check_number(fields, "mac", &spec.mac, Number::HostMac(leaf, spec.mac), uid)?;
         Ok(StoredItem::Host(match before {
             Some(before) => StoredHost {
-                // Another network card may be in another machine.
+                // Another MAC address may mean another machine.
                 state: match before.spec.mac == spec.mac {
                     true => before.state,
                     false => ItemState::Arriving,
@@ -224,7 +224,7 @@ impl Model {
         }
         let uid = Uid(self.next_uid);
         self.check_unique(fields, key, uid, uniques_of_link(spec))?;
-        // From one cable to another no port has to rest: both are the fabric's.
+        // A port need not rest between two cables, because both belong to the fabric.
         for (field, end) in [("a.port", (a, spec.a.port)), ("b.port", (b, spec.b.port))] {
             self.check_vlans_rest(fields, field, end, uid)?;
         }
@@ -237,7 +237,7 @@ impl Model {
         Ok(StoredItem::Link(StoredLink { uid, handle, spec }))
     }
 
-    /// A switch that others may be cabled to.
+    /// A switch to which others may be cabled.
     fn live_switch(
         &self,
         fields: &Fields<'_>,
@@ -258,7 +258,7 @@ impl Model {
             .ok_or_else(|| fields.invalid(field, &end.switch, wanted))
     }
 
-    /// Nothing else has any of it, and no device holds any of it for somebody else.
+    /// No other object has any of these values, and no device holds any of them for another object.
     fn check_unique(
         &self,
         fields: &Fields<'_>,
@@ -282,7 +282,7 @@ impl Model {
                 } else {
                     format!(", which is {state}")
                 };
-                let expected = format!("one that is not used by {owner}{state}");
+                let expected = format!("a value that is not used by {owner}{state}");
                 return Err(fields.error(ErrorCode::Taken, &field, value, expected));
             }
             let number = match unique {
@@ -310,7 +310,7 @@ impl Model {
         Err(fields.error(ErrorCode::Taken, field, value.to_string(), expected))
     }
 
-    /// A port that was cabled otherwise means nothing else any more to its switch.
+    /// A port that had another cable has no other meaning to its switch any more.
     fn check_port_rests(
         &self,
         fields: &Fields<'_>,
@@ -403,7 +403,7 @@ impl Model {
     }
 }
 
-/// The state in which a device begins.
+/// The initial state of a device.
 fn newcomer() -> ItemState {
     if fault::is_on(Fault::ArrivesAtOnce) {
         ItemState::InService

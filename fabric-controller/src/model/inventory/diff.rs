@@ -1,4 +1,4 @@
-//! What a topology says against the inventory, and how to get there.
+//! The difference between a topology and the inventory, and the changes that remove it.
 
 use serde_json::Value;
 use vfabric_api::error::{ApiError, ErrorCode, FieldError};
@@ -9,8 +9,7 @@ use super::stored::StoredItem;
 use crate::model::Model;
 use crate::model::change::Applied;
 
-/// A change of an object for people. That a leaving object is no longer there is not worth a word: it was said when it
-/// was removed.
+/// A change of an object, for people. The end of a leaving object is not mentioned, because its removal was.
 pub(super) fn describe(key: &ItemKey, before: Option<&StoredItem>, next: Option<&StoredItem>) -> Option<ItemChange> {
     let action = match (before, next) {
         (None, _) => ItemAction::Added,
@@ -67,7 +66,7 @@ fn differences(before: &Value, next: &Value, path: &str, all: &mut Vec<FieldChan
                 let before = before.get(name).unwrap_or(&Value::Null);
                 differences(before, value, &format!("{path}{dot}{name}"), all);
             }
-            // Optional fields that are not there any more.
+            // Optional fields that were removed.
             for (name, value) in before.iter().filter(|(name, _)| !next.contains_key(*name)) {
                 let dot = if path.is_empty() { "" } else { "." };
                 differences(value, &Value::Null, &format!("{path}{dot}{name}"), all);
@@ -83,7 +82,7 @@ fn differences(before: &Value, next: &Value, path: &str, all: &mut Vec<FieldChan
 }
 
 impl Model {
-    /// Makes the inventory be as a topology says. Removals go first: they make room.
+    /// Changes the inventory to match a topology. Removals come first, because they make room.
     pub(super) fn import(&mut self, path: &str, topology: &Topology, applied: &mut Applied) -> Result<(), ApiError> {
         let dot = if path.is_empty() { "" } else { "." };
         let problems = topology.validate();
@@ -133,10 +132,10 @@ impl Model {
             .collect()
     }
 
-    /// What would change if the inventory were made to be as a topology says.
+    /// What would change if the inventory were made to match a topology.
     ///
     /// # Errors
-    /// The first object that cannot be so.
+    /// The first object that cannot be changed in this way.
     pub fn differences(&mut self, topology: &Topology) -> Result<Vec<ItemChange>, ApiError> {
         let change = vfabric_api::service::Change::Inventory(InventoryChange::Import(Box::new(topology.clone())));
         let mut applied = self.apply(&[(String::new(), change)])?;

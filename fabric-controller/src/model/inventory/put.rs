@@ -1,5 +1,5 @@
-//! Makes an object of the inventory be as given, without a check: entries, paths, numbers that it gives back, and what
-//! of it devices see.
+//! Sets an object of the inventory without a check: its entry, paths, released numbers, and the contributions that it
+//! touches.
 
 use vfabric_api::inventory::{ItemKey, ItemState};
 use vfabric_api::topology::{Role, Topology};
@@ -13,7 +13,7 @@ use crate::model::number::Number;
 use crate::model::{HostIndex, Model, OnSwitch, SwitchIndex};
 use crate::topology::LinkIndex;
 
-/// Numbers of an object that packets can meet.
+/// The numbers of an object that occur in packets.
 pub(super) fn numbers_of(item: &StoredItem, leaf: Option<SwitchIndex>) -> Vec<Number> {
     let mut numbers = Vec::new();
     match item {
@@ -36,7 +36,8 @@ pub(super) fn numbers_of(item: &StoredItem, leaf: Option<SwitchIndex>) -> Vec<Nu
 }
 
 impl Model {
-    /// Puts in what a topology names, with the numbers that its order gives: those of before there was an inventory.
+    /// Adds the objects of a topology, with numbers in the order of the file. These are the numbers that they had
+    /// before there was an inventory.
     pub(in crate::model) fn found(&mut self, topology: &Topology) {
         let mut scratch = Applied::default();
         let mut put = |model: &mut Self, item: StoredItem| model.put_item(&item.key(), Some(item), &mut scratch);
@@ -79,7 +80,7 @@ impl Model {
         }
     }
 
-    /// Makes an object be as given, whatever it was.
+    /// Sets an object, whatever its earlier state.
     pub fn put_item(&mut self, key: &ItemKey, next: Option<StoredItem>, applied: &mut Applied) {
         let before = self.stored_item(key);
         let leaf = match (key, before.as_ref().or(next.as_ref())) {
@@ -163,7 +164,7 @@ impl Model {
         let at = SwitchIndex(next.handle);
         let before = known.and_then(|s| self.fabric.switch(s));
         let drained = next.state == ItemState::Drained;
-        // To drain it changes paths and nothing else.
+        // Draining only changes paths.
         let only_drained = before.is_some_and(|b| b.spec == next.spec && b.state.is_live() && next.state.is_live());
         if !only_drained && let Some(s) = known {
             self.touch_switch(s);
@@ -218,14 +219,14 @@ impl Model {
         }
     }
 
-    /// Brings the paths in line with what is known of a link and of its ends.
+    /// Updates the paths to the known state of a link and of its ends.
     fn update_link(&mut self, link: LinkIndex) {
         if let Some((up, avoided)) = self.fabric.link(link).map(|l| (l.up, l.avoided)) {
             self.set_link(link, up, avoided);
         }
     }
 
-    /// What is known of a link changed: whether it may be used, and whether only where there is no other way.
+    /// Changes the known state of a link: whether it may be used, and whether only if there is no other path.
     pub fn set_link(&mut self, link: LinkIndex, up: bool, avoided: bool) -> Vec<crate::topology::PathChange> {
         self.fabric.set_used(link, up, avoided);
         let usable = self.fabric.link(link).is_some_and(|l| self.fabric.is_usable(l));
@@ -281,7 +282,7 @@ impl Model {
         })
     }
 
-    /// Every object, in the order in which they are to be loaded.
+    /// Every object, in the order in which they must be loaded.
     pub fn all_items(&self) -> Vec<StoredItem> {
         let switches = self
             .fabric
@@ -296,7 +297,7 @@ impl Model {
         keys.filter_map(|key| self.stored_item(&key)).collect()
     }
 
-    /// An object that cannot be put in keeps its numbers: nobody else gets them.
+    /// An object that cannot be added keeps its numbers: nobody else gets them.
     pub fn reserve_item(&mut self, item: &StoredItem) {
         let vtep_id = match item {
             StoredItem::Switch(s) => s.vtep_id,
@@ -308,7 +309,7 @@ impl Model {
         }
     }
 
-    /// What is gone was shut out before the store was read at this revision.
+    /// Gone devices were shut out before this revision of the store.
     pub fn restore_fences(&mut self, revision: u64) {
         let items: Vec<_> = self.all_items().into_iter().map(|i| (i.key(), Some(i))).collect();
         self.fence(&items, revision);
@@ -319,7 +320,7 @@ impl Model {
         (self.fabric.next_device, self.fabric.next_link)
     }
 
-    /// Handles from these on were never given, as before a restart.
+    /// Handles from these on were never used, as before a restart.
     pub fn restore_handles(&mut self, (device, link): (u32, u32)) {
         self.fabric.next_device = self.fabric.next_device.max(device);
         self.fabric.next_link = self.fabric.next_link.max(link);

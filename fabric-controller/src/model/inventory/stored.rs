@@ -11,14 +11,14 @@ use crate::model::number::Uid;
 pub struct StoredSwitch {
     /// Its identity.
     pub uid: Uid,
-    /// Its handle, in one row with hosts.
+    /// Its handle; hosts share the sequence.
     pub handle: u32,
     /// Number of its VTEP; 0 for a spine.
     pub vtep_id: u16,
-    /// Where it is in its life.
+    /// Its state.
     #[serde(default)]
     pub state: ItemState,
-    /// An operator said that it is dead.
+    /// Whether an operator declared it dead.
     #[serde(default)]
     pub gone: bool,
     /// As written.
@@ -30,14 +30,14 @@ pub struct StoredSwitch {
 pub struct StoredHost {
     /// Its identity.
     pub uid: Uid,
-    /// Its handle, in one row with switches.
+    /// Its handle; switches share the sequence.
     pub handle: u32,
     /// Number of its VTEP.
     pub vtep_id: u16,
-    /// Where it is in its life.
+    /// Its state.
     #[serde(default)]
     pub state: ItemState,
-    /// An operator said that it is dead.
+    /// Whether an operator declared it dead.
     #[serde(default)]
     pub gone: bool,
     /// As written.
@@ -80,7 +80,7 @@ impl StoredItem {
         }
     }
 
-    /// Its identity; that of the settings stands for nothing.
+    /// Its identity; that of the settings means nothing.
     pub fn uid(&self) -> Uid {
         match self {
             Self::Fabric(_) => Uid::default(),
@@ -90,7 +90,7 @@ impl StoredItem {
         }
     }
 
-    /// Where it is in its life. Links and settings are in service as long as they are there.
+    /// Its state. Links and settings are in service as long as they exist.
     pub fn state(&self) -> ItemState {
         match self {
             Self::Switch(s) => s.state,
@@ -108,7 +108,7 @@ impl StoredItem {
         };
         if to == ItemState::Gone {
             *gone = true;
-            // What leaves goes on leaving; nothing is asked of it any more.
+            // A leaving object stays in that state; nothing is asked of it any more.
             if *state == ItemState::Leaving {
                 return self;
             }
@@ -121,10 +121,10 @@ impl StoredItem {
 /// Prefix of all rows of the inventory.
 pub const PREFIX: &[u8] = b"inventory/";
 
-/// Row of the handles that come next: of devices, and of links.
+/// Row of the next handles of devices and links.
 pub const NEXT_KEY: &[u8] = b"inventory/next";
 
-/// The store's key of an object. Kinds sort in the order in which they are to be loaded.
+/// The store's key of an object. Kinds sort in the order in which they must be loaded.
 pub fn item_key(key: &ItemKey) -> Vec<u8> {
     match key {
         ItemKey::Fabric => "inventory/0/fabric".to_owned(),

@@ -1,4 +1,4 @@
-//! What can be done to the inventory.
+//! The operations on the inventory.
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::inventory::{InventoryChange, Item, ItemKey, ItemState};
@@ -49,7 +49,7 @@ impl Model {
         let new = self.stored_item(&item.key()).is_none();
         let next = self.check_item(path, item)?;
         if new {
-            // The identity that its check was made with.
+            // The identity with which it was checked.
             self.next_uid += 1;
             applied.uids = true;
         }
@@ -57,7 +57,7 @@ impl Model {
         Ok(())
     }
 
-    /// Makes an object be another, and keeps what is needed to store or undo that.
+    /// Replaces an object, and records what is needed to store or undo that.
     fn exchange(&mut self, key: ItemKey, next: Option<StoredItem>, applied: &mut Applied) {
         let before = self.stored_item(&key);
         if before == next {
@@ -132,7 +132,7 @@ impl Model {
         Ok(())
     }
 
-    /// The first that keeps an object from being removed.
+    /// The first user that prevents the removal of an object.
     fn user_of(&self, key: &ItemKey) -> Option<User> {
         let (ItemKey::Switch(name) | ItemKey::Host(name)) = key else {
             return None;
@@ -149,13 +149,13 @@ impl Model {
         if let Some(link) = self.fabric.links_of(at).find_map(|l| self.fabric.link(l)) {
             return Some(User::Item(ItemKey::link(&link.spec)));
         }
-        // One that is leaving is on its way already.
+        // A leaving object is being removed already.
         let hosts = self.fabric.hosts_under(at).filter_map(|h| self.fabric.host(h));
         let host = hosts.into_iter().find(|h| h.state != ItemState::Leaving)?;
         Some(User::Item(ItemKey::Host(host.spec.name.clone())))
     }
 
-    /// Whether nothing holds anything of a leaving object.
+    /// Whether no device holds anything of a leaving object.
     fn may_leave(&self, key: &ItemKey) -> bool {
         let Some(item) = self.stored_item(key) else {
             return false;
@@ -174,10 +174,10 @@ impl Model {
         }
     }
 
-    /// Objects that can leave or have arrived. Costs those that are on their way; `confirmed` says whether a device has
-    /// confirmed a revision.
+    /// Objects that can leave or have arrived. Costs the number of leaving and arriving objects. `confirmed` returns
+    /// whether a device has confirmed a revision.
     pub fn travellers(&mut self, confirmed: impl Fn(DeviceIndex, u64) -> bool) -> Vec<InventoryChange> {
-        // No transaction is under way that could come to nothing.
+        // No transaction is under way that could still be undone.
         self.fabric.removed_links.clear();
         let leaving = self.fabric.leaving.iter().filter_map(|d| self.key_of(*d));
         let left = leaving.filter(|key| self.may_leave(key)).map(InventoryChange::Left);
@@ -187,7 +187,7 @@ impl Model {
         left.chain(here.map(InventoryChange::Arrived)).collect()
     }
 
-    /// Takes note of the revision that shuts out devices which are gone, and of that since which devices arrive.
+    /// Records the revision that shuts out gone devices, and the one since which devices arrive.
     pub(in crate::model) fn fence(&mut self, items: &[(ItemKey, Option<StoredItem>)], revision: u64) {
         for (_, item) in items {
             let handle = match item {

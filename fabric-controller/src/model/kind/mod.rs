@@ -71,7 +71,7 @@ trait TenantObject: Sized {
     /// What the user wrote.
     fn spec(&self) -> Spec;
 
-    /// Its identity; none for a kind that has nothing to do with packets.
+    /// Its identity; none for a kind that has no meaning in packets.
     fn uid_mut(&mut self) -> Option<&mut Uid> {
         None
     }
@@ -81,7 +81,7 @@ trait TenantObject: Sized {
         &[]
     }
 
-    /// Its numbers that decide about packets, as far as the model knows what they refer to.
+    /// Its numbers that occur in packets, as far as the model knows the objects to which they refer.
     fn numbers(&self, _: &Model, _: &Key) -> Vec<Number> {
         Vec::new()
     }
@@ -182,11 +182,11 @@ pub struct Seen {
 /// A number for each kind, by rank.
 pub type Counts = [usize; Kind::ALL.len()];
 
-/// Makes [`Stored`] and the calls by kind. Each row: the kind, and the type that the store keeps.
+/// Makes [`Stored`] and the functions by kind. Each row has the kind and the stored type.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident($stored:ty);)*) => {
-        /// What is stored of an object, by kind. Shared: the model hands it to the store and to readers, and most objects
-        /// are much smaller than the largest.
+        /// The stored form of an object, by kind. It is shared with the store and with readers, and boxed because most
+        /// objects are much smaller than the largest.
         #[derive(Debug, Clone, PartialEq, Eq)]
         enum Content {
             $($(#[$doc])* $kind(Arc<$stored>),)*
@@ -194,7 +194,7 @@ macro_rules! kinds {
 
         /// An object with everything that is not derived from others: the unit of the store.
         ///
-        /// A row is a map with one member that is called like the kind, and with `owner` if it has one.
+        /// A row is a map with one member that is named after the kind, and `owner` if it has one.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Stored {
             content: Content,
@@ -230,16 +230,16 @@ macro_rules! kinds {
                         $(word if word == Kind::$kind.word() && content.is_none() => {
                             content = Some(Content::$kind(Arc::new(row.next_value()?)));
                         })*
-                        word => return Err(de::Error::custom(format_args!("`{word}` is not known, or there twice"))),
+                        word => return Err(de::Error::custom(format_args!("`{word}` is unknown or repeated"))),
                     }
                 }
-                let content = content.ok_or_else(|| de::Error::custom("it says no kind"))?;
+                let content = content.ok_or_else(|| de::Error::custom("it has no kind"))?;
                 Ok(Stored { content, owner })
             }
         }
 
         impl Stored {
-            /// Its identity; none if no packet can meet it.
+            /// Its identity; none if it has no meaning in packets.
             pub fn uid_mut(&mut self) -> Option<&mut Uid> {
                 match &mut self.content {
                     $(Content::$kind(object) => Arc::make_mut(object).uid_mut(),)*
@@ -281,7 +281,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Numbers that it has, as far as the model knows what they refer to.
+            /// Its numbers, as far as the model knows the objects to which they refer.
             pub(super) fn numbers(&self, model: &Model, key: &Key) -> Vec<Number> {
                 match &self.content {
                     $(Content::$kind(object) => object.numbers(model, key),)*
@@ -307,15 +307,15 @@ macro_rules! kinds {
                 Some(Stored { content: content?, owner: self.owners.get(key).cloned() })
             }
 
-            /// What the contributions of an object name it by; none if it has none of its own, or is not there.
+            /// The name of an object in contributions; none if it has no contributions of its own, or does not exist.
             pub fn owner(&self, key: &Key) -> Option<Owner> {
                 match key.kind {
                     $(Kind::$kind => <$stored>::owner(self, key),)*
                 }
             }
 
-            /// Makes an object be as given, whatever it was. What it needs exists, and what it takes is free or in
-            /// quarantine; `applied` learns what came and went with it.
+            /// Sets an object, whatever its earlier state. The objects that it needs exist, and the numbers that it
+            /// takes are free or in quarantine; `applied` records what came and went with it.
             pub fn put(&mut self, key: &Key, next: Option<Stored>, applied: &mut Applied) {
                 let (content, owner) = next.map_or((None, None), |next| (Some(next.content), next.owner));
                 match owner {

@@ -1,4 +1,4 @@
-//! Virtual data centres: what is in them.
+//! Virtual data centres and the names in them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,9 +31,9 @@ pub struct Vdc {
 
 /// Longest description, in octets.
 const MAX_DESCRIPTION: usize = 500;
-/// Entries of each list of what is assigned.
+/// Most entries of each list of assignments.
 const MAX_ASSIGNED: usize = 4096;
-/// Objects that a refusal names.
+/// Most objects that a refusal names.
 const NAMED: usize = 8;
 /// The greatest VLAN id (IEEE 802.1Q).
 const MAX_VLAN: u16 = 4094;
@@ -41,7 +41,7 @@ const MAX_VLAN: u16 = 4094;
 impl Vdc {
     /// How many objects of a kind are in it; a vDC is not in itself.
     pub fn count(&self, kind: Kind) -> usize {
-        // The names of a map know how many they are.
+        // The iterator over the names of a map knows its length.
         self.names(kind).size_hint().0
     }
 
@@ -56,7 +56,7 @@ impl Vdc {
     }
 }
 
-/// Ranges and lists that may be too long or upside down.
+/// Checks ranges and lists, which may be too long or reversed.
 fn check_assigned(fields: &Fields<'_>, spec: &VdcSpec) -> Result<(), ApiError> {
     let length = spec.description.len();
     if length > MAX_DESCRIPTION {
@@ -96,17 +96,17 @@ fn check_assigned(fields: &Fields<'_>, spec: &VdcSpec) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// What is in use cannot be taken away.
+/// Things that are in use cannot be taken away.
 fn check_taken_away(model: &Model, fields: &Fields<'_>, vdc: &Vdc, spec: &VdcSpec) -> Result<(), ApiError> {
     for kind in Kind::ALL {
         let (count, limit) = (vdc.count(*kind), spec.limits.of(*kind));
         if let Some(limit) = limit.filter(|limit| *limit < count) {
-            let expected = format!("at least {count}: so many there are");
+            let expected = format!("at least {count}, the current number");
             return Err(fields.error(ErrorCode::InUse, &format!("limits.{}", kind.plural()), limit, expected));
         }
     }
     if let Some(limit) = spec.limits.routes.filter(|limit| (*limit as usize) < vdc.routes) {
-        let expected = format!("at least {}: so many there are", vdc.routes);
+        let expected = format!("at least {}, the current number", vdc.routes);
         return Err(fields.error(ErrorCode::InUse, "limits.routes", limit, expected));
     }
     let lost = lost(model, vdc, spec);
@@ -129,16 +129,16 @@ fn check_taken_away(model: &Model, fields: &Fields<'_>, vdc: &Vdc, spec: &VdcSpe
     }
 }
 
-/// Something that a vDC is to lose and an object of it uses.
+/// Something that a vDC would lose although one of its objects uses it.
 struct Lost {
     /// The field that no longer has it.
     field: &'static str,
-    /// What it is.
+    /// The lost thing.
     value: String,
     user: Key,
 }
 
-/// What is assigned to a vDC, is not any more, and is in use. Costs the vDC's objects, if something is taken away.
+/// Assignments that a vDC loses although they are in use. If something is taken away, this walks the vDC's objects.
 fn lost(model: &Model, vdc: &Vdc, spec: &VdcSpec) -> Vec<Lost> {
     let lost_host = |host: &Name| vdc.spec.hosts.contains(host) && !spec.hosts.contains(host);
     let takes = |ports: &[AssignedPort], switch: &Name, port: &PortId, vlan: Option<u16>| {
@@ -188,14 +188,14 @@ fn lost(model: &Model, vdc: &Vdc, spec: &VdcSpec) -> Vec<Lost> {
     lost
 }
 
-/// Attachments that use what a vDC would lose; none if the vDC is not there.
+/// Attachments that use something that a vDC would lose; none if the vDC does not exist.
 pub(in crate::model) fn attachments_to_drain(model: &Model, vdc: &Name, spec: &VdcSpec) -> Vec<Key> {
     let lost = model.vdcs.get(vdc).map(|vdc| lost(model, vdc, spec));
     let users = lost.into_iter().flatten().map(|lost| lost.user);
     users.filter(|user| user.kind == Kind::Attachment).collect()
 }
 
-/// No packet meets a vDC, so the store keeps no more than what the user wrote.
+/// A vDC has no meaning in packets, so it is stored exactly as the user wrote it.
 impl TenantObject for VdcSpec {
     type Spec = Self;
 

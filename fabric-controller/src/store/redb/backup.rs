@@ -1,11 +1,11 @@
 //! Copies of the store: made while it is in use, and put in its place.
 //!
 //! **Model.** A backup is a file like the store's own, with all tables as of one transaction. It is read with a transaction
-//! of its own, which sees one revision while others write (redb keeps the pages that it needs). The copy has no name: it
-//! goes when nobody has it open any more, also after a crash.
+//! of its own, which sees one revision while others write (redb keeps the pages that it needs). The copy has no name,
+//! so it disappears when nobody has it open any more, even after a crash.
 //!
-//! **Invariants.** A backup is given away only after every row of it was read back and counted. A restore puts nothing in
-//! place before every row's checksum was looked at, and keeps the file that was there.
+//! **Invariants.** A backup is handed out only after each of its rows was read back and counted. A restore checks the
+//! checksum of every row before it puts the file in place, and keeps the file that was there.
 
 use std::fs::File;
 use std::io::Seek as _;

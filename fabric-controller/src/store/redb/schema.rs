@@ -1,11 +1,11 @@
-//! Formats of the file, and the way from each to the next.
+//! Formats of the file, and the conversion from each to the next.
 //!
 //! | format | table of objects | besides |
 //! | --- | --- | --- |
 //! | 1 | `data`: key to (revision, value) | |
 //! | 2 | `objects`: key to a record with checksum | the log, the store's identity |
-//! | 3 | the same; objects may have an owner, calls that may be sent again have rows | |
-//! | 4 | the same; keys of numbers in quarantine begin with a revision, and those that do not are read as before | |
+//! | 3 | the same; objects may have an owner; rows for calls that may be repeated | |
+//! | 4 | the same; keys of numbers in quarantine begin with a revision (older keys are still read) | |
 //!
 //! Each step is one transaction: a crash leaves the old format or the new one.
 
@@ -38,7 +38,7 @@ fn note(path: &Path) -> std::io::Result<()> {
     std::fs::rename(new, beside)
 }
 
-/// Brings a file to today's format. Returns the store's identity and revision.
+/// Brings a file to the current format. Returns the store's identity and revision.
 ///
 /// # Errors
 /// The file cannot be read or written, or is of a later format.
@@ -94,7 +94,7 @@ fn migrate(txn: &WriteTransaction, found: Option<u64>) -> Result<(Uuid, Revision
     if let Some(last) = last.filter(|last| *last != revision) {
         warn!(
             revision,
-            last, "the store's revision is not that of its log; the log's is taken"
+            last, "the store's revision differs from that of its log; the log's is used"
         );
         revision = last;
         meta.insert(REVISION, revision)?;

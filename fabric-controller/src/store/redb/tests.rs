@@ -96,7 +96,7 @@ async fn a_file_of_a_later_format_is_refused_in_words_and_left_alone() {
         txn.open_table(META).unwrap().insert("schema", 9).unwrap();
         txn.commit().unwrap();
     }
-    // What packages compare with: never lowered by a version that cannot read the file.
+    // Packages compare with this number. A version that cannot read the file never lowers it.
     let beside = dir.path().join("intent.format");
     assert_eq!(
         std::fs::read_to_string(&beside).unwrap(),
@@ -209,7 +209,7 @@ pub(crate) fn flip(path: &Path, key: &[u8]) {
     txn.commit().unwrap();
 }
 
-/// A disk that fails from the nth write or sync on, until it is mended.
+/// A disk that fails from the nth write or sync on, until it is repaired.
 #[derive(Debug)]
 struct Faulty {
     file: FileBackend,
@@ -252,7 +252,7 @@ impl StorageBackend for Faulty {
     fn set_len(&self, len: u64) -> std::io::Result<()> {
         self.file.set_len(len)
     }
-    /// What was asked to be synced may be durable although the answer is an error.
+    /// Data may be durable although the sync returned an error.
     fn sync_data(&self) -> std::io::Result<()> {
         self.file.sync_data()?;
         self.disk.synced.fetch_add(1, Ordering::SeqCst);

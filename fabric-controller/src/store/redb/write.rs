@@ -6,7 +6,7 @@ use super::{Failure, LOG, LOG_BYTES, META, OBJECTS, REVISION};
 use crate::store::log::{Effect, Entry, now_ms};
 use crate::store::{Compare, Op, Revision, StoreTransaction, expect, printable, record};
 
-/// How much of the past the log holds; what is older goes with the transaction that exceeds it.
+/// How much of the past the log holds. The transaction that exceeds it deletes older entries.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
     /// Most revisions.
@@ -16,7 +16,7 @@ pub struct Window {
 }
 
 impl Default for Window {
-    /// Hours of a busy fabric, and a file that still is copied in a moment.
+    /// Hours of a busy fabric, in a file that can still be copied in a moment.
     fn default() -> Self {
         Self {
             revisions: 10_000,
@@ -121,7 +121,7 @@ pub(super) fn take_back(db: &Database, to: Revision) -> Result<(), Failure> {
             let entry = log.remove(revision)?;
             let stored = entry.map(|e| e.value().to_vec()).unwrap_or_default();
             let Some(entry) = Entry::decode(revision, &stored) else {
-                let words = format!("revision {revision}, which was answered as failed, cannot be taken back");
+                let words = format!("revision {revision}, which was reported as failed, cannot be undone");
                 return Err(Failure::Words(words));
             };
             for effect in entry.effects.iter().rev() {
@@ -141,7 +141,7 @@ pub(super) fn take_back(db: &Database, to: Revision) -> Result<(), Failure> {
         meta.insert(REVISION, revision)?;
         meta.insert(LOG_BYTES, bytes)?;
     }
-    // Also when nothing is to be taken back: it shows that the disk takes writes.
+    // Committed even if there is nothing to undo: it shows that the disk accepts writes.
     txn.commit()?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Links over simulated cables: which faults are seen, when, and when they are forgiven.
+//! Links over simulated cables: which faults are noticed, when, and when they end.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn end((switch, port): (u32, u16)) -> End {
 /// Cables between ports, and a clock.
 struct Sim {
     links: Links,
-    /// Where a frame that leaves by a port arrives.
+    /// Where a frame that leaves from a port arrives.
     cables: HashMap<End, End>,
     now: Instant,
     begin: Instant,
@@ -182,7 +182,7 @@ fn links_of_a_switch_without_a_session_are_avoided_until_it_has_one() {
     assert_eq!(changes, [avoided(0), avoided(2)], "the links of spine 2");
     assert_eq!(sim.links.fault(LinkIndex(0)), Some(Fault::Unanswered(end((2, 1)))));
     assert_eq!(sim.down(), [0u32; 0], "and nothing is remembered as down");
-    // Read back again, but not in sync yet: it forwards, so its links are used.
+    // It was read back again but is not in sync yet. It forwards, so its links are used.
     sim.ready(2, false);
     sim.run(100);
     assert!(sim.changes.iter().all(|(_, c)| c.used == Use::Up) && sim.changes.len() == 2);
@@ -280,7 +280,7 @@ fn reports_act_at_once_and_an_old_frame_does_not_count() {
     assert_eq!(sim.links.fault(LinkIndex(0)), Some(Fault::PortDown(end((0, 1)))));
     sim.report((0, 1), true);
     assert_eq!(sim.down(), [0u32; 0]);
-    // A recorded frame keeps no dead link alive.
+    // A recorded frame does not keep a dead link alive.
     let recorded = sim.links.links[&LinkIndex(0)].state[0].sequence;
     sim.unplug((0, 1));
     for _ in 0..50 {
@@ -292,7 +292,7 @@ fn reports_act_at_once_and_an_old_frame_does_not_count() {
 
 #[test]
 fn what_was_down_stays_down_until_it_is_known_to_be_well() {
-    // Of a fabric that is probed: until a probe arrives.
+    // In a fabric with probes: until a probe arrives.
     let probed = Memory {
         down: true,
         probed: [true; 2],
@@ -304,7 +304,7 @@ fn what_was_down_stays_down_until_it_is_known_to_be_well() {
     (0..4).for_each(|s| sim.ready(s, true));
     sim.run(20_000);
     assert_eq!(sim.down(), [0]);
-    // Of one that is not: until its ports are reported up, or nobody says anything.
+    // In a fabric without probes: until its ports are reported up, or until the time is over without a report.
     let mut sim = Sim::new(Memory {
         down: true,
         probed: [false; 2],
@@ -366,8 +366,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// After any history: what is said equals what changed; and once all is mended and ready,
-    /// everything is up, and what is cut then is the only thing that goes down.
+    /// After any history, the reported changes equal the real ones. Once everything is repaired and ready, all links
+    /// are up, and a link that is then cut is the only one that goes down.
     #[test]
     fn every_history_ends_well(steps in proptest::collection::vec(step(), 0..40), cut in 0..4usize) {
         let mut sim = Sim::new(Memory::default());

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::cast::Cast;
 use crate::probe::{self, ANSWER_TIMEOUT, Capture};
 
-/// Time that an address gets that nobody may answer for.
+/// Longest wait for a reply from an address that nobody may use.
 const SILENCE: Duration = Duration::from_millis(100);
 
 /// The vDCs use the same addresses on purpose: what answers must always be one's own.
@@ -22,7 +22,7 @@ pub(super) fn between_vdcs(cast: &Cast<'_>) -> Result<String> {
     let mut asked = 0;
     for (from, to) in cx.pairs(|a, b| a.vdc != b.vdc)? {
         for ip in to.ips() {
-            // An address that exists in both vDCs is answered by one's own; any other by nobody.
+            // An address that exists in both vDCs must be answered by the asker's own vDC, any other address by nobody.
             let own = cx.endpoints.iter().any(|e| e.vdc == from.vdc && e.ips().contains(&ip));
             let patience = if own { ANSWER_TIMEOUT } else { SILENCE };
             match probe::ask(&from.namespace, ip, &marker(&from.vdc), patience)? {

@@ -1,4 +1,4 @@
-//! Who is who in the lab, for those who attack it.
+//! The members of the lab, as attacks need to know them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,7 +18,7 @@ use crate::plan;
 /// A workload or bare-metal machine.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
-    /// As the other checks know it.
+    /// The endpoint of the other checks.
     pub(super) endpoint: Endpoint,
     /// Where it sends.
     pub(super) port: Port,
@@ -39,10 +39,10 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// The counter that its host's filter moves for a reason.
+    /// The counter that its host's filter increments for a reason.
     ///
     /// # Errors
-    /// It is no workload on a host.
+    /// It is not a workload on a host.
     pub(super) fn filter(&self, reason: &str) -> Result<Counter> {
         let host = self.endpoint.host.as_ref().context("a machine without a host")?;
         Ok(Counter::at(host, &self.endpoint.id, reason))
@@ -61,7 +61,7 @@ impl Member {
 
 /// Everybody.
 pub(super) struct Cast<'a> {
-    /// What the checks work with.
+    /// The data that all checks use.
     pub(super) cx: &'a Scene<'a>,
     /// Everything that can send and receive in a network.
     pub(super) members: Vec<Member>,
@@ -75,7 +75,7 @@ fn link_local(mac: Mac) -> Ipv6Addr {
 }
 
 impl<'a> Cast<'a> {
-    /// Asks the controller for what it has given out.
+    /// Asks the controller for the addresses and numbers that it has allocated.
     ///
     /// # Errors
     /// The controller does not answer, or the intent lacks what the attacks need.
@@ -122,7 +122,7 @@ impl<'a> Cast<'a> {
         })
     }
 
-    /// Those on hosts.
+    /// Members on hosts.
     pub(super) fn workloads(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|m| m.endpoint.host.is_some())
     }
@@ -130,7 +130,7 @@ impl<'a> Cast<'a> {
     /// Another workload of the same network, under another leaf where there is one.
     ///
     /// # Errors
-    /// It is alone.
+    /// It is alone in its network.
     pub(super) fn neighbour(&self, of: &Member) -> Result<&Member> {
         let beside = || {
             let others = self.workloads().filter(|m| m.endpoint.id != of.endpoint.id);
@@ -141,10 +141,10 @@ impl<'a> Cast<'a> {
             .with_context(|| format!("{} is alone in its network", of.endpoint.id))
     }
 
-    /// Somebody of another vDC.
+    /// A member of another vDC.
     ///
     /// # Errors
-    /// There is one vDC only.
+    /// There is only one vDC.
     pub(super) fn stranger(&self, of: &Member) -> Result<&Member> {
         let mut others = self.members.iter();
         others
@@ -152,7 +152,7 @@ impl<'a> Cast<'a> {
             .context("the intent has one vDC only")
     }
 
-    /// Somebody of the same vDC in another network that is routed to.
+    /// A member of the same vDC in another network that a router joins.
     ///
     /// # Errors
     /// There is none.
@@ -163,13 +163,13 @@ impl<'a> Cast<'a> {
             .context("the vDC has one network only")
     }
 
-    /// Namespaces of everybody in the same network, the sender too.
+    /// Namespaces of all members of the same network, including the sender.
     pub(super) fn network(&self, of: &Member) -> BTreeSet<String> {
         let beside = self.members.iter().filter(|m| m.is_beside(of));
         beside.map(|m| m.endpoint.namespace.clone()).collect()
     }
 
-    /// The fate of a frame to an address that nobody in the sender's network has.
+    /// The fate of a frame to an address that no member of the sender's network has.
     pub(super) fn flooded(&self, of: &Member) -> Fate {
         let hosts = self
             .workloads()

@@ -1,5 +1,5 @@
 //! Objects that come and go while attacks run: attachments, networks and whole vDCs, over the API;
-//! and devices that stop for moments, so that some are always behind others.
+//! and devices that are stopped for moments, so that some are always behind others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,7 +91,7 @@ fn vdc(round: u32, hosts: &[(Name, String)]) -> Result<VdcIntent> {
     })
 }
 
-/// Makes a vDC, and takes it away again in the order of use.
+/// Creates a vDC and deletes it again, users before the objects that they use.
 async fn round(client: &Client, intent: VdcIntent) -> Result<()> {
     let keys: Vec<Key> = {
         let of = |kind, name: &Name| Key::new(intent.name.clone(), kind, name.clone());
@@ -110,7 +110,7 @@ async fn round(client: &Client, intent: VdcIntent) -> Result<()> {
     Ok(())
 }
 
-/// Stops one daemon after the other for its moment, until told to end; returns how often.
+/// Stops one daemon after the other for a moment, until `stop` is set; returns how often.
 fn pause(daemons: &Daemons, moments: &[(String, Duration)], stop: &AtomicBool) -> Result<u32> {
     let mut pauses = 0;
     for (daemon, moment) in moments.iter().cycle() {
@@ -166,7 +166,7 @@ impl Churn {
         });
         let topology = &scene.lab.topology;
         let agents = topology.hosts.iter().map(|h| (h.name.to_string(), AGENT_PAUSE));
-        // simple_switch_grpc keeps few packets waiting.
+        // simple_switch_grpc queues only few packets.
         let switches = topology
             .switches
             .iter()
@@ -183,7 +183,7 @@ impl Churn {
         })
     }
 
-    /// Ends it, with nothing left behind; says how much it did.
+    /// Ends the churn and removes all of its objects; returns a summary.
     ///
     /// # Errors
     /// A change was refused or not applied in time.

@@ -38,7 +38,7 @@ pub(super) fn workload_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<
             tagged(kind::VLAN, vlan, &tagged(kind::VLAN, 20, &plain(t)))
         });
     }
-    // The host's filter or the leaf: one of them.
+    // Either the host's filter or the leaf refuses it.
     let either = Fate::refused([who.filter("vlan-tag")?, who.leaf("inner_vlan")]);
     for tag in OLD_SERVICE_TAGS {
         liar.fire(volley, &either, |t| tagged(tag, 20, &plain(t)));
@@ -68,7 +68,7 @@ pub(super) fn metal_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()>
     Ok(())
 }
 
-/// Protocols of a link that its neighbours must not hear: spanning tree, pause, LACP, LLDP.
+/// Protocols of a link, which neighbours of the attacker must not receive: spanning tree, pause, LACP, LLDP.
 pub(super) fn link_protocols(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let who = liar.who;
     let reserved = match who.endpoint.host {
@@ -86,7 +86,7 @@ pub(super) fn link_protocols(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result
     Ok(())
 }
 
-/// IP headers that are not whole, or that contradict the frame.
+/// IP headers that are incomplete or contradict the frame.
 fn broken(ip: Ip, token: &[u8]) -> Vec<Vec<u8>> {
     let whole = ip.udp(DISCARD, DISCARD, token);
     let changed = |changes: &[(usize, u8)]| {
@@ -99,7 +99,8 @@ fn broken(ip: Ip, token: &[u8]) -> Vec<Vec<u8>> {
         packet
     };
     if ip.from.is_ipv4() {
-        // Version; header shorter than the least; total length beyond the frame, and within the header.
+        // Wrong version; header shorter than the minimum; total length beyond the frame; total length shorter than the
+        // header.
         vec![
             changed(&[(0, 0x55)]),
             changed(&[(0, 0x43)]),
@@ -107,7 +108,7 @@ fn broken(ip: Ip, token: &[u8]) -> Vec<Vec<u8>> {
             changed(&[(2, 0), (3, 19)]),
         ]
     } else {
-        // Version; payload beyond the frame.
+        // Wrong version; payload beyond the frame.
         vec![changed(&[(0, 0x50)]), changed(&[(4, 0x20), (5, 0)])]
     }
 }
@@ -157,7 +158,7 @@ pub(super) fn metal_broken(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<(
     Ok(())
 }
 
-/// From a machine to the MAC addresses of the fabric's own routers, tunnels among it.
+/// From a machine to the MAC addresses of the fabric's own routers, including tunnels.
 pub(super) fn metal_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.fate(&["fabric_mac"]);
     let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
@@ -172,7 +173,7 @@ pub(super) fn metal_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Resul
     Ok(())
 }
 
-/// The same from a workload: in its network these are addresses of nobody.
+/// The same from a workload, in whose network nobody has these addresses.
 pub(super) fn workload_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.cast.flooded(liar.who);
     let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
@@ -239,8 +240,8 @@ pub(super) fn metal_hidden(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<(
     Ok(())
 }
 
-/// Datagrams in parts that overlap, from the right source: they are carried as they are, and
-/// nobody puts them together on the way.
+/// Datagrams in overlapping fragments, from the right source: they are forwarded unchanged, and nothing on the path
+/// reassembles them.
 pub(super) fn fragments(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
     let to = to.clone();

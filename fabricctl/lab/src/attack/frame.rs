@@ -1,7 +1,7 @@
 //! Frames as an attacker builds them: every field is the caller's, right or wrong.
 //!
-//! Checksums are right unless the caller spoils them afterwards, so that a frame is refused for
-//! what it says and not for a slip in making it.
+//! Checksums are right unless the caller spoils them afterwards, so that a frame is refused for its content and not for
+//! a mistake in building it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -80,7 +80,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-/// The checksum of what IP carries, with its pseudo header (RFC 768, RFC 8200 section 8.1).
+/// The checksum of an IP payload, with the pseudo header (RFC 768, RFC 8200 section 8.1).
 fn checksum(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> [u8; 2] {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     (!sum(&[&octets(from), &octets(to), &length, &[0, 0, 0, protocol], payload])).to_be_bytes()
@@ -188,13 +188,13 @@ impl Ip {
         self.packet(protocol::UDP, &self.datagram(from, to, data))
     }
 
-    /// What a UDP datagram is inside IP.
+    /// A UDP datagram as the payload of IP.
     pub(crate) fn datagram(&self, from: u16, to: u16, data: &[u8]) -> Vec<u8> {
         let length = u16::try_from(8 + data.len()).unwrap_or(u16::MAX);
         let ports = [from.to_be_bytes(), to.to_be_bytes(), length.to_be_bytes(), [0, 0]];
         let mut datagram = [&ports.concat()[..], data].concat();
         let sum = match checksum(self.from, self.to, protocol::UDP, &datagram) {
-            // Zero would say that there is none (RFC 768).
+            // Zero would mean that there is none (RFC 768).
             [0, 0] => [0xff, 0xff],
             sum => sum,
         };
@@ -242,7 +242,7 @@ pub(crate) fn redirect(ip: Ip, target: Ipv6Addr, destination: Ipv6Addr) -> Vec<u
     ip.ttl(255).icmp(137, 0, &rest)
 }
 
-/// A frame in VXLAN (RFC 7348 section 5): what UDP carries.
+/// A frame in VXLAN (RFC 7348 section 5), as the payload of UDP.
 pub(crate) fn vxlan(vni: u32, frame: &[u8]) -> Vec<u8> {
     let [_, a, b, c] = vni.to_be_bytes();
     [&[0x08, 0, 0, 0, a, b, c, 0][..], frame].concat()

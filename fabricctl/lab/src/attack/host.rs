@@ -1,4 +1,4 @@
-//! A host that was broken into. It sends any frame by its uplink; its leaf trusts none of them.
+//! A compromised host. It sends arbitrary frames on its uplink; its leaf trusts none of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,12 +14,12 @@ use super::watch::Port;
 use crate::counters::Counter;
 use crate::plan;
 
-/// A VNI that the controller gives to nobody: the greatest (24 bits).
+/// A VNI that the controller never allocates: the largest (24 bits).
 const NO_VNI: u32 = 0xff_ffff;
 /// Frames of each variant.
 const COPIES: usize = 3;
 
-/// A broken-in host, and what it needs to lie well.
+/// A compromised host, and what it needs to lie well.
 struct Intruder<'a> {
     cast: &'a Cast<'a>,
     host: &'a Host,
@@ -76,7 +76,7 @@ impl<'a> Intruder<'a> {
         all.flat_map(|(v4, v6)| [IpAddr::V4(v4), IpAddr::V6(v6)]).collect()
     }
 
-    /// A workload of this host, in whose network it may speak.
+    /// A workload of this host, in whose network the host may send.
     fn own(&self) -> Result<&'a Member> {
         let mut here = self.cast.workloads();
         here.find(|m| m.endpoint.host.as_ref() == Some(&self.host.name))
@@ -84,13 +84,13 @@ impl<'a> Intruder<'a> {
     }
 }
 
-/// To a victim, as if a neighbour of it had sent it.
+/// To a victim, as if one of the victim's neighbours had sent it.
 fn inner(victim: &Member, token: &[u8]) -> Vec<u8> {
     let packet = Ip::new(victim.gateway4, victim.v4).udp(DISCARD, DISCARD, token);
     ethernet(victim.mac, NOBODY, kind::IPV4, &packet)
 }
 
-/// In every network that the host has no attachment of, and in one that there is not.
+/// In every network in which the host has no attachment, and in one that does not exist.
 pub(super) fn foreign_vni(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     for i in Intruder::all(cast)? {
         let fate = Fate::refused([Counter::at(&i.leaf.name, &i.host.name, "host_vni")]);
@@ -110,7 +110,7 @@ pub(super) fn foreign_vni(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()
     Ok(())
 }
 
-/// With the outer source of everybody else: tunnels, and an echo request.
+/// With the outer source address of every other device: tunnels, and an echo request.
 pub(super) fn foreign_source(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     for i in Intruder::all(cast)? {
         let fate = i.refused("host_source");
@@ -138,7 +138,7 @@ pub(super) fn foreign_source(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result
     Ok(())
 }
 
-/// Tunnels in an own network that break RFC 7348.
+/// Tunnels in one of its own networks that violate RFC 7348.
 pub(super) fn odd_tunnel(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     for i in Intruder::all(cast)? {
         let own = i.own()?;
@@ -162,7 +162,7 @@ pub(super) fn odd_tunnel(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()>
                     });
                 }
                 let malformed = i.refused("malformed");
-                // A checksum that is there and wrong; lengths of UDP and IP that are not the frame's.
+                // A checksum that is present but wrong; lengths of UDP and IP that differ from the frame's.
                 let lengths: &[(usize, u8)] = if leaf.is_ipv4() {
                     &[(udp + 6, 0x55), (udp + 5, 8)]
                 } else {
@@ -187,7 +187,7 @@ pub(super) fn odd_tunnel(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()>
     Ok(())
 }
 
-/// Tags inside tunnels of an own network.
+/// Tags inside tunnels of one of its own networks.
 pub(super) fn inner_tag(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     for i in Intruder::all(cast)? {
         let (own, fate) = (i.own()?, i.refused("inner_vlan"));
@@ -203,7 +203,7 @@ pub(super) fn inner_tag(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> 
     Ok(())
 }
 
-/// What could carry a tunnel past the leaf's look: fragments, options, extension headers.
+/// Ways to carry a tunnel past the leaf's check: fragments, options, extension headers.
 pub(super) fn hidden_tunnel(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     for i in Intruder::all(cast)? {
         let (own, fate) = (i.own()?, i.refused("host_protocol"));
@@ -221,7 +221,7 @@ pub(super) fn hidden_tunnel(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<
                 });
             } else {
                 for header in [protocol::FRAGMENT, protocol::DESTINATION_OPTIONS, 0, 43] {
-                    // Next header, length 0: options of padding, or a fragment that is the whole.
+                    // Next header, length 0: an options header with padding, or a fragment that is the whole packet.
                     let rest = if header == protocol::FRAGMENT {
                         [0; 6]
                     } else {
@@ -238,8 +238,7 @@ pub(super) fn hidden_tunnel(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<
     Ok(())
 }
 
-/// A leaf refuses packets to itself for their protocol, and packets to others because hosts may not send
-/// them.
+/// A leaf refuses packets to itself because of their protocol, and packets to others because hosts may not send them.
 fn refused_at_leaf(i: &Intruder<'_>, to: IpAddr) -> Fate {
     let own = to == IpAddr::V4(i.leaf.loopback_ipv4) || to == IpAddr::V6(i.leaf.loopback_ipv6);
     let reasons: &[&str] = if own {
@@ -255,7 +254,7 @@ pub(super) fn icmp_errors(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()
     for i in Intruder::all(cast)? {
         for to in i.vteps() {
             let ip = i.to(to);
-            // The packet that it is said to be about: from the victim to another VTEP.
+            // The packet that the error claims to be about: from the victim to another VTEP.
             let about = Ip::new(ip.to, ip.from).udp(ENTROPY, VXLAN_PORT, &[8, 0, 0, 0, 0, 0, 0, 0]);
             let (too_big, unreachable) = if to.is_ipv4() {
                 ((3, 4), (3, 1))
@@ -287,7 +286,7 @@ pub(super) fn plain(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
         for to in spines.filter(|a| !mine.contains(a)).chain(management) {
             let (ip, fate) = (i.to(to), refused_at_leaf(&i, to));
             volley.fire(&i.port, &fate, |t| i.frame(ip, &ip.udp(DISCARD, DISCARD, t)));
-            // TCP to P4Runtime, REST or SSH: what follows the ports does not matter.
+            // TCP to P4Runtime, REST or SSH; the rest of the header does not matter.
             volley.fire(&i.port, &fate, |t| {
                 i.frame(
                     ip,
@@ -299,7 +298,7 @@ pub(super) fn plain(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Frames that are not for the leaf's router: to others, to all, of the link's own protocols.
+/// Frames that are not for the leaf's router: to other stations, to all stations, and of the link's own protocols.
 pub(super) fn not_for_leaf(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     for i in Intruder::all(cast)? {
         let (own, fate) = (i.own()?, i.refused("not_for_router"));
@@ -351,7 +350,7 @@ pub(super) fn mapped(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Inside an own network a broken-in host can claim every address; it stays in that vDC.
+/// Inside its own networks, a compromised host can claim any address; its frames stay in that vDC.
 pub(super) fn forged_inside(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     for i in Intruder::all(cast)? {
         let own = i.own()?;
@@ -366,7 +365,7 @@ pub(super) fn forged_inside(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<
                     i.tunnel(leaf, own.vni, &ethernet(frame::BROADCAST, source, kind::IPV4, &packet))
                 });
             }
-            // Routed by the leaf, from an address that is another's.
+            // Routed by the leaf, from somebody else's address.
             volley.fire(&i.port, &fate, |t| {
                 let packet = Ip::new(neighbour.v4, beyond.v4).udp(DISCARD, DISCARD, t);
                 i.tunnel(leaf, own.vni, &ethernet(cast.gateway, own.mac, kind::IPV4, &packet))

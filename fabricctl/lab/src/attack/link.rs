@@ -1,5 +1,5 @@
-//! Somebody on a link between switches, or a switch that was broken into. Fabric ports trust the
-//! switch at the other end for what is inside its tunnels; they trust nothing else.
+//! An attacker on a link between switches, or a compromised switch. Fabric ports trust what is inside the tunnels of
+//! the switch at the other end; they trust nothing else.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,7 +14,7 @@ use super::volley::{Fate, Volley};
 use super::watch::Port;
 use crate::counters::Counter;
 
-/// A VNI that the controller gives to nobody.
+/// A VNI that the controller never allocates.
 const NO_VNI: u32 = 0xff_ffff;
 /// Frames of each variant.
 const COPIES: usize = 3;
@@ -30,7 +30,7 @@ fn to_switch(switch: &Switch, ip: Ip, packet: &[u8]) -> Vec<u8> {
     ethernet(switch.router_mac(), NOBODY, ip.kind(), packet)
 }
 
-/// Some copies of what `each` makes for every direction of every link.
+/// Some copies of each frame that `each` makes, for both directions of every link.
 fn every(cast: &Cast<'_>, mut each: impl FnMut(&Port, &Switch) -> Result<()>) -> Result<()> {
     for (port, switch) in cast.links()? {
         for _ in 0..COPIES {
@@ -53,7 +53,7 @@ fn from_host(cast: &Cast<'_>, to: IpAddr) -> Result<Ip> {
     })
 }
 
-/// Probes that name a link that is not there; nobody but the controller can sign them.
+/// Probes that name a link that does not exist. Only the controller can sign probes.
 pub(super) fn lldp(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let switches = &cast.cx.lab.topology.switches;
     every(cast, |port, switch| {
@@ -69,7 +69,7 @@ pub(super) fn lldp(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
                     tlv(1, &[&[7], name].concat()),
                     tlv(2, b"\x071"),
                     tlv(3, &[0, 3]),
-                    // The controller's own kind, with a signature of zeros; then the end.
+                    // The controller's own TLV, with a signature of zeros; then the end.
                     tlv(127, &[&[0x02, 0xfa, 0xb0, 1][..], &[0xff; 8], &[0; 32]].concat()),
                     vec![0, 0],
                     t.to_vec(),
@@ -118,7 +118,7 @@ pub(super) fn tags(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     })
 }
 
-/// To the switch itself, which answers echo requests alone.
+/// To the switch itself, which answers only echo requests.
 pub(super) fn to_the_switch(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     every(cast, |port, switch| {
         let fate = refused(switch, &["local_protocol"]);
@@ -134,7 +134,7 @@ pub(super) fn to_the_switch(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<
     })
 }
 
-/// To addresses that are nowhere, among them those of the tenants and of the management network.
+/// To addresses that the underlay does not have, including those of tenants and of the management network.
 pub(super) fn nowhere(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let victim = cast.members.first().context("the intent has no attachment")?;
     let to: [IpAddr; 4] = [
@@ -193,7 +193,7 @@ pub(super) fn malformed(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> 
     })
 }
 
-/// Tunnels to a leaf in networks that are not there, with tags inside, from a group.
+/// Tunnels to a leaf: in networks that it does not have, with tags inside, from a group address.
 pub(super) fn tunnels(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let victim = cast.members.first().context("the intent has no attachment")?;
     every(cast, |port, switch| {
@@ -230,7 +230,7 @@ pub(super) fn bridged_back(cast: &Cast<'_>, volley: &mut Volley<'_>) -> Result<(
         }
         let ip = from_host(cast, switch.loopback_ipv4.into())?;
         let fate = refused(switch, &["split_horizon"]);
-        // Of a network that this leaf has, too.
+        // In a network that this leaf has, too.
         let here = |vni: u32| {
             cast.members
                 .iter()

@@ -22,11 +22,11 @@ pub(super) enum Way {
     Frames(Build),
     /// Frames from machines whose ports have VLANs meanwhile.
     OnVlans(BuildOnVlans),
-    /// Something else, which answers in words.
+    /// Something else, which returns its result as text.
     Other(fn(&Cast<'_>) -> Result<String>),
 }
 
-/// Every attack, with the name that people choose it by.
+/// Every attack, with the name by which people select it.
 pub(super) const ATTACKS: &[(&str, Way)] = &[
     ("sockets ask for other vDCs", Way::Other(asks::between_vdcs)),
     ("workload: another MAC address", Way::Workloads(speech::mac)),

@@ -1,5 +1,5 @@
-//! The management side: keys of others, no key at all, an operator's key that may only read, and
-//! no token.
+//! Attacks on the management network: with keys of others, without a key, with the key of an operator who may only
+//! read, and without a token.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,11 +20,11 @@ use vfabric_api::topology::Switch;
 use super::cast::Cast;
 use crate::{AGENT_PORT, REST_PORT, Target, intruder};
 
-/// Longest time that a server may take to end a connection that says nothing of use: more than
-/// its own limit for the first octets of a request (`docs/security.md`).
+/// Longest time that a server may take to close a connection that sends nothing useful: more than its own limit for the
+/// first octets of a request (`docs/security.md`).
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Every gRPC door: of each switch, and of the controller for agents.
+/// Every gRPC server: that of each switch, and that of the controller for agents.
 fn doors(cast: &Cast<'_>) -> Vec<(String, SocketAddr)> {
     let lab = cast.cx.lab;
     let switches = lab.topology.switches.iter();
@@ -33,10 +33,10 @@ fn doors(cast: &Cast<'_>) -> Vec<(String, SocketAddr)> {
     switches.chain([("controller.vfabric".to_owned(), agents)]).collect()
 }
 
-/// Keys of hosts and of other switches, at every door.
+/// Keys of hosts and of other switches, tried on every server.
 pub(super) fn stolen_keys(cast: &Cast<'_>) -> Result<String> {
     if cast.cx.lab.options.target == Target::Bmv2 {
-        return Ok("not asked of simple_switch_grpc, which knows no identities".into());
+        return Ok("not tried on simple_switch_grpc, which knows no identities".into());
     }
     let agents = format!("{}:{AGENT_PORT}", cast.cx.lab.plan.controller);
     let attempts = cast
@@ -46,17 +46,17 @@ pub(super) fn stolen_keys(cast: &Cast<'_>) -> Result<String> {
     Ok(format!("{attempts} calls with keys of hosts and switches, all refused"))
 }
 
-/// The key of an operator who may look: writes, bids and settings on every switch.
+/// The key of an operator who may only read: tries to write, bid and change settings on every switch.
 pub(super) fn operator(cast: &Cast<'_>) -> Result<String> {
     if cast.cx.lab.options.target == Target::Bmv2 {
-        return Ok("not asked of simple_switch_grpc, which knows no identities".into());
+        return Ok("not tried on simple_switch_grpc, which knows no identities".into());
     }
     let switches = &cast.cx.lab.topology.switches;
     for switch in switches {
         cast.cx.runtime.block_on(changes(cast, switch))?;
     }
     Ok(format!(
-        "{} switches: an operator's bids, writes and settings refused, reads answered",
+        "{} switches: an operator's bids, writes and settings were refused, reads answered",
         switches.len()
     ))
 }
@@ -84,7 +84,7 @@ async fn changes(cast: &Cast<'_>, switch: &Switch) -> Result<()> {
         let code = status.as_ref().map(tonic::Status::code);
         if code != Some(Code::PermissionDenied) {
             bail!(
-                "{}: {call} of an operator: {status:?}, where PermissionDenied is right",
+                "{}: {call} of an operator: got {status:?}, expected PermissionDenied",
                 switch.name
             );
         }
@@ -97,7 +97,7 @@ async fn changes(cast: &Cast<'_>, switch: &Switch) -> Result<()> {
     Ok(())
 }
 
-/// The REST API with no token, and with tokens that are none.
+/// The REST API without a token, and with invalid tokens.
 pub(super) fn no_token(cast: &Cast<'_>) -> Result<String> {
     let ca = std::fs::read(cast.cx.lab.pki.ca())?;
     let server = format!("https://127.0.0.1:{REST_PORT}");
@@ -119,7 +119,7 @@ pub(super) fn no_token(cast: &Cast<'_>) -> Result<String> {
         for error in codes {
             match error {
                 Some(ClientError::Api(e)) if e.code == ErrorCode::Unauthenticated => {}
-                other => bail!("a wrong token: {other:?}, where `unauthenticated` is right"),
+                other => bail!("a wrong token: got {other:?}, expected `unauthenticated`"),
             }
         }
     }
@@ -138,7 +138,7 @@ pub(super) fn no_key(cast: &Cast<'_>) -> Result<String> {
         plain_text(*address)?;
     }
     Ok(format!(
-        "{} doors, over TLS without a certificate and in plain text: none opened",
+        "{} servers, over TLS without a certificate and in plain text: all refused",
         doors.len()
     ))
 }
@@ -156,7 +156,7 @@ async fn without_certificate(ca: &str, name: &str, address: SocketAddr) -> Resul
     let mut client = P4RuntimeClient::new(channel);
     match client.capabilities(CapabilitiesRequest::default()).await {
         Ok(_) => bail!("{address} serves somebody without a certificate"),
-        // Not a word of HTTP/2: the connection ended.
+        // No HTTP/2 at all: the connection ended.
         Err(status) if std::error::Error::source(&status).is_some_and(|s| s.is::<tonic::transport::Error>()) => Ok(()),
         Err(status) => bail!("{address} answers somebody without a certificate: {status}"),
     }
@@ -176,7 +176,7 @@ fn plain_text(address: SocketAddr) -> Result<()> {
                 PATIENCE.as_secs()
             )
         }
-        // A TLS alert (RFC 8446 section 6) is all that it may say.
+        // It may only send a TLS alert (RFC 8446 section 6).
         _ if answer.first().is_none_or(|kind| *kind == 21) => Ok(()),
         _ => bail!("{address} answers plain text: {answer:02x?}"),
     }

@@ -18,7 +18,7 @@
 //! | [`vlans`] | tags on access ports with VLANs |
 //! | [`host`] | a compromised host writes to its uplink |
 //! | [`link`] | an attacker on a link between switches |
-//! | [`management`] | others' keys, and no key |
+//! | [`management`] | keys of others, and no key |
 //! | [`asks`] | sockets of one vDC ask for addresses of another |
 //! | [`churn`] | objects are added and removed meanwhile |
 //! | [`random`] | mutated frames from every place |
@@ -83,13 +83,12 @@ pub struct Args {
     output: Format,
 }
 
-/// The places that attacks come from: how their names begin, and their common row among
-/// the lab's checks.
+/// The places that attacks come from: the prefix of their names, and their common row among the lab's checks.
 const PLACES: [(&str, &str); 6] = [
     ("sockets", "nothing between blue and red"),
     ("workload:", "attacks from workloads"),
     ("metal:", "attacks from bare metal"),
-    ("host:", "attacks from broken-in hosts"),
+    ("host:", "attacks from compromised hosts"),
     ("link:", "attacks on fabric links"),
     ("management:", "keys of hosts and switches open nothing else"),
 ];

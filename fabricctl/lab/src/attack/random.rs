@@ -1,10 +1,9 @@
 //! Mutated frames of every protocol from every place, drawn from a seed.
 //!
-//! Where such a frame ends cannot be predicted. What must hold: no frame of one vDC is received in
-//! another, none reaches the management network, nobody stops, and the legitimate traffic
-//! beside loses nothing. Frames of a broken-in host may enter the vDCs that the host has
-//! attachments of; frames of somebody on a fabric link may enter every vDC, since a leaf believes
-//! what other leaves have admitted.
+//! Where such a frame ends cannot be predicted. But no frame of one vDC may be received in another, none may reach the
+//! management network, no daemon may stop, and the legitimate traffic must lose nothing. Frames of a compromised host
+//! may enter the vDCs in which the host has attachments. Frames from a fabric link may enter every vDC, because a leaf
+//! trusts what other leaves have admitted.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -26,11 +25,11 @@ use crate::plan;
 
 /// Frames that one place sends in a row.
 const BURST: usize = 16;
-/// Pause between bursts: some thousand frames a second in all, which leaves the machine air.
+/// Pause between bursts. It allows some thousand frames a second in all, which does not overload the machine.
 const PAUSE: Duration = Duration::from_millis(4);
 /// Changes to one frame, at most.
 const CHANGES: usize = 6;
-/// Longest frame that is sent, in octets: what every interface of the lab takes.
+/// Longest frame that is sent, in octets; every interface of the lab accepts it.
 const LONGEST: usize = 1500;
 
 /// Where frames come from, and which namespaces may receive them.
@@ -40,7 +39,7 @@ struct Place {
     may: BTreeSet<String>,
     /// Number of its tokens' attack.
     number: u32,
-    /// Frames that were sent from there in the attacks: what is mutated.
+    /// Frames that the attacks sent from there; these are mutated.
     seeds: Vec<Vec<u8>>,
 }
 
@@ -94,7 +93,7 @@ fn mutate(rng: &mut StdRng, seeds: &[Vec<u8>], token: [u8; TOKEN]) -> Option<Vec
     let mut frame = seeds.choose(rng)?.clone();
     for _ in 0..rng.random_range(0..=CHANGES) {
         let length = frame.len().max(1);
-        // Headers are where it matters.
+        // Most changes go into the headers, where they matter.
         let at = if rng.random_bool(0.8) {
             rng.random_range(0..length.min(80))
         } else {
@@ -125,7 +124,7 @@ fn mutate(rng: &mut StdRng, seeds: &[Vec<u8>], token: [u8; TOKEN]) -> Option<Vec
                 frame = super::frame::tagged(tag, rng.random(), &frame);
             }
             _ => {
-                // The tail of another frame behind the head of this one.
+                // Replaces the tail of this frame with that of another.
                 let other = seeds.choose(&mut *rng)?;
                 frame.truncate(at.max(14));
                 frame.extend(other.iter().skip(at));
@@ -133,7 +132,7 @@ fn mutate(rng: &mut StdRng, seeds: &[Vec<u8>], token: [u8; TOKEN]) -> Option<Vec
         }
     }
     frame.truncate(LONGEST - TOKEN);
-    // Never shorter than an Ethernet header, which the kernel asks for.
+    // Never shorter than an Ethernet header, which the kernel requires.
     frame.resize(frame.len().max(14), 0);
     frame.extend(token);
     Some(frame)
@@ -184,7 +183,7 @@ pub(super) fn run(range: &mut Range<'_>, seed: u64, time: Duration) -> Result<Ro
     }
     let counted = counters::since(&before, &range.counts()?);
     faults.extend(volley::disturbed(loss));
-    // A device that a sweep repairs is in sync again soon.
+    // A device that a sweep repairs is soon in sync again.
     if range.is_alone() {
         faults.extend(range.cast.cx.ready().err().map(|e| format!("{e:#}")));
     }

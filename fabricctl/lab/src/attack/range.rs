@@ -1,4 +1,4 @@
-//! What attacks share: captures, counters, legitimate traffic beside them; and one attack on it.
+//! What all attacks share: captures, counters, legitimate traffic at the same time. Runs one attack.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -22,11 +22,11 @@ use crate::traffic::{Flow, Traffic};
 const BETWEEN_BURSTS: Duration = Duration::from_millis(3);
 /// Longest time that counters and captures get to settle. What never comes costs this once.
 const SETTLED: Duration = Duration::from_secs(4);
-/// How often they are looked at.
+/// How often they are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Time between two packets of each legitimate flow.
 const INTERVAL: Duration = Duration::from_millis(5);
-/// Everything that attacks share.
+/// Everything that all attacks share.
 pub(super) struct Range<'a> {
     pub(super) cast: Cast<'a>,
     reader: Reader,
@@ -39,7 +39,7 @@ pub(super) struct Range<'a> {
 }
 
 impl<'a> Range<'a> {
-    /// Opens everything; with `churn`, objects come and go from now on.
+    /// Opens everything. With `churn`, objects come and go from now on.
     ///
     /// # Errors
     /// The lab cannot be attacked.
@@ -58,7 +58,7 @@ impl<'a> Range<'a> {
         })
     }
 
-    /// Ends the churn, and says what it could not do.
+    /// Ends the churn and returns what failed in it.
     pub(super) fn close(&mut self) -> Result<Option<Row>> {
         let Some(churn) = self.churn.take() else {
             return Ok(None);
@@ -127,7 +127,7 @@ impl<'a> Range<'a> {
         self.shoot(name, &shots)
     }
 
-    /// Sends what was aimed, and judges what becomes of it.
+    /// Sends the frames of an attack and judges where they ended.
     fn shoot(&mut self, name: &str, shots: &[Shot]) -> Result<Row> {
         if shots.is_empty() {
             bail!("{name}: nothing to send in this lab");
@@ -167,7 +167,7 @@ impl<'a> Range<'a> {
             (refused, "refused"),
             (outcome.arrived, "arrived in their own network"),
             (outcome.flooded, "flooded in their own network, taken by nobody"),
-            (outcome.punted, "handed to the controller, which took no notice"),
+            (outcome.punted, "handed to the controller, which ignored them"),
         ]
         .into_iter()
         .filter(|(n, _)| *n > 0)
@@ -204,7 +204,7 @@ impl<'a> Range<'a> {
         let cx = self.cast.cx;
         let mut faults = Vec::new();
         faults.extend(cx.lab.expect_daemons().err().map(|e| format!("{e:#}")));
-        // While objects come and go some device always has something to do.
+        // While objects come and go, some device always has work to do.
         if self.is_alone() {
             faults.extend(cx.runtime.block_on(cx.lab.waiting_for(&cx.client))?);
         }

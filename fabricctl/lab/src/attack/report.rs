@@ -44,7 +44,7 @@ pub struct Row {
 pub struct Report {
     /// One for each attack, in order.
     pub rows: Vec<Row>,
-    /// What random frames were drawn from, when there were any.
+    /// The seed of random frames, if there were any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }

@@ -1,5 +1,5 @@
-//! What a workload or machine may not say, wherever it is attached: the same frames for an
-//! interface on a host, whose filter refuses them, and for an access port, whose leaf does.
+//! Frames that a workload or machine must not send, wherever it is attached. The same frames are sent from an interface
+//! on a host, whose filter refuses them, and from an access port, whose leaf refuses them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,7 +17,7 @@ pub(super) const NOBODY: Mac = Mac([0x02, 0, 0, 0, 0xba, 0xd0]);
 pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// See [`ALL_NODES`].
 pub(super) const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
-/// Port of what is sent to be seen: discard (RFC 863).
+/// UDP port of the frames: discard (RFC 863).
 pub(super) const DISCARD: u16 = 9;
 /// Frames of each variant: enough to distinguish a counter that moves once from one that counts each frame.
 const COPIES: usize = 3;
@@ -55,7 +55,7 @@ pub(super) const LEAF: Refusal = Refusal {
     dhcp: &["rogue_server"],
 };
 
-/// Somebody who lies, and who refuses it for which reasons.
+/// A liar, with the device that refuses its lies and the reasons.
 pub(super) struct Liar<'a> {
     pub(super) cast: &'a Cast<'a>,
     pub(super) who: &'a Member,
@@ -63,7 +63,7 @@ pub(super) struct Liar<'a> {
 }
 
 impl<'a> Liar<'a> {
-    /// Everybody on a host, or everybody on an access port.
+    /// All members on hosts, or all members on access ports.
     pub(super) fn all(cast: &'a Cast<'a>, on_hosts: bool) -> impl Iterator<Item = Self> {
         let refusal = if on_hosts { &HOST } else { &LEAF };
         let who = cast
@@ -73,7 +73,7 @@ impl<'a> Liar<'a> {
         who.map(move |who| Self { cast, who, refusal })
     }
 
-    /// Somebody on an access port.
+    /// A member on an access port.
     pub(super) fn on_port(cast: &'a Cast<'a>, who: &'a Member) -> Self {
         Self {
             cast,
@@ -168,7 +168,7 @@ pub(super) fn ipv4(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
                 ethernet(destination, who.mac, kind::IPV4, &ip.udp(DISCARD, DISCARD, t))
             });
         }
-        // The second half of a datagram has no header but this one.
+        // The second half of a datagram has no other header than this one.
         let later = Ip {
             fragment: 100,
             ..Ip::new(source, to.v4)
@@ -281,14 +281,14 @@ pub(super) fn router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
         all.push(frame::redirect(ip, who.v6, to.v6));
         let advertisement = frame::router_advertisement(ip, who.mac);
         let message = advertisement.get(40..).unwrap_or_default();
-        // Padding of six octets; a fragment that is the whole.
+        // Padding of six octets; a fragment that is the whole packet.
         let padding = [&[protocol::ICMPV6, 0, 1, 4, 0, 0, 0, 0][..], message].concat();
         all.push(ip.ttl(255).packet(protocol::DESTINATION_OPTIONS, &padding));
         all.push(ip.ttl(255).packet(0, &padding));
         let whole = [&[protocol::ICMPV6, 0, 0, 0, 0, 0, 0, 9][..], message].concat();
         all.push(ip.ttl(255).packet(protocol::FRAGMENT, &whole));
     }
-    // Who pretends to be the gateway itself.
+    // Frames that pretend to be from the gateway itself.
     all.push(frame::router_advertisement(Ip::new(who.gateway6, ALL_NODES), who.mac));
     for message in all {
         liar.fire(volley, &fate, |t| {
@@ -320,7 +320,7 @@ pub(super) fn dhcp(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     Ok(())
 }
 
-/// From a right source through the gateway to addresses that nobody has: the leaf refuses.
+/// From the right source, through the gateway, to addresses that nobody has: the leaf refuses them.
 pub(super) fn martian_destination(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = Fate::refused([liar.who.leaf("martian")]);
     let who = liar.who;
@@ -348,7 +348,7 @@ pub(super) fn martian_destination(liar: &Liar<'_>, volley: &mut Volley<'_>) -> R
     Ok(())
 }
 
-/// What a gateway does not answer: anything but an echo request in one piece.
+/// Packets that a gateway does not answer: anything but an unfragmented echo request.
 pub(super) fn to_gateway(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = Fate::refused([liar.who.leaf("gateway_protocol")]);
     let who = liar.who;
@@ -389,7 +389,7 @@ pub(super) fn ttl(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     Ok(())
 }
 
-/// VXLAN in a stranger's network, through the gateway to every VTEP of the fabric.
+/// VXLAN with the VNI of a stranger's network, through the gateway to every VTEP of the fabric.
 pub(super) fn own_tunnel(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = Fate::refused([liar.who.leaf("no_route")]);
     let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);

@@ -1,7 +1,8 @@
 //! Sends past the taps of an interface (packet(7), `PACKET_QDISC_BYPASS`).
 //!
-//! A switch that reads its ports with libpcap takes what others send out of a port for received frames: simple_switch_grpc
-//! does not ask for a direction. A frame that an attack sends out of a switch's port is for the other end of the cable only.
+//! A switch that reads its ports with libpcap without a direction, such as simple_switch_grpc, mistakes frames that
+//! others send out of a port for received ones. But a frame that an attack sends out of a switch's port must only reach
+//! the other end of the cable.
 
 #![allow(unsafe_code)] // One socket option, for which neither nix nor socket2 has a name.
 

@@ -1,4 +1,4 @@
-//! Access ports with VLANs: attachments that are there for one attack only.
+//! Access ports with VLANs: attachments that exist for one attack only.
 //!
 //! The lab's machines send untagged frames, and the kernel needs no VLAN devices for that. For this attack each of their
 //! ports gets two attachments more: one with VLAN [`OWN`] in another network of the machine's vDC, and one with VLAN
@@ -27,7 +27,7 @@ const THEIRS: u16 = 20;
 const NOBODYS: u16 = 101;
 /// Longest time until an attachment is on all devices.
 const APPLIED: Duration = Duration::from_secs(30);
-/// Tags that are no 802.1Q tag of a customer (IEEE 802.1ad, and what came before it).
+/// Tags other than the customer's 802.1Q tag (IEEE 802.1ad, and its predecessors).
 const SERVICE_TAGS: [u16; 3] = [kind::SERVICE_VLAN, 0x9100, 0x9200];
 
 /// A machine, and its attachment in a second network.
@@ -129,7 +129,7 @@ impl Vlans {
         Ok(made)
     }
 
-    /// Takes them away again.
+    /// Deletes them.
     ///
     /// # Errors
     /// The controller does not.
@@ -141,8 +141,8 @@ impl Vlans {
     }
 }
 
-/// From ports with VLANs: more tags than one, VLANs of others and of nobody, and each identity in the other's VLAN. What
-/// is right arrives.
+/// From ports with VLANs: several tags, VLANs of others, unused VLANs, and each identity in the other's VLAN. Correct
+/// frames arrive.
 pub(super) fn tags(cast: &Cast<'_>, vlans: &Vlans, volley: &mut Volley<'_>) -> Result<()> {
     for second in &vlans.seconds {
         let liar = Liar::on_port(cast, &second.who);
@@ -194,7 +194,7 @@ pub(super) fn tags(cast: &Cast<'_>, vlans: &Vlans, volley: &mut Volley<'_>) -> R
                 &frame(second.to.mac, mac, Ip::new(second.to.v4, second.to.v4), t),
             )
         });
-        // Nobody listens there: the answer quotes the frame, and comes back with the right tag.
+        // Nobody listens on that port, so the ICMP error quotes the frame, and comes back with the right tag.
         let right = Fate::Kept([&second.to, who].map(|m| m.endpoint.namespace.clone()).into());
         liar.fire(volley, &right, |t| {
             tagged(kind::VLAN, OWN, &frame(second.to.mac, mac, ip, t))

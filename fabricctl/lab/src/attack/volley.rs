@@ -1,10 +1,9 @@
-//! What an attack sends, where each frame has to end, and the verdict afterwards.
+//! The frames of an attack, where each of them has to end, and the verdict afterwards.
 //!
-//! Most frames have one of two fates. They are *refused*: nobody receives one behind the device
-//! that refuses it, and exactly one of the named counters moves by one. Or they are *kept*: nobody
-//! but the sender's own network receives one, and each was received or counted as lost. So a
-//! frame that crosses, one that vanishes without a trace, and one that is counted twice all fail
-//! an attack.
+//! Most frames have one of two fates. They are *refused*: nobody receives one beyond the device that refuses it, and
+//! exactly one of the named counters rises by one. Or they are *kept*: nobody but the sender's own network receives
+//! one, and each was received or counted as lost. So a frame that crosses, one that vanishes without a trace, and one
+//! that is counted twice all fail an attack.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +15,10 @@ use crate::traffic::Loss;
 /// Where frames have to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Each moves one of these counters by one, and nobody behind these devices receives it.
+    /// Each raises one of these counters by one, and nobody beyond these devices receives it.
     Refused(BTreeSet<Counter>),
-    /// Only these namespaces receive it, of those of workloads and machines; what they do not
-    /// receive is counted as lost somewhere.
+    /// Of the namespaces of workloads and machines, only these receive it. Frames that they do not receive are counted
+    /// as lost somewhere.
     Kept(BTreeSet<String>),
     /// Nobody has the address: it is flooded in the sender's network, where hosts with members
     /// of it receive it, and machines.
@@ -58,7 +57,7 @@ impl Fate {
     }
 }
 
-/// Frames by one port with one fate.
+/// Frames from one port with the same fate.
 #[derive(Debug)]
 pub(super) struct Shot {
     /// Where they are sent.
@@ -96,7 +95,7 @@ impl<'a> Volley<'a> {
         }
     }
 
-    /// Nothing yet; the frames will have no tokens: they are not sent as they are.
+    /// Nothing yet. The frames will have no tokens, because they are not sent unchanged.
     pub(super) fn without_tokens(watch: &'a Watch) -> Self {
         Self {
             attack: None,
@@ -121,7 +120,7 @@ impl<'a> Volley<'a> {
     }
 }
 
-/// What an attack came to.
+/// The outcome of an attack.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outcome {
     /// Frames sent.
@@ -176,7 +175,7 @@ pub(super) fn judge(
         }
     }
     let mut rest = counted.clone();
-    // Shots whose counters overlap are judged together: a frame of one may have moved the other's.
+    // Shots whose counters overlap are judged together, because a frame of one may have raised the other's counter.
     for (counters, sent) in together(refused) {
         let n: u64 = counters.iter().filter_map(|c| rest.remove(c)).sum();
         if n != sent {
@@ -196,7 +195,7 @@ pub(super) fn judge(
     if alone && refusals > missing {
         outcome
             .faults
-            .push(format!("{} frames more were counted than lost", refusals - missing));
+            .push(format!("{} more frames were counted than lost", refusals - missing));
     }
     outcome
 }
@@ -224,7 +223,7 @@ fn received(shot: &Shot, at: &BTreeSet<String>, seen: &BTreeMap<&str, BTreeSet<u
     u32::try_from(arrived.count()).unwrap_or(u32::MAX)
 }
 
-/// Joins sets that have an element in common.
+/// Merges sets that share an element.
 fn together(of: BTreeMap<&BTreeSet<Counter>, u64>) -> Vec<(BTreeSet<Counter>, u64)> {
     let mut groups: Vec<(BTreeSet<Counter>, u64)> = Vec::new();
     for (counters, sent) in of {
@@ -242,7 +241,7 @@ fn together(of: BTreeMap<&BTreeSet<Counter>, u64>) -> Vec<(BTreeSet<Counter>, u6
     groups
 }
 
-/// What went wrong for those who only worked beside the attack.
+/// Losses of the legitimate traffic during the attack.
 pub(super) fn disturbed(loss: Loss) -> Option<String> {
     (loss.lost > 0).then(|| format!("the legitimate traffic beside it: {loss}"))
 }
@@ -281,7 +280,7 @@ mod tests {
             let counted = Counts::from([(counter("spoofed"), wrong)]);
             assert_eq!(faults(&shots(), &leaf, counted).len(), 1, "{wrong} counted");
         }
-        // Not what was expected, and something that was not.
+        // The expected counter did not rise, and another one did.
         assert_eq!(faults(&shots(), &leaf, Counts::from([(counter("other"), 5)])).len(), 2);
         let twice = Counts::from([(counter("spoofed"), 5), (counter("other"), 5)]);
         assert_eq!(faults(&shots(), &leaf, twice).len(), 1);

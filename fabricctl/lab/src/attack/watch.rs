@@ -1,4 +1,4 @@
-//! Who receives what: one thread that listens on every cable of the lab, and sockets that send.
+//! Finds out who receives each frame: one thread listens on every cable of the lab. Also has the sockets that send.
 //!
 //! Each frame of an attack carries a [`Token`] that no other frame of the run has. So a token
 //! that is seen identifies its frame, even if everything around it was rewritten. Only frames that a place
@@ -23,18 +23,18 @@ use crate::probe::Worker;
 
 /// Octets of a token.
 pub(crate) const TOKEN: usize = 16;
-/// How tokens begin; what follows is drawn for each run.
+/// The start of every token; the rest is drawn for each run.
 const MAGIC: [u8; 4] = [0xa7, 0x7a, 0xc4, 0xed];
 /// Packet type of what the socket's own end sent (linux/if_packet.h).
 const OUTGOING: u8 = 4;
 /// Receive buffer of one place, in octets: more than the largest attack sends.
 const BUFFER: usize = 64 << 20;
-/// How often the thread looks whether it is to end, in milliseconds.
+/// How often the thread checks whether it should end, in milliseconds.
 const LOOK_EVERY_MS: u8 = 50;
 /// Largest frame of a veth.
 const MAX_FRAME: usize = 1 << 16;
 
-/// What names one frame of one attack of one run.
+/// Identifies one frame of one attack of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Token {
     run: u32,
@@ -171,7 +171,7 @@ fn listener() -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Hands out what waits in a socket, without what went out by the same interface.
+/// Passes on the frames that wait in a socket, except those that were sent on the same interface.
 fn take(socket: &OwnedFd, buffer: &mut [u8], mut each: impl FnMut(&[u8])) {
     loop {
         match recvfrom::<LinkAddr>(socket.as_raw_fd(), buffer) {
@@ -238,7 +238,7 @@ impl Sender {
         loop {
             match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
                 Ok(_) => return Ok(()),
-                // The interface takes none for a moment.
+                // The interface does not accept frames for a moment.
                 Err(Errno::ENOBUFS | Errno::EINTR | Errno::EAGAIN) => std::thread::yield_now(),
                 Err(e) => bail!(
                     "{} {}: sending {} octets: {e}",

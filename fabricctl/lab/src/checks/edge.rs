@@ -19,8 +19,7 @@ fn is_solicitation(frame: &[u8]) -> bool {
     arp_request || (ipv6_icmp && frame.get(54) == Some(&135))
 }
 
-/// Makes each endpoint forget its neighbours and look up others; nobody but the edge may
-/// see the question.
+/// Makes each endpoint forget its neighbours and look up others. Only the edge may see the request.
 pub(super) fn neighbours(cx: &Scene<'_>) -> Result<String> {
     let captures: Vec<_> = cx
         .endpoints
@@ -39,7 +38,7 @@ pub(super) fn neighbours(cx: &Scene<'_>) -> Result<String> {
     let mut own = 0;
     for (endpoint, frames) in Capture::finish_all(captures)? {
         for frame in frames.iter().filter(|f| is_solicitation(f)) {
-            // A capture shows what the endpoint sends, too.
+            // A capture also contains the frames that the endpoint sends.
             if frame.get(6..12) == Some(&endpoint.mac.0) {
                 own += 1;
             } else {

@@ -10,9 +10,9 @@ use super::{Endpoint, Scene};
 use crate::traffic::Traffic;
 use crate::{Target, daemons, intruder, netns, operator, plan};
 
-/// Traffic before and after a fault, so that a loss is the fault's.
+/// Traffic before and after a fault, so that a loss can be attributed to the fault.
 pub(super) const AROUND: Duration = Duration::from_millis(300);
-/// Longest time that anything here may take to heal.
+/// Longest time that recovery from any of these faults may take.
 const HEALED: Duration = Duration::from_secs(30);
 /// Time between two packets of a flow. simple_switch_grpc forwards some ten thousand packets a
 /// second at best and keeps few of them waiting: at the embedded switch's rate it loses some
@@ -116,7 +116,7 @@ pub(super) fn leaf(cx: &Scene<'_>) -> Result<String> {
     let loss = traffic.stop()?;
     cx.measured_loss(&loss);
     cx.measured("in_sync_ms", back.as_secs_f64() * 1e3);
-    // A dead switch counts nothing. What is lost once it is in sync again has another cause.
+    // A dead switch counts nothing. Losses after it is in sync again have another cause.
     settled(cx)?;
     Ok(format!(
         "{}: {count} entities back {:.0} ms after the restart; outage {} ms ({} ms of it dead)",
@@ -143,7 +143,7 @@ fn cable(cx: &Scene<'_>) -> Result<[End; 2]> {
     ends.context("the leaf has no link")
 }
 
-/// Cuts or mends a cable.
+/// Cuts or repairs a cable.
 pub(crate) fn switch_link(target: Target, ends: &[End; 2], up: bool) -> Result<()> {
     match target {
         // An end that is set down takes the carrier of the other away.
@@ -152,8 +152,8 @@ pub(crate) fn switch_link(target: Target, ends: &[End; 2], up: bool) -> Result<(
             let state = if up { "up" } else { "down" };
             netns::ip_batch(Some(namespace), &format!("link set {port} {state}"))
         }
-        // bmv2 reads no port any more once one of its interfaces was set down. So both ends stay
-        // up and drop all they are to send: every packet is longer than the bucket.
+        // Once one of its interfaces was set down, bmv2 does not read any port again. So both ends stay up and drop
+        // everything that they should send, because every packet is longer than the bucket.
         Target::Bmv2 => ends.iter().try_for_each(|(namespace, port)| {
             let words = match up {
                 false => "qdisc add dev PORT root tbf rate 8bit burst 1 limit 1",
@@ -194,7 +194,7 @@ fn switch_cable(cx: &Scene<'_>, up: bool) -> Result<String> {
     let loss = traffic.stop()?;
     cx.measured_loss(&loss);
     back?;
-    // Probes alone tell of a link that bmv2's ends still take packets on: the link loses them.
+    // With bmv2, the ends still accept packets, which the link loses. Only probes notice that.
     let loss = match cx.lab.options.target {
         Target::P4Switch => account.explain(&loss, "around the change of the link")?,
         Target::Bmv2 => loss.to_string(),
@@ -224,7 +224,7 @@ pub(super) fn stray_entry(cx: &Scene<'_>) -> Result<String> {
         let stands = cx.runtime.block_on(intruder::stray_entry_stands(cx.lab, leaf))?;
         Ok((!stands).then_some(()))
     };
-    let ((), took) = cx.until(HEALED, "the stray entry still stands", gone)?;
+    let ((), took) = cx.until(HEALED, "the stray entry is still there", gone)?;
     cx.ready()?;
     cx.measured("removed_ms", took.as_secs_f64() * 1e3);
     Ok(format!(
@@ -234,10 +234,10 @@ pub(super) fn stray_entry(cx: &Scene<'_>) -> Result<String> {
     ))
 }
 
-/// An operator with the right to change a switch shuts a port of a link, and takes its MTU down, over gNMI.
+/// An operator with the right to change a switch disables a port of a link and lowers its MTU, over gNMI.
 pub(super) fn foreign_setting(cx: &Scene<'_>) -> Result<String> {
     if cx.lab.options.target == Target::Bmv2 {
-        return Ok("not asked of simple_switch_grpc, which has no such settings".into());
+        return Ok("not tried on simple_switch_grpc, which has no such settings".into());
     }
     let leaf = a_leaf(cx)?;
     let repairs = || -> Result<u64> {

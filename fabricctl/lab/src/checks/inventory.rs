@@ -1,4 +1,4 @@
-//! What does it cost to change the fabric while it is used?
+//! What does it cost to change the fabric while it is in use?
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ pub(super) fn spine_drained(cx: &Scene<'_>) -> Result<String> {
     ))
 }
 
-/// A host is added that never comes, declared gone and removed, under traffic.
+/// A host that never connects is added, declared gone and removed, under traffic.
 pub(super) fn host_gone(cx: &Scene<'_>) -> Result<String> {
     let leaf = cx.lab.leaves().next().context("the lab has a leaf")?;
     let name: vfabric_api::ident::Name = "absent".parse()?;

@@ -101,7 +101,7 @@ impl fmt::Display for Report {
         }
         let passed = self.rows.iter().filter(|r| r.outcome.is_ok()).count();
         let failed = self.rows.len() - passed;
-        // Trimmed: one long reason would fill every row with spaces.
+        // Trim trailing spaces: one long reason would pad every row.
         write!(f, "{}\n{passed} passed, {failed} failed", table.trim_fmt())
     }
 }
@@ -201,7 +201,7 @@ const CHANGES: [(&str, Check); 23] = [
 /// Runs the checks whose name contains `only` (all, when `None`), one after the other.
 ///
 /// # Errors
-/// The lab cannot be looked at. A check that fails is a row, not an error.
+/// The state of the lab cannot be read. A check that fails is a row, not an error.
 pub fn run(lab: &Lab, only: Option<&str>, steps: &Steps, runtime: &Runtime) -> Result<Report> {
     let cx = Scene::open(lab, runtime)?;
     let wanted = |name: &str| only.is_none_or(|o| name.contains(o));
@@ -397,9 +397,9 @@ struct Account<'a> {
 }
 
 impl Account<'_> {
-    /// Describes the outcome for packets. Each lost packet must have been counted somewhere. On a busy machine
-    /// a switch may wait until its ring is full and so lose packets without a fault of the
-    /// fabric; the ring counts them.
+    /// Describes the outcome for packets. Each lost packet must have been counted somewhere. On a busy machine, a
+    /// switch may not run until its ring is full. It then loses packets without a fault of the fabric, and the ring
+    /// counts them.
     ///
     /// # Errors
     /// More packets were lost than counted.
@@ -431,7 +431,7 @@ impl Account<'_> {
     }
 }
 
-/// Median of some times, for a figure that one slow packet does not spoil.
+/// Median of some times, so that one slow packet does not spoil the figure.
 pub(crate) fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()

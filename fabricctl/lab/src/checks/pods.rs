@@ -1,4 +1,4 @@
-//! Pods: what attaching, swapping and detaching cost; and a dead host's late frames.
+//! Pods: the cost of attaching, swapping and detaching, and the late frames of a dead host.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const APPLIED: Duration = Duration::from_secs(30);
 /// The peer that both networks have, with the same addresses, so that an interface may be swapped under traffic.
 const PEER: ([u8; 4], &str) = ([10, 60, 0, 200], "02:00:00:60:00:c8");
-/// What moves from a dead host to another.
+/// The pod that moves from a dead host to another.
 const MOVED: ([u8; 4], &str) = ([10, 60, 0, 50], "02:00:00:60:00:32");
 /// An address of the network that nobody has.
 const NOBODY: [u8; 4] = [10, 60, 0, 99];
@@ -49,7 +49,7 @@ fn twins(cx: &Scene<'_>) -> Result<VdcIntent> {
     Ok(vdc)
 }
 
-/// Pods with one interface, which are ended when the check is over, whatever came of it.
+/// Pods with one interface. They are ended when the check is over, whether it passed or not.
 struct Ward<'a> {
     cx: &'a Scene<'a>,
     pods: Vec<Pod>,
@@ -86,7 +86,7 @@ impl Ward<'_> {
     }
 }
 
-/// Carries out a check with pods; ends them and deletes their tenants also when it failed.
+/// Runs a check with pods, then ends them and deletes their tenants, even if it failed.
 fn with_pods<T>(
     cx: &Scene<'_>,
     vdc: VdcIntent,
@@ -107,7 +107,7 @@ fn peer(network: &str) -> serde_json::Value {
     json!({ "network": network, "mac": PEER.1, "ips": [Ipv4Addr::from(PEER.0)] })
 }
 
-/// The name of who answers at the peer's address.
+/// The name of the server that answers at the peer's address.
 fn who(pod: &Pod) -> Result<String> {
     let answer = probe::ask(&pod.namespace, Ipv4Addr::from(PEER.0).into(), "who", ANSWER)?;
     let (who, _) = answer.with_context(|| format!("{}: nobody answers", pod.container))?;
@@ -198,8 +198,9 @@ pub(super) fn attached(cx: &Scene<'_>) -> Result<String> {
     ))
 }
 
-/// What swaps cost a flow with one packet under way: at most that packet each, which was in the old network when the
-/// interface left it. No switch refuses anything: the new network was there before, and the old one is taken away after.
+/// The cost of swaps for a flow with one packet under way. Each swap may cost only that packet, which was in the old
+/// network when the interface left it. No switch refuses anything, because the new network is set up before the move
+/// and the old one is removed after it.
 fn lost_by_swaps(single: &Walked, servers: &[EchoServer], lost: &Counts) -> Result<String> {
     let refused: Counts = lost
         .iter()
@@ -237,9 +238,9 @@ fn own_address(pod: &Pod) -> Result<IpAddr> {
         .parse()?)
 }
 
-/// A host dies for the controller and goes on for its workloads: agent dead, kernel forwarding. It is declared gone and
-/// removed, and at once another host has the address of its pod. Late frames of the dead host reach nobody. Then it comes
-/// back, its runtime ends the old pod, and the moved address stays where it is.
+/// A host dies in the eyes of the controller, but still works for its workloads: the agent is dead, the kernel
+/// forwards. It is declared gone and removed, and at once another host has the address of its pod. Late frames of the
+/// dead host reach nobody. Then it comes back, its runtime ends the old pod, and the moved address stays where it is.
 pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
     let lab = cx.lab;
     let dead = lab.topology.hosts.last().context("the lab has hosts")?;
@@ -272,7 +273,7 @@ pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
         };
         expect_moved("moved")?;
 
-        // Everybody listens; the dead host's pod still speaks, with the addresses that are now another's.
+        // Everybody listens. The dead host's pod still sends, with addresses that now belong to another pod.
         let token: [u8; 16] = rand::random();
         let listeners = cx.endpoints.iter().map(|e| e.namespace.as_str());
         let listeners = listeners.chain([observer.namespace.as_str(), moved.namespace.as_str()]);
@@ -288,7 +289,8 @@ pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
             IpAddr::V4(to) => (mac_of(&observer)?, to),
             IpAddr::V6(_) => anyhow::bail!("an IPv4 address is needed"),
         };
-        // An address that nobody has: the host's bridge replies for all others, and floods no announcement.
+        // Ask for an address that nobody has, because the host's bridge replies for all others and floods no
+        // announcement.
         let question = arp(1, (mac, own), (Mac([0; 6]), NOBODY.into()));
         let mut question = ethernet(BROADCAST, mac, frame::kind::ARP, &question);
         question.extend(token);
@@ -337,7 +339,7 @@ pub(super) fn host_fenced(cx: &Scene<'_>) -> Result<String> {
             ms(took)
         ))
     });
-    // The host takes part again, also when the check has failed.
+    // Bring the host back, even if the check has failed.
     if lab.daemons.pid(dead.name.as_str()).is_none() {
         lab.start_agent(dead)?;
     }

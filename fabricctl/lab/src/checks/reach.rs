@@ -15,7 +15,7 @@ const TCP_OCTETS: usize = 16 << 20;
 const IPV4_AND_ICMP: u16 = 28;
 const IPV6_AND_ICMP: u16 = 48;
 
-/// Asks each pair over IPv4 and IPv6 and expects the right one to answer.
+/// Sends a request between each pair over IPv4 and IPv6, and expects the answer of the right endpoint.
 fn ask_all(pairs: &[(&Endpoint, &Endpoint)]) -> Result<String> {
     let mut times = Vec::new();
     for (from, to) in pairs {
@@ -39,7 +39,7 @@ fn ask_all(pairs: &[(&Endpoint, &Endpoint)]) -> Result<String> {
 
 pub(super) fn same_network(cx: &Scene<'_>) -> Result<String> {
     let same = |a: &Endpoint, b: &Endpoint| a.vdc == b.vdc && a.network == b.network;
-    // Both on hosts; pairs under one leaf too, but at least one pair has to cross the spines.
+    // Both are on hosts. Pairs under one leaf count, too, but at least one pair has to cross the spines.
     let pairs = cx.pairs(|a, b| same(a, b) && a.host.is_some() && b.host.is_some())?;
     pairs
         .iter()
@@ -106,11 +106,11 @@ pub(super) fn gateway(cx: &Scene<'_>) -> Result<String> {
     ))
 }
 
-/// A UDP port that nobody listens on: where traceroute begins.
+/// A UDP port on which nobody listens; traceroute begins with it.
 const CLOSED_PORT: u16 = 33_434;
 
-/// Traceroute from everyone to everyone in another network shows the gateway, then the target; what is too large for the
-/// other network is answered with its MTU.
+/// Traceroute between all endpoints of different networks shows the gateway, then the destination. A packet that is too
+/// large for the other network is answered with that network's MTU.
 pub(super) fn errors(cx: &Scene<'_>) -> Result<String> {
     let (mut hops, mut too_big) = (0, 0);
     for (from, to) in cx.pairs(|a, b| a.vdc == b.vdc && a.network != b.network)? {

@@ -1,4 +1,4 @@
-//! Does what is deleted go, wholly, and only that?
+//! Does a deletion remove everything of an object, and nothing else?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,7 +20,7 @@ const CONFIRMED: Duration = Duration::from_secs(20);
 
 type Entities = BTreeMap<Name, BTreeSet<(String, String, String)>>;
 
-/// What every device should hold, and holds.
+/// The entities that every device should hold, and those that it holds.
 fn entities(cx: &Scene<'_>) -> Result<Entities> {
     let switches = cx.lab.topology.switches.iter().map(|s| &s.name);
     let devices = switches.chain(cx.lab.topology.hosts.iter().map(|h| &h.name));
@@ -54,8 +54,8 @@ fn delete(cx: &Scene<'_>, key: &Key) -> Result<()> {
     Ok(())
 }
 
-/// How many entities of each table a device holds: all that is the same when an object comes back. It has a new identity
-/// then, and with it another MAC address and other numbers.
+/// How many entities of each table a device holds. Only these counts stay the same when an object is deleted and comes
+/// back, because it then has a new identity, another MAC address and other numbers.
 fn shape(of: &Entities) -> BTreeMap<(&Name, &str), usize> {
     let mut shape = BTreeMap::new();
     for (device, held) in of {
@@ -66,8 +66,8 @@ fn shape(of: &Entities) -> BTreeMap<(&Name, &str), usize> {
     shape
 }
 
-/// Takes one attachment away and rolls that back: the others never notice, the plan names as many entities as come back,
-/// and every device then holds as many entities of each table as before.
+/// Deletes one attachment and rolls that back. The others notice nothing, the plan names as many entities as come back,
+/// and afterwards every device holds as many entities of each table as before.
 pub(super) fn attachment(cx: &Scene<'_>) -> Result<String> {
     let before = entities(cx)?;
     let a = cx
@@ -79,7 +79,7 @@ pub(super) fn attachment(cx: &Scene<'_>) -> Result<String> {
     delete(cx, &key(a))?;
     let without = entities(cx)?;
     for (device, held) in &without {
-        // What others share with it (a flood group) may have become smaller.
+        // An entity that it shares with others (a flood group) may have become smaller.
         let known = |(table, key, _): &(String, String, String)| {
             before
                 .get(device)
@@ -145,7 +145,8 @@ fn key(e: &Endpoint) -> Key {
     Key::new(e.vdc.clone(), Kind::Attachment, e.name.clone())
 }
 
-/// A host that cannot be reached has not confirmed: who names the network's VNI waits, and no device gets it.
+/// A host that cannot be reached has not confirmed a deletion. A new network that names the same VNI waits, and no
+/// device gets it.
 pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
     let network = |name: &str, vni: Option<Vni>| -> Result<Spec> {
         let subnets = vec![vfabric_api::intent::SubnetSpec {
@@ -230,7 +231,7 @@ pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
     ))
 }
 
-/// Takes a whole vDC away, object by object in the order of use, and brings it back.
+/// Deletes a whole vDC object by object, users first, and brings it back.
 pub(super) fn vdc(cx: &Scene<'_>) -> Result<String> {
     let before = entities(cx)?;
     let intent = cx.lab.intent.vdcs.last().context("the intent has no vDC")?;

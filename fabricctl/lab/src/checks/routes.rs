@@ -1,4 +1,4 @@
-//! Do static routes lead where they say, as long as they are there?
+//! Do static routes lead where they should, for as long as they exist?
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use crate::probe::{self, ANSWER_TIMEOUT};
 
 /// Longest time that a change may take until every device has applied it.
 const APPLIED: Duration = Duration::from_secs(30);
-/// How long an address that must not reply is waited for.
+/// Longest wait for a reply from an address that must not reply.
 const SILENCE: Duration = Duration::from_millis(500);
 /// Addresses that no network has, behind the attachment that the routes lead to (RFC 5737, RFC 3849).
 const BEHIND: [&str; 2] = ["198.51.100.7", "2001:db8:51::7"];
-/// The prefixes that are routed there.
+/// The prefixes that are routed to them.
 const PREFIXES: [&str; 2] = ["198.51.100.0/24", "2001:db8:51::/48"];
 
 /// An object as a user wrote it.
@@ -48,7 +48,7 @@ fn replace(cx: &Scene<'_>, at: &Endpoint, spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// How many replies these get from behind the attachment.
+/// How many replies these endpoints get from behind the attachment.
 fn answers(asking: &[&Endpoint], timeout: Duration) -> Result<usize> {
     let mut count = 0;
     for from in asking {
@@ -108,12 +108,12 @@ pub(super) fn static_routes(cx: &Scene<'_>) -> Result<String> {
             answers(&asking, SILENCE)? == 0,
             "an address is reached before there is a route"
         );
-        // What is behind sends with its own addresses.
+        // Packets from behind the attachment have their own source addresses.
         replace(cx, via, &Spec::Attachment(allowed))?;
         let started = Instant::now();
         replace(cx, via, &Spec::Router(routed))?;
         let took = started.elapsed();
-        // What is applied works: nobody tries twice.
+        // An applied route works at once, so nobody tries twice.
         let (all, came) = (asking.len() * BEHIND.len(), answers(&asking, ANSWER_TIMEOUT)?);
         ensure!(came == all, "{came} of {all} replies came from behind the attachment");
         for address in BEHIND {
@@ -123,7 +123,7 @@ pub(super) fn static_routes(cx: &Scene<'_>) -> Result<String> {
         }
         Ok(took)
     })();
-    // Later checks find everything as it was, whatever came of this one.
+    // Later checks find everything as it was, whether this one passed or not.
     let back = replace(cx, via, &router).and_then(|()| replace(cx, via, &attachment));
     let left = answers(&asking, SILENCE);
     addresses("del")?;

@@ -29,7 +29,7 @@ impl Refused {
     }
 }
 
-/// A user of the first vDC tries everything that is not its own.
+/// A user of the first vDC tries to use everything that is not its own.
 pub(super) fn alone(cx: &Scene<'_>) -> Result<String> {
     let mut vdcs = cx.lab.intent.vdcs.iter().map(|v| v.name.clone());
     let own = vdcs.next().context("a lab without vDCs")?;
@@ -74,11 +74,11 @@ async fn tries(cx: &Scene<'_>, tenant: &Client, own: &Name, others: &[Name], ref
         "it does not see its own attachments"
     );
 
-    // What is there and not its own is answered like what is not there.
+    // An object of another vDC must look exactly like one that does not exist.
     let nowhere: Name = "nowhere".parse()?;
     for kind in Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Vdc) {
         let words = refused.expect(
-            "a vDC that is not there",
+            "a vDC that does not exist",
             ErrorCode::NotFound,
             tenant.list(kind, Some(&nowhere)).await,
         )?;
@@ -86,7 +86,7 @@ async fn tries(cx: &Scene<'_>, tenant: &Client, own: &Name, others: &[Name], ref
             let listed = refused.expect("another vDC", ErrorCode::NotFound, tenant.list(kind, Some(other)).await)?;
             ensure!(
                 listed == words.replace("nowhere", other.as_str()),
-                "`{listed}` tells that it is there"
+                "`{listed}` reveals that it exists"
             );
             for view in cx.client.list(kind, Some(other)).await? {
                 let key = Key::new(other.clone(), kind, view.name().clone());
@@ -126,7 +126,7 @@ async fn tries(cx: &Scene<'_>, tenant: &Client, own: &Name, others: &[Name], ref
     for switch in &cx.lab.topology.switches {
         refused.expect("entities", ErrorCode::Forbidden, tenant.entities(&switch.name).await)?;
     }
-    // A place that its vDC was not assigned: where another's workload is, and where none is.
+    // A place that was not assigned to its vDC: one with a workload of another vDC, and an empty one.
     for endpoint in cx.endpoints.iter().filter(|e| others.contains(&e.vdc)) {
         let intent = cx.lab.intent.vdcs.iter().find(|v| v.name == endpoint.vdc);
         let spec = intent.and_then(|v| v.attachments.iter().find(|a| a.name == endpoint.name));
@@ -147,7 +147,7 @@ async fn tries(cx: &Scene<'_>, tenant: &Client, own: &Name, others: &[Name], ref
             let free = tenant.create(own, &Spec::Attachment(spec), None).await;
             ensure!(
                 taken == refused.expect("a free place", ErrorCode::Forbidden, free)?,
-                "words tell what is taken"
+                "the error reveals what is taken"
             );
         }
     }
@@ -158,6 +158,6 @@ async fn tries(cx: &Scene<'_>, tenant: &Client, own: &Name, others: &[Name], ref
         !r.inventory.is_empty() || all.into_iter().any(|key| key.vdc != *own)
     };
     ensure!(!history.items.is_empty(), "it does not see its own history");
-    ensure!(!history.items.iter().any(foreign), "its history tells of others");
+    ensure!(!history.items.iter().any(foreign), "its history shows other vDCs");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Makes a user's topology and intent fit into a lab: what names real places is replaced by the lab's own.
+//! Makes a user's topology and intent fit into a lab: names of real places are replaced by those of the lab.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

@@ -1,11 +1,11 @@
-//! Proof that a sender could send, without which "nothing arrived" says nothing.
+//! Proof that a sender was able to send; without it, "nothing arrived" proves nothing.
 //!
 //! A machine without link, route or switch reaches nobody, and a check of isolation would pass for the wrong reason. So a
 //! refused path counts only if
-//! - a frame for it was captured at the sender's own interface: the probe, or the question for the MAC address of the
+//! - a frame for it was captured at the sender's own interface: the probe, or the request for the MAC address of the
 //!   target or gateway (ARP, RFC 826; neighbour solicitation, RFC 4861), and
-//! - the sender's frames get to a switch: its gateway, which the switch is, answers a ping in the same family, or a frame
-//!   for the refused path was captured at a switch.
+//! - the sender's frames reach a switch: the gateway (which is the switch) answers a ping in the same family, or a
+//!   frame for the refused path was captured at a switch.
 
 use std::net::IpAddr;
 
@@ -33,14 +33,14 @@ pub(super) fn answers(pair: Pair<'_>) -> Result<Control> {
     let same = |g: &&IpAddr| g.is_ipv4() == pair.ip.is_ipv4();
     let asked: Vec<IpAddr> = pair.from.gateways.iter().filter(same).copied().collect();
     let ping = |g: &IpAddr| probe::ping(&pair.from.namespace, *g, 0, ANSWER_TIMEOUT);
-    // One that cannot even be sent to does not answer.
+    // A gateway to which no ping can be sent counts as not answering.
     let answers = asked.iter().any(|g| matches!(ping(g), Ok(Some(_))));
     Ok(Control { answers, asked })
 }
 
 impl Control {
-    /// Why it says nothing that no probe arrived; none if the sender could send. `taps` are those at target, sender and
-    /// switches; `mark` is in each probe; `refusals` say why probes could not be sent.
+    /// Why the absence of probes proves nothing; none if the sender was able to send. `taps` are the captures at
+    /// target, sender and switches; `mark` is in each probe; `refusals` are the reasons why probes could not be sent.
     pub(super) fn doubt(
         &self,
         pair: Pair<'_>,
@@ -56,7 +56,7 @@ impl Control {
             let why = refusals.first().map_or(String::new(), |r| format!(" ({r})"));
             return Some(format!("nothing was tested: no frame for it left {from}{why}"));
         }
-        // In a tunnel or behind a VLAN tag, what follows the MAC addresses is the same.
+        // Inside a tunnel or after a VLAN tag, the octets after the MAC addresses are the same.
         let carried = |f: &Vec<u8>| {
             let same = |s: &&Vec<u8>| s.get(MACS..).is_some_and(|rest| probe::contains(f, rest));
             is_probe(f) || sent.iter().any(same)
@@ -72,7 +72,7 @@ impl Control {
     }
 }
 
-/// Whether a frame asks, in the sender's name, for the MAC address of the target or of a gateway.
+/// Whether a frame from the sender asks for the MAC address of the target or of a gateway.
 fn asks(frame: &[u8], pair: Pair<'_>) -> bool {
     let Machine { ips, gateways, .. } = pair.from;
     let own = |octets: &[u8]| ips.iter().any(|ip| is(ip, octets));
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(
             doubt(false, &asked, &tunnelled),
             None,
-            "the question for its MAC address is a frame too"
+            "the request for its MAC address is a frame, too"
         );
         assert!(
             doubt(true, &[arp([10, 0, 0, 20], [10, 0, 0, 20])], &[]).is_some(),

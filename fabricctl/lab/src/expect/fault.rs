@@ -1,4 +1,4 @@
-//! Causes a fault and mends it.
+//! Causes a fault and repairs it.
 
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use crate::checks::faults::{End, interval, switch_link};
 use crate::traffic::{Flow, Loss, Traffic};
 use crate::{Lab, daemons, plan};
 
-/// Traffic before and after a fault, so that a loss is the fault's.
+/// Traffic before and after a fault, so that a loss can be attributed to the fault.
 const AROUND: Duration = Duration::from_millis(300);
-/// Time that a fabric gets to notice a fault before it is judged: more than the 3 s after which a silent switch is avoided.
+/// Time that a fabric has to notice a fault before it is judged: more than the 3 s after which a silent switch is
+/// avoided.
 const NOTICED: Duration = Duration::from_secs(5);
 /// Flows under observation.
 const FLOWS: usize = 8;
 
-/// Judges an expectation while its fault stands, and what the fault cost.
+/// Judges an expectation while its fault lasts, and the cost of the fault.
 ///
 /// # Errors
-/// The fault cannot be caused or mended.
+/// The fault cannot be caused or repaired.
 pub(super) fn judge_under(world: &World<'_>, of: &Expectation, fault: &Fault) -> Result<(Verdict, Loss)> {
     let act = Act::find(world.lab, fault)?;
     let pairs = world.pairs(of)?;

@@ -28,16 +28,16 @@ pub struct Expectation {
     /// IPv4 or IPv6 alone; both when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<Family>,
-    /// Whether packets arrive and are answered; `false`: none may arrive.
+    /// Whether packets must arrive and be answered; `false`: none may arrive.
     #[serde(default = "yes")]
     pub reach: bool,
-    /// By what; ping and UDP when left out.
+    /// Kinds of probes; ping and UDP when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by: Vec<By>,
     /// Hops of traceroute: `gateway`, `target` or an address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub path: Vec<String>,
-    /// The switches that carry the packets and no others; `*` at the end stands for any rest of a name.
+    /// The switches that carry the packets, and no others; a final `*` matches any rest of a name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub through: Vec<String>,
     /// Largest IP packet that arrives whole, in octets.
@@ -87,7 +87,7 @@ impl Family {
 pub enum By {
     /// ICMP or ICMPv6 echo
     Ping,
-    /// A datagram to a server that says who it is
+    /// A datagram to a server that returns its name
     Udp,
     /// A transfer that is compared octet by octet
     Tcp,
@@ -111,7 +111,7 @@ impl File {
     /// Reads a file.
     ///
     /// # Errors
-    /// It is not of this shape (with line and column), or a row expects nothing.
+    /// It does not have this form (with line and column), or a row expects nothing.
     pub fn parse(text: &str) -> Result<Self> {
         let file: Self = vfabric_api::yaml::read(text).context("expectations")?;
         if file.expect.is_empty() {
@@ -152,7 +152,7 @@ impl Expectation {
             || self.ttl.is_some()
             || self.answer_ms.is_some();
         if !self.reach && arrives {
-            bail!("reach: false goes with none of path, through, mtu, ttl and answer_ms");
+            bail!("reach: false cannot be combined with path, through, mtu, ttl or answer_ms");
         }
         if self.under.is_none() && (self.lost.is_some() || self.outage_ms.is_some()) {
             bail!("lost and outage_ms need a fault: under");

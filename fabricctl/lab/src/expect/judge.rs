@@ -25,7 +25,7 @@ const MAX_HOPS: u32 = 16;
 /// Octets of an Ethernet header without a tag.
 const ETHERNET: usize = 14;
 
-/// What was found out about an expectation.
+/// The findings about an expectation.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
     /// What is wrong, in words.
@@ -44,7 +44,7 @@ impl Verdict {
     }
 }
 
-/// Judges all but what the fault costs.
+/// Judges everything except the cost of the fault.
 ///
 /// # Errors
 /// The probes could not be made.
@@ -83,8 +83,8 @@ pub(super) fn answers(world: &World<'_>, of: &Expectation) -> Result<bool> {
     Ok(true)
 }
 
-/// Captures where a pair's frames are seen: at the target, at the sender and at every switch, in this order. A switch that
-/// was killed takes no frames, although they still come to its ports.
+/// Captures the frames of a pair at the target, at the sender and at every switch, in this order. A switch that was
+/// killed takes no frames, although they still come to its ports.
 fn taps(world: &World<'_>, of: &Expectation, pair: Pair<'_>) -> Result<Vec<(String, Capture)>> {
     let mut taps = Vec::new();
     for machine in [pair.to, pair.from] {
@@ -146,7 +146,7 @@ fn send(of: &Expectation, pair: Pair<'_>, marker: &str, verdict: &mut Verdict) -
                 _ => probe::ask(from, pair.ip, marker, ANSWER_TIMEOUT),
             };
             if !of.reach {
-                // An answer may come from another machine of the same address: the capture at the target says.
+                // An answer may come from another machine with the same address; the capture at the target decides.
                 refusals.extend(answer.err().map(|e| format!("{by:?}: {e:#}")));
                 continue;
             }
@@ -171,7 +171,7 @@ fn send(of: &Expectation, pair: Pair<'_>, marker: &str, verdict: &mut Verdict) -
     Ok(refusals)
 }
 
-/// The text of the packet whose TTL and path are looked at. Its answer has a name before this text.
+/// The text of the packet whose TTL and path are checked. In its answer, a name precedes this text.
 fn one_way(marker: &str) -> String {
     format!("seen {marker}")
 }
@@ -224,7 +224,7 @@ fn arrived(of: &Expectation, pair: Pair<'_>, marker: &str, taps: &[(String, Vec<
     }
 }
 
-/// Which switches carried the packet that went one way.
+/// Which switches carried the packet in one direction.
 fn through(of: &Expectation, pair: Pair<'_>, marker: &str, taps: &[(String, Vec<Vec<u8>>)], wrong: &mut Vec<String>) {
     let there = one_way(marker);
     let back = format!("{} {there}", pair.to.id);
@@ -285,7 +285,7 @@ fn tcp(world: &World<'_>, of: &Expectation, pair: Pair<'_>) -> Result<Option<Str
     if reached {
         return Ok(Some(format!("{whose}: a TCP connection was accepted, expected none")));
     }
-    // Source and target as they stand one behind the other in the packet's header.
+    // Source and destination, one after the other as in the packet's header.
     let between = |own: &IpAddr| match (own, pair.ip) {
         (IpAddr::V4(own), IpAddr::V4(ip)) => Some([own.octets(), ip.octets()].concat()),
         (IpAddr::V6(own), IpAddr::V6(ip)) => Some([own.octets(), ip.octets()].concat()),
@@ -293,7 +293,7 @@ fn tcp(world: &World<'_>, of: &Expectation, pair: Pair<'_>) -> Result<Option<Str
     };
     let packets: Vec<Vec<u8>> = pair.from.ips.iter().filter_map(between).collect();
     let doubts = packets.iter().map(|mark| control.doubt(pair, &frames, mark, &[]));
-    // Which of its addresses it sends from is up to the sender.
+    // The sender may use any of its addresses.
     let doubts: Option<Vec<String>> = doubts.collect();
     Ok(doubts
         .and_then(|d| d.into_iter().next())

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-/// A captured frame is cut to so many octets ...
+/// A captured frame is cut to this many octets ...
 const SNAP: usize = 2048;
-/// ... and a file holds at most so many octets of frames.
+/// ... and a file has at most this many octets of frames.
 const MAX_FILE: usize = 1 << 20;
 /// Link type Ethernet of the pcap format.
 const ETHERNET: u32 = 1;

@@ -1,6 +1,6 @@
-//! A run has namespaces of its own for network, mounts and processes, and for users where it is not started by root.
+//! A run has its own namespaces for network, mounts and processes, and for users if it is not started by root.
 //!
-//! Names and addresses of a lab are therefore free in every run, several runs stand side by side, nothing outside is
+//! So a lab's names and addresses are free in every run, several runs can work side by side, nothing outside is
 //! touched, and the kernel removes everything when the run's first process ends, however it ends.
 
 use std::os::unix::process::ExitStatusExt;

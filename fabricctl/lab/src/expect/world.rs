@@ -51,20 +51,20 @@ impl Machine {
     }
 }
 
-/// What expectations are judged with.
+/// The data with which expectations are judged.
 pub(super) struct World<'a> {
     /// The lab.
     pub(super) lab: &'a Lab,
     /// A client of its controller.
     pub(super) client: Client,
-    /// To wait for the client.
+    /// Runtime for calls of the client.
     pub(super) runtime: &'a Runtime,
     machines: Vec<Machine>,
-    /// Each answers who it is.
+    /// Echo servers; each returns its name.
     _servers: Vec<EchoServer>,
 }
 
-/// Who sends, and to which address of whom.
+/// A sender, a target, and one of the target's addresses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pair<'a> {
     /// The sender.
@@ -114,7 +114,7 @@ impl<'a> World<'a> {
     /// Everything that an expectation is about.
     ///
     /// # Errors
-    /// It is about nothing: a name is wrong, or the machines have no address of that family.
+    /// It matches nothing: a name is wrong, or the machines have no address of that family.
     pub(super) fn pairs(&self, of: &Expectation) -> Result<Vec<Pair<'_>>> {
         let named = |field: &str, pattern: &str| {
             let found: Vec<&Machine> = self.machines.iter().filter(|m| m.is(pattern)).collect();

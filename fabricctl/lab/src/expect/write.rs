@@ -4,8 +4,8 @@ use vfabric_api::intent::{Intent, VdcIntent};
 
 use super::file::{By, Expectation, File};
 
-/// What an intent promises: machines of one network and of networks that a router joins reach each other, with the MTU
-/// that their networks have; everybody else never.
+/// What an intent promises: machines reach each other, with the MTU of their networks, if they are in one network or in
+/// networks that a router joins. All others never do.
 pub fn from_intent(intent: &Intent) -> File {
     let mut expect = Vec::new();
     for vdc in &intent.vdcs {

@@ -1,8 +1,8 @@
-//! Compares every place in which an attachment of a pod stands.
+//! Compares every place that has a record of a pod's attachment.
 //!
 //! | place | read by |
 //! | --- | --- |
-//! | what the runtime was promised | the caller's pods |
+//! | the runtime's record | the caller's pods |
 //! | the agent's journal | its socket, and the files themselves |
 //! | the API | `GET /v1/attachments` |
 //! | the pod's namespace | `ip`: names, MAC addresses, addresses |
@@ -30,7 +30,7 @@ use crate::{Lab, intruder, netns, process};
 /// Directory of named namespaces.
 const NETNS: &str = "/run/netns";
 
-/// Names that agents have given to namespaces of pods, as far as they were seen.
+/// The names of pods' namespaces, given by agents, that were seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Pins(BTreeSet<String>);
 
@@ -59,12 +59,12 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// Which namespace a name stands for.
+/// The identity of the namespace that has a name.
 fn inode(name: &str) -> Option<u64> {
     std::fs::metadata(Path::new(NETNS).join(name)).ok().map(|m| m.ino())
 }
 
-/// Fails with the first place that differs from the pods.
+/// Fails at the first place that differs from the pods.
 ///
 /// # Errors
 /// Names the place, what it has, and what it should have.
@@ -107,7 +107,7 @@ pub(crate) fn agree(lab: &Lab, client: &Client, runtime: &Runtime, pods: &[Pod],
         let holds = runtime.block_on(intruder::table_entries(lab, leaf))?;
         ensure!(
             holds == wanted,
-            "{} holds {holds} table entries, the controller wants {wanted}",
+            "{} holds {holds} table entries, but the controller wants {wanted}",
             leaf.name
         );
     }
@@ -138,7 +138,7 @@ fn journals(lab: &Lab, pods: &[Pod]) -> Result<()> {
                 Some(_) => {}
             }
         }
-        ensure!(wanted.is_empty(), "the agent of {} has not got {wanted:?}", host.name);
+        ensure!(wanted.is_empty(), "the agent of {} does not have {wanted:?}", host.name);
         let mut files = 0;
         for file in std::fs::read_dir(lab.agent_state(host.name.as_str()).join("attachments"))? {
             let path = file?.path();
@@ -160,7 +160,7 @@ fn journals(lab: &Lab, pods: &[Pod]) -> Result<()> {
     Ok(())
 }
 
-/// The pod's namespace has the interfaces that it should, with what the API says of each.
+/// The pod's namespace has the interfaces that it should have, each with the addresses that the API shows.
 fn inside(pod: &Pod, attachments: &[Attachment]) -> Result<()> {
     let whose = &pod.container;
     let own = inode(&pod.namespace).with_context(|| format!("{whose} has no namespace"))?;
@@ -216,7 +216,7 @@ fn names(attachments: &[Attachment], pins: &mut Pins) -> Result<()> {
         .collect();
     let left = pins.0.difference(&now).find(|pin| Path::new(NETNS).join(pin).exists());
     if let Some(pin) = left {
-        bail!("{NETNS}/{pin} is there, and no attachment of it");
+        bail!("{NETNS}/{pin} exists, but no attachment uses it");
     }
     pins.0 = pins.0.union(&now).cloned().collect();
     Ok(())

@@ -1,8 +1,8 @@
-//! What attachments of pods cost on the lab that runs, beside Debian's reference plugins in the same run.
+//! What attachments of pods cost on the running lab, compared with Debian's reference plugins in the same run.
 //!
-//! Every time is that of a call as a runtime makes it: the start of the plugin's process, agent, controller and leaf
-//! included. The peer is `bridge` with `host-local` (Debian's containernetworking-plugins), called the same way in a
-//! namespace of its own; `loopback` shows what the start of a plugin alone costs.
+//! Every time is that of a whole call by a runtime, including the start of the plugin's process, the agent, the
+//! controller and the leaf. The peer is `bridge` with `host-local` (Debian's containernetworking-plugins), called the
+//! same way in a namespace of its own; `loopback` shows what the start of a plugin alone costs.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -263,7 +263,7 @@ fn sequence(lab: &Lab) -> Result<(Times, Times)> {
     Ok((add, del))
 }
 
-/// Does something with each pod, all at once; returns how long that took.
+/// Runs something for all pods at once; returns how long that took.
 fn each(pods: &[Pod], work: impl Fn(&Pod) -> Result<()> + Sync) -> Result<Duration> {
     let started = Instant::now();
     std::thread::scope(|scope| {
@@ -295,7 +295,7 @@ fn swaps(lab: &Lab) -> Result<Times> {
     let pod = pods.first().context("a pod")?;
     let address: std::net::IpAddr = "10.60.0.77".parse()?;
     lab.cni_done("ADD", pod, "eth0", &json!({ "ips": [address] }))?;
-    // Both networks stay on the host, as they do where others use them.
+    // Both networks stay on the host, as they would if other pods used them.
     let keeper = self::pods(lab, "keep", 1, 0)?;
     for (i, (network, _)) in NETWORKS.iter().enumerate() {
         let interface = format!("net{i}");

@@ -43,8 +43,8 @@ pub(crate) use random::among_checks;
 
 /// The vDCs of pods.
 pub(crate) const TENANTS: [&str; 2] = ["pods-a", "pods-b"];
-/// The networks of each, with their subnets. Both tenants have the same, so that frames or addresses that get into the
-/// wrong one are noticed.
+/// The networks of each, with their subnets. Both tenants have the same, so that a frame or an address in the wrong
+/// tenant is noticed.
 pub(crate) const NETWORKS: [(&str, &str); 2] = [("front", "10.60.0.0/24"), ("back", "10.60.1.0/24")];
 /// Longest time that a change of the tenants themselves may take.
 const APPLIED: Duration = Duration::from_secs(30);

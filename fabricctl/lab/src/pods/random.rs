@@ -36,15 +36,15 @@ const COMPARE_EVERY: usize = 25;
 const REPORT_EVERY: usize = 100;
 /// Share of operations that a fault hits.
 const FAULTS: f64 = 0.12;
-/// Longest time into an operation at which its fault happens, in microseconds: past the end of most.
+/// Latest moment of a fault within its operation, in microseconds: most operations have ended by then.
 const FAULT_WITHIN_US: u64 = 60_000;
 /// Longest time until everything has recovered from a fault, or agrees: far more than is needed.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often that is looked at.
+/// How often that is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Longest time for the reply to a ping.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Operations that an error shows: those before it.
+/// How many earlier operations an error shows.
 const SHOWN: usize = 12;
 
 /// What dies during an operation.
@@ -58,12 +58,12 @@ enum Fault {
 /// Runs some operations as one of the lab's checks.
 ///
 /// # Errors
-/// As of [`run`].
+/// As for [`run`].
 pub(crate) fn among_checks(cx: &Scene<'_>) -> Result<String> {
     run(cx.lab, cx.runtime, AMONG_CHECKS, rand::random())
 }
 
-/// Runs so many operations; returns what was done, in words.
+/// Runs this many operations; returns a summary.
 ///
 /// # Errors
 /// Something failed that no fault explains, or places do not agree: names seed and operation.
@@ -88,7 +88,7 @@ pub(super) fn run(lab: &Lab, runtime: &Runtime, operations: usize, seed: u64) ->
         number: 0,
     };
     let outcome = run.all(operations, seed);
-    // Also after a failure, so that the lab can be used on; then the failure is what counts.
+    // Clean up even after a failure, so that the lab stays usable; the failure is still the result.
     let ended = run.end().and_then(|()| {
         let Run { client, .. } = &run;
         tenants.remove(client, runtime)
@@ -133,7 +133,7 @@ struct Run<'a> {
     number: usize,
 }
 
-/// What became of a call: its document, or why it was refused.
+/// The result of a call: its document, or why it was refused.
 type Ended = Result<(), String>;
 
 impl Run<'_> {
@@ -219,7 +219,7 @@ impl Run<'_> {
         Ok(Some((fault, at)))
     }
 
-    /// Does some work, during which something may die, and waits until that is back.
+    /// Does some work during which something may die, and waits until it is back.
     fn during(
         &mut self,
         kind: &'static str,
@@ -300,7 +300,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// ADD, or an interface more for a running pod; after a failure, DEL.
+    /// ADD, or one more interface for a running pod. After a failure, DEL.
     fn add(
         &mut self,
         i: usize,
@@ -343,7 +343,7 @@ impl Run<'_> {
         Ok(false)
     }
 
-    /// What was added to a running pod goes with the last interface that the runtime has added.
+    /// Interfaces that were added to a running pod are removed with the last interface that the runtime added.
     fn forget_plugged(&mut self, i: usize) {
         let interfaces = &mut self.pods[i].interfaces;
         if interfaces.values().all(|i| !i.by_runtime) {
@@ -424,7 +424,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The runtime asks for what it has: nothing changes.
+    /// The runtime asks again for an interface that it has: nothing changes.
     fn again(&mut self, i: usize, rng: &mut StdRng) -> Result<()> {
         let pod = self.pods[i].clone();
         let all: Vec<(&String, &Interface)> = pod.interfaces.iter().collect();
@@ -524,7 +524,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The pods, with what agents say of swaps that were cut off.
+    /// The pods, with the networks that agents report after interrupted swaps.
     fn resolved(&self) -> Result<Vec<Pod>> {
         let mut pods = self.pods.clone();
         for pod in &mut pods {

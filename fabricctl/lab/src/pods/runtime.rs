@@ -1,4 +1,4 @@
-//! What a container runtime does: it runs the CNI plugin in the host's network namespace.
+//! Acts as a container runtime: runs the CNI plugin in the host's network namespace.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -64,7 +64,7 @@ pub(super) fn given(lab: &Lab, pod: &Pod) -> bool {
 pub(crate) struct Call(Child);
 
 impl Call {
-    /// Waits for its end; returns the plugin's document, or what it refused with.
+    /// Waits for its end; returns the plugin's document, or its error.
     ///
     /// # Errors
     /// The plugin cannot be waited for.
@@ -87,8 +87,8 @@ impl Lab {
         self.agent_state(host).join("cni.sock")
     }
 
-    /// Starts a call of the plugin for an interface of a pod. `asked` is what a configuration has beside the vDC; DEL is
-    /// sent as containerd sends it, without a namespace, when that is gone.
+    /// Starts a call of the plugin for an interface of a pod. `asked` are the fields of the configuration besides the
+    /// vDC. As containerd does, DEL leaves out the namespace if it is gone.
     ///
     /// # Errors
     /// The plugin cannot be started.

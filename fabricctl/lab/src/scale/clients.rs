@@ -13,12 +13,12 @@ use vfabric_api::service::ApplyOptions;
 use vfabric_api::status::{Progress, View};
 
 use super::objects;
-use super::report::{Report, Target, percentile_ms, record, times};
+use super::report::{Goal, Report, percentile_ms, record, times};
 use super::world::World;
 
-/// Numbers of clients that are compared, with what each is to reach as a multiple of one client.
+/// Numbers of clients that are compared, each with its goal as a multiple of one client.
 const LEVELS: [(usize, Option<f64>); 3] = [(1, None), (16, Some(5.0)), (64, Some(10.0))];
-/// Turns of each level, so that all see the same machine.
+/// Rounds of each level; levels take turns, so that all see the same machine.
 const TURNS: u64 = 2;
 /// Calls of the burst under way.
 const IN_FLIGHT: usize = 64;
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CROWD_PART: usize = 1_000;
 /// Hosts that these are on: each learns of every attachment on the others.
 const CROWD_HOSTS: usize = 4;
-/// Clients that read meanwhile, and how often each does.
+/// Clients that read meanwhile, and their interval.
 const READERS: usize = 4;
 const READ_EVERY: Duration = Duration::from_millis(10);
 
@@ -69,11 +69,11 @@ pub(super) async fn writers(world: &World, report: &mut Report) -> Result<()> {
     let one = levels.first().map(rate).unwrap_or(f64::NAN);
     for ((clients, ratio), level) in LEVELS.iter().zip(&levels) {
         let what = format!("writers: {clients}");
-        report.add(&what, "changes", rate(level), "1/s", Target::None);
+        report.add(&what, "changes", rate(level), "1/s", Goal::None);
         if let Some(ratio) = ratio {
-            report.add(&what, "ratio to one", rate(level) / one, "", Target::AtLeast(*ratio));
+            report.add(&what, "ratio to one", rate(level) / one, "", Goal::AtLeast(*ratio));
         }
-        report.add_times(&what, &level.0, Target::None, Target::Below(50.0));
+        report.add_times(&what, &level.0, Goal::None, Goal::Below(50.0));
     }
     Ok(())
 }
@@ -196,22 +196,22 @@ pub(super) async fn crowd(world: &World, report: &mut Report) -> Result<()> {
         parts.get(..third).unwrap_or_default(),
         parts.get(parts.len() - third..).unwrap_or_default(),
     );
-    report.add(&what, "stored", sum(&parts), "s", Target::None);
-    report.add(&what, "devices behind by", applied.as_secs_f64(), "s", Target::None);
+    report.add(&what, "stored", sum(&parts), "s", Goal::None);
+    report.add(&what, "devices behind by", applied.as_secs_f64(), "s", Goal::None);
     // Twice the time for the last third would be quadratic.
     report.add(
         &what,
         "last third to first",
         sum(tail) / sum(head),
         "",
-        Target::Below(1.25),
+        Goal::Below(1.25),
     );
     report.add(
         &what,
         "p99 of readers",
         percentile_ms(&reads, 99.0),
         "ms",
-        Target::Below(20.0),
+        Goal::Below(20.0),
     );
     Ok(())
 }

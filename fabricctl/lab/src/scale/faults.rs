@@ -1,4 +1,4 @@
-//! What goes away and comes back: the controller, a leaf, a spine.
+//! Faults at scale: the controller, a leaf and a spine go away and come back.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result};
 use futures::future::{join_all, try_join_all};
 use vfabric_api::topology::Role;
 
-use super::report::{Report, Target, percentile_ms, record, times};
+use super::report::{Goal, Report, percentile_ms, record, times};
 use super::world::World;
 
 /// Times that the spine is lost.
 const LOSSES: usize = 5;
-/// Longest wait for what devices are to do.
+/// Longest wait for devices.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The controller stops and starts again; nothing has changed.
@@ -27,21 +27,21 @@ pub(super) async fn restart(world: &mut World, report: &mut Report) -> Result<()
     world.in_sync().await?;
     let confirmed = started.elapsed();
     let what = "restart of the controller";
-    report.add(what, "until it serves", serving.as_secs_f64(), "s", Target::Below(8.0));
+    report.add(what, "until it serves", serving.as_secs_f64(), "s", Goal::Below(8.0));
     let text = "until all is confirmed unchanged";
-    report.add(what, text, confirmed.as_secs_f64(), "s", Target::Below(20.0));
+    report.add(what, text, confirmed.as_secs_f64(), "s", Goal::Below(20.0));
     report.add(
         what,
         "entities written",
         (world.writes() - before) as f64,
         "",
-        Target::Below(1.0),
+        Goal::Below(1.0),
     );
-    report.add(what, "memory", world.memory_mib("VmRSS")?, "MiB", Target::None);
+    report.add(what, "memory", world.memory_mib("VmRSS")?, "MiB", Goal::None);
     Ok(())
 }
 
-/// A leaf comes back with nothing: it gets its own entities, and nobody else gets any.
+/// A leaf comes back empty: it gets its own entities, and no other device gets any.
 ///
 /// # Errors
 /// It does not get them.
@@ -62,34 +62,34 @@ pub(super) async fn leaf(world: &World, report: &mut Report) -> Result<()> {
     world.in_sync().await?;
     let (own, all) = (leaf.writes() - own, world.writes() - all);
     let what = "a leaf returns empty";
-    report.add(what, "entities that it had", held as f64, "", Target::None);
+    report.add(what, "entities that it had", held as f64, "", Goal::None);
     // The group in which it remembers a revision is not counted.
     report.add(
         what,
         "written to it beyond these",
         own as f64 - held as f64,
         "",
-        Target::Below(2.0),
+        Goal::Below(2.0),
     );
-    report.add(what, "written to others", (all - own) as f64, "", Target::Below(1.0));
+    report.add(what, "written to others", (all - own) as f64, "", Goal::Below(1.0));
     report.add(
         what,
         "connected again after",
         found.as_secs_f64() * 1e3,
         "ms",
-        Target::None,
+        Goal::None,
     );
     report.add(
         what,
         "entities",
         held as f64 / took.as_secs_f64().max(1e-6),
         "1/s",
-        Target::None,
+        Goal::None,
     );
     Ok(())
 }
 
-/// All links of a spine go down, as their leaves say: the groups of all leaves are to leave it out.
+/// All links of a spine go down, as their leaves report. The groups of all leaves must then leave it out.
 ///
 /// # Errors
 /// A group stays as it was.
@@ -118,16 +118,16 @@ pub(super) async fn spine(world: &World, report: &mut Report) -> Result<()> {
     let processor = (world.processor_ms()? - processor) / (2 * LOSSES) as f64;
     let what = format!("a spine is lost, {} leaves", leaves.len());
     let text = "from the first report to the last group, slowest";
-    report.add(&what, text, percentile_ms(&took, 100.0), "ms", Target::Below(100.0));
-    report.add(&what, "median", percentile_ms(&took, 50.0), "ms", Target::None);
+    report.add(&what, text, percentile_ms(&took, 100.0), "ms", Goal::Below(100.0));
+    report.add(&what, "median", percentile_ms(&took, 50.0), "ms", Goal::None);
     report.add(
         &what,
         "processor of the controller, with looking at its state",
         processor,
         "ms",
-        Target::None,
+        Goal::None,
     );
-    // Reports that come late change nothing.
+    // Late reports change nothing.
     join_all(leaves.iter().map(|leaf| leaf.uses(port, true))).await;
     Ok(())
 }

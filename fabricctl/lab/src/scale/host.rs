@@ -18,7 +18,7 @@ use vtep_proto::MAX_OBJECTS_PER_MESSAGE;
 use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
 use vtep_proto::v1::{self, agent_message, controller_message, host_object, object_key};
 
-/// Between two attempts to reach the controller: a thousand agents shall not keep a starting one busy.
+/// Wait between two attempts to reach the controller, so that a thousand agents do not keep a starting one busy.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Messages that wait to be sent.
 const OUTGOING: usize = 16;

@@ -11,12 +11,12 @@ use vfabric_api::service::ApplyOptions;
 use vfabric_api::status::{Progress, View};
 
 use super::objects::{self, At};
-use super::report::{Report, Target, percentile_ms, record, times};
+use super::report::{Goal, Report, percentile_ms, record, times};
 use super::world::World;
 
-/// Objects of one request, about.
+/// Approximate number of objects in one request.
 const OBJECTS: usize = 10_000;
-/// Requests under way, so that the next one is being written while one is carried out.
+/// Requests under way, so that the next one is sent while one is carried out.
 const REQUESTS: usize = 2;
 /// Longest wait for devices to take one attachment.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,18 +60,18 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
         "bulk REST, durable",
         took.as_secs_f64(),
         "s",
-        Target::Below(LONGEST_LOAD_S),
+        Goal::Below(LONGEST_LOAD_S),
     );
     report.add(
         &what,
         "memory",
         world.memory_mib("VmRSS")?,
         "MiB",
-        Target::Below(MOST_MEMORY_MIB),
+        Goal::Below(MOST_MEMORY_MIB),
     );
-    report.add(&what, "memory at most", world.memory_mib("VmHWM")?, "MiB", Target::None);
-    report.add(&what, "store", world.store_mib()?, "MiB", Target::None);
-    report.add(&what, "entities on devices", world.held() as f64, "", Target::None);
+    report.add(&what, "memory at most", world.memory_mib("VmHWM")?, "MiB", Goal::None);
+    report.add(&what, "store", world.store_mib()?, "MiB", Goal::None);
+    report.add(&what, "entities on devices", world.held() as f64, "", Goal::None);
     flat(report, &stages);
     Ok(())
 }
@@ -82,22 +82,22 @@ fn flat(report: &mut Report, stages: &[Stage]) {
         let what = format!("one more attachment at {} networks", stage.networks);
         let is_last = index + 1 == stages.len();
         let (p50, p99) = if is_last {
-            (Target::Below(3.0), Target::Below(15.0))
+            (Goal::Below(3.0), Goal::Below(15.0))
         } else {
-            (Target::None, Target::None)
+            (Goal::None, Goal::None)
         };
         report.add_times(&what, &stage.applied, p50, p99);
-        report.add(&what, "entities written", stage.entities, "", Target::None);
+        report.add(&what, "entities written", stage.entities, "", Goal::None);
         report.add(
             &what,
             "processor, with its removal",
             stage.processor_ms,
             "ms",
-            Target::None,
+            Goal::None,
         );
         if let Some(least) = least.filter(|_| index > 0) {
             let ratio = percentile_ms(&stage.applied, 50.0) / least;
-            report.add(&what, "p50 to that of the smallest", ratio, "", Target::Below(1.25));
+            report.add(&what, "p50 to that of the smallest", ratio, "", Goal::Below(1.25));
         }
     }
 }
@@ -154,7 +154,7 @@ async fn stage(world: &World, vdcs: usize) -> Result<Stage> {
 /// One more attachment until all devices have acknowledged it, and its removal. Returns the entities written for it.
 async fn add_and_remove(world: &World, at: At, took: &mut Histogram<u64>) -> Result<u64> {
     let vdc = objects::vdc(at.vdc)?;
-    // On a host that seldom has the network.
+    // On a host that usually does not have the network yet.
     let host = (at.vdc * 7 + at.network + 3) % world.size.hosts;
     let spec = Spec::Attachment(objects::attachment("more".into(), at.network, host)?);
     let before = world.writes();

@@ -31,7 +31,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::runtime::Runtime;
 
 use crate::say;
-use report::{Report, Target};
+use report::{Goal, Report};
 pub use size::Size;
 use world::World;
 
@@ -181,7 +181,7 @@ async fn measure(row: &str, world: &mut World, report: &mut Report) -> Result<()
 /// Times that the disk is asked to make a page durable.
 const SYNCS: usize = 100;
 
-/// What the disk takes for one page: no change can be durable sooner.
+/// The time that the disk takes for one page: no change can be durable sooner.
 fn disk(dir: &std::path::Path, report: &mut Report) -> Result<()> {
     use std::os::unix::fs::FileExt as _;
     let path = dir.join("sync");
@@ -194,6 +194,6 @@ fn disk(dir: &std::path::Path, report: &mut Report) -> Result<()> {
         report::record(&mut took, started.elapsed())?;
     }
     std::fs::remove_file(&path)?;
-    report.add_times("the disk alone, one page", &took, Target::None, Target::None);
+    report.add_times("the disk alone, one page", &took, Goal::None, Goal::None);
     Ok(())
 }

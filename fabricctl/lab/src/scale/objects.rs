@@ -75,12 +75,12 @@ pub(super) fn loaded(size: &Size, index: usize) -> Result<VdcIntent> {
     Ok(intent)
 }
 
-/// As many networks, evenly over the first `vdcs` vDCs, and over the networks of each.
+/// This many networks, spread evenly over the first `vdcs` vDCs and over the networks of each.
 pub(super) fn spread(size: &Size, vdcs: usize, count: usize) -> impl Iterator<Item = At> {
     let of_vdc = size.networks_of_vdc();
     (0..count).map(move |n| At {
         vdc: n * vdcs / count.max(1),
-        // Odd steps meet every network.
+        // An odd step reaches every network.
         network: n * 37 % of_vdc,
     })
 }

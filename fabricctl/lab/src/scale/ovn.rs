@@ -1,7 +1,8 @@
 //! The peer: OVN's northd and databases (Debian packages `ovn-central`, `openvswitch-common`), over OVSDB (RFC 7047).
 //!
-//! Processes of their own over files of their own; a system's OVN is not touched. A change counts as done when northd has
-//! taken it to the southbound database, as `ovn-nbctl --wait=sb` does; what chassis do afterwards comes on top.
+//! It runs in separate processes with separate files; an OVN of the system is not touched. A change counts as done when
+//! northd has written it to the southbound database, as for `ovn-nbctl --wait=sb`. The time that chassis need
+//! afterwards is not included.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,9 +13,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use super::report::{Report, Target, percentile_ms, record, times};
+use super::report::{Goal, Report, percentile_ms, record, times};
 
-/// What is needed.
+/// The programs that are needed.
 const PROGRAMS: [&str; 3] = ["ovsdb-server", "ovsdb-tool", "ovn-northd"];
 /// Ports that are added one after the other.
 const SAMPLES: usize = 9;
@@ -24,7 +25,7 @@ const IN_FLIGHT: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Longest wait for a database to listen.
 const START: Duration = Duration::from_secs(30);
-/// How often is looked whether it does.
+/// How often that is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Whether it is installed.
@@ -44,7 +45,7 @@ fn schema(name: &str) -> Option<PathBuf> {
     Some(share.join(format!("ovn-{name}.ovsschema")))
 }
 
-/// Processes that end with this.
+/// Processes that end when this is dropped.
 struct Peer {
     children: Vec<Child>,
     northbound: Database,
@@ -63,7 +64,7 @@ impl Drop for Peer {
 /// Measures a burst of networks with a port each, and one more port with as many networks.
 ///
 /// # Errors
-/// It does not start or does not do what it is asked for.
+/// It does not start or does not do what is requested.
 pub(super) async fn run(dir: &Path, networks: usize, report: &mut Report) -> Result<()> {
     let mut peer = Peer::start(&dir.join("ovn")).await?;
     let took = peer.burst(networks).await?;
@@ -73,7 +74,7 @@ pub(super) async fn run(dir: &Path, networks: usize, report: &mut Report) -> Res
         "until in the southbound database",
         took.as_secs_f64(),
         "s",
-        Target::None,
+        Goal::None,
     );
     let mut one = times()?;
     for n in 0..SAMPLES {
@@ -85,7 +86,7 @@ pub(super) async fn run(dir: &Path, networks: usize, report: &mut Report) -> Res
         record(&mut one, started.elapsed())?;
     }
     let what = format!("OVN: one more port at {networks} networks");
-    report.add(&what, "p50", percentile_ms(&one, 50.0), "ms", Target::None);
+    report.add(&what, "p50", percentile_ms(&one, 50.0), "ms", Goal::None);
     Ok(())
 }
 
@@ -180,10 +181,10 @@ fn port(name: &str, of: usize) -> Vec<Value> {
 struct Database {
     stream: UnixStream,
     name: &'static str,
-    /// What has come and is not read.
+    /// Data that has arrived but is not read yet.
     text: Vec<u8>,
     id: u64,
-    /// The last `nb_cfg` that was asked for.
+    /// The last `nb_cfg` that was requested.
     cfg: i64,
 }
 

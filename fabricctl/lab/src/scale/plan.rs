@@ -7,15 +7,15 @@ use vfabric_api::intent::VdcIntent;
 use vfabric_api::service::ApplyOptions;
 
 use super::objects;
-use super::report::{Report, Target, percentile_ms, record, times};
+use super::report::{Goal, Report, percentile_ms, record, times};
 use super::world::World;
 
-/// Times that it is planned.
+/// How often it is planned.
 const TIMES: usize = 11;
 /// Attachments of the plan in one vDC.
 const OF_VDC: usize = 10;
 
-/// Plans as many attachments, spread over vDCs; nothing is written.
+/// Plans this many attachments, spread over vDCs; nothing is written.
 ///
 /// # Errors
 /// It is refused.
@@ -45,15 +45,15 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
         added = outcome.committed.created.len();
     }
     let what = format!("plan of {added} objects");
-    report.add(&what, "p50", percentile_ms(&took, 50.0), "ms", Target::Below(300.0));
-    report.add(&what, "slowest", percentile_ms(&took, 100.0), "ms", Target::None);
+    report.add(&what, "p50", percentile_ms(&took, 50.0), "ms", Goal::Below(300.0));
+    report.add(&what, "slowest", percentile_ms(&took, 100.0), "ms", Goal::None);
     let written = (world.writes() - writes) + (world.client.fabric().await?.revision - revision);
     report.add(
         &what,
         "revisions and entities written",
         written as f64,
         "",
-        Target::Below(1.0),
+        Goal::Below(1.0),
     );
     Ok(())
 }

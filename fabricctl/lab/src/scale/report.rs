@@ -1,4 +1,4 @@
-//! What was measured, beside what was aimed at.
+//! The measured figures, each beside its goal.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::say;
 
-/// What a figure is to be.
+/// The goal of a figure.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Target {
+pub(super) enum Goal {
     /// Less than this.
     Below(f64),
     /// This or more.
@@ -19,7 +19,7 @@ pub(super) enum Target {
     None,
 }
 
-impl Target {
+impl Goal {
     fn is_met(self, measured: f64) -> Option<bool> {
         match self {
             Self::Below(most) => Some(measured < most),
@@ -34,7 +34,7 @@ struct Row {
     figure: String,
     unit: &'static str,
     measured: f64,
-    target: Target,
+    goal: Goal,
 }
 
 /// Rows in the order in which they were measured; each is shown at once.
@@ -47,13 +47,13 @@ pub(super) struct Report {
 
 impl Report {
     /// Adds a figure and shows it.
-    pub(super) fn add(&mut self, what: &str, figure: &str, measured: f64, unit: &'static str, target: Target) {
+    pub(super) fn add(&mut self, what: &str, figure: &str, measured: f64, unit: &'static str, goal: Goal) {
         let row = Row {
             what: what.to_owned(),
             figure: figure.to_owned(),
             unit,
             measured,
-            target,
+            goal,
         };
         let (aimed, verdict) = (row.aimed(), row.verdict());
         say!("{what}: {figure} {} {unit}{aimed}{verdict}", rounded(measured));
@@ -61,7 +61,7 @@ impl Report {
     }
 
     /// Adds p50 and p99 of times, in milliseconds.
-    pub(super) fn add_times(&mut self, what: &str, times: &Histogram<u64>, p50: Target, p99: Target) {
+    pub(super) fn add_times(&mut self, what: &str, times: &Histogram<u64>, p50: Goal, p99: Goal) {
         self.add(what, "p50", percentile_ms(times, 50.0), "ms", p50);
         self.add(what, "p99", percentile_ms(times, 99.0), "ms", p99);
     }
@@ -86,13 +86,13 @@ impl Report {
         table.load_style(comfy_table::presets::ASCII_MARKDOWN);
         table.set_header(["what", "figure", "goal", "measured", "met"]);
         for row in &self.rows {
-            let met = row.target.is_met(row.measured);
+            let met = row.goal.is_met(row.measured);
             let met = met.map_or("", |met| if met { "yes" } else { "NO" });
             let measured = format!("{} {}", rounded(row.measured), row.unit);
             table.add_row([
                 row.what.clone(),
                 row.figure.clone(),
-                row.target_text(),
+                row.goal_text(),
                 measured,
                 met.into(),
             ]);
@@ -114,8 +114,8 @@ impl Report {
             let Value::Object(group) = group else { continue };
             let name = |kind: &str| format!("{}{kind}_{unit}", row.figure);
             group.insert(name(""), json!(row.measured));
-            if let Target::Below(target) | Target::AtLeast(target) = row.target {
-                group.insert(name(" target"), json!(target));
+            if let Goal::Below(goal) | Goal::AtLeast(goal) = row.goal {
+                group.insert(name(" goal"), json!(goal));
             }
         }
         document.into()
@@ -123,23 +123,23 @@ impl Report {
 }
 
 impl Row {
-    fn target_text(&self) -> String {
-        match self.target {
-            Target::Below(most) => format!("< {} {}", rounded(most), self.unit),
-            Target::AtLeast(least) => format!(">= {} {}", rounded(least), self.unit),
-            Target::None => String::new(),
+    fn goal_text(&self) -> String {
+        match self.goal {
+            Goal::Below(most) => format!("< {} {}", rounded(most), self.unit),
+            Goal::AtLeast(least) => format!(">= {} {}", rounded(least), self.unit),
+            Goal::None => String::new(),
         }
     }
 
     fn aimed(&self) -> String {
-        match self.target {
-            Target::None => String::new(),
-            _ => format!(" (target {})", self.target_text()),
+        match self.goal {
+            Goal::None => String::new(),
+            _ => format!(" (goal {})", self.goal_text()),
         }
     }
 
     fn verdict(&self) -> &'static str {
-        match self.target.is_met(self.measured) {
+        match self.goal.is_met(self.measured) {
             Some(false) => ": MISSED",
             _ => "",
         }
@@ -175,11 +175,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_figure_is_shown_with_its_target_and_whether_it_was_met() {
+    fn a_figure_is_shown_with_its_goal_and_whether_it_was_met() {
         let mut report = Report::default();
-        report.add("load", "time", 70.0, "s", Target::Below(60.0));
-        report.add("load", "memory", 900.4, "MiB", Target::Below(1536.0));
-        report.add("clients", "ratio", 5.0, "", Target::AtLeast(5.0));
+        report.add("load", "time", 70.0, "s", Goal::Below(60.0));
+        report.add("load", "memory", 900.4, "MiB", Goal::Below(1536.0));
+        report.add("clients", "ratio", 5.0, "", Goal::AtLeast(5.0));
         let table = report.table();
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines[2].contains("< 60 s") && lines[2].contains("NO"), "{table}");
@@ -196,6 +196,6 @@ mod tests {
             "{table}"
         );
         assert_eq!(document["load"]["time_s"], 70.0);
-        assert_eq!(document["load"]["memory target_MiB"], 1536.0);
+        assert_eq!(document["load"]["memory goal_MiB"], 1536.0);
     }
 }

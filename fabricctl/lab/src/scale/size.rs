@@ -1,6 +1,6 @@
-//! How much there is of everything.
+//! Sizes of a measurement.
 
-/// Sizes. The defaults are those that the targets are for.
+/// Sizes. The goals apply to the defaults.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Size {
     /// Tenant networks
@@ -21,7 +21,7 @@ pub struct Size {
     /// Spines
     #[arg(long, default_value_t = 4)]
     pub spines: usize,
-    /// Times that what is measured one by one is done
+    /// Repetitions of measurements that are made one by one
     #[arg(long, default_value_t = 500)]
     pub samples: usize,
     /// Networks with an attachment each that come in a burst
@@ -48,7 +48,7 @@ pub struct Size {
 }
 
 impl Size {
-    /// Sizes that show in seconds that all works, and nothing of speed.
+    /// Sizes with which everything takes seconds. They show that all rows work, but say nothing about speed.
     pub fn small() -> Self {
         Self {
             networks: 1_000,

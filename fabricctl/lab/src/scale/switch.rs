@@ -1,7 +1,7 @@
 //! A switch in memory behind its real protocols: P4Runtime 1.4 and gNMI, over TLS.
 //!
-//! It takes every update, holds what it was sent by key, and gives it back when it is read. It forwards nothing. Of gNMI it
-//! has the operational state of its ports; what is configured of them it does not have, as bmv2 has not.
+//! It accepts every update, stores entities by key, and returns them when it is read. It forwards nothing. Over gNMI it
+//! serves the operational state of its ports, but like bmv2 not their configuration.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -80,8 +80,8 @@ fn class(entity: &p4::Entity) -> Option<Class> {
     })
 }
 
-/// Whether it is the multicast group in which the controller lets a switch remember a revision. It is written after each
-/// restart that follows a change closely, and no packet meets it.
+/// Whether it is the multicast group in which the controller lets a switch remember a revision. The controller writes
+/// it after a restart that closely follows a change; no packet uses it.
 fn is_mark(entity: &p4::Entity) -> bool {
     const MARK: u32 = 0xffff;
     match &entity.entity {
@@ -165,7 +165,7 @@ impl State {
             .collect()
     }
 
-    /// Whether packets may leave by a port, as far as groups say.
+    /// Whether the groups let packets leave by a port.
     fn uses(&self, port: u16) -> bool {
         let groups = self.entities.iter().filter(|((kind, ..), _)| *kind == 3);
         let members = groups.flat_map(|(_, groups)| groups.values()).flat_map(|stored| {
@@ -240,7 +240,7 @@ impl Switch {
     pub(super) fn set_port(&self, port: u16, up: bool) {
         let mut state = self.lock();
         state.ports.insert(port, up);
-        let notification = told([(port, up)]);
+        let notification = port_states([(port, up)]);
         state
             .subscribers
             .retain(|to| to.try_send(Ok(notification.clone())).is_ok());
@@ -261,7 +261,7 @@ impl Switch {
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
-            // From here on no change is missed.
+            // From here on, no change is missed.
             changed.as_mut().enable();
             if condition(&self.lock()) {
                 return;
@@ -393,8 +393,8 @@ impl P4Runtime for Switch {
     }
 }
 
-/// What gNMI says of ports. An interface whose name is a number is that port.
-fn told(ports: impl IntoIterator<Item = (u16, bool)>) -> gnmi::SubscribeResponse {
+/// The gNMI notification about ports. An interface whose name is a number is that port.
+fn port_states(ports: impl IntoIterator<Item = (u16, bool)>) -> gnmi::SubscribeResponse {
     let elem = |name: &str| PathElem {
         name: name.into(),
         ..Default::default()
@@ -464,7 +464,7 @@ impl GNmi for Switch {
         let (sender, receiver) = mpsc::channel(OUTGOING);
         {
             let mut state = self.lock();
-            let ports = told(state.ports.iter().map(|(port, up)| (*port, *up)));
+            let ports = port_states(state.ports.iter().map(|(port, up)| (*port, *up)));
             let synced = gnmi::SubscribeResponse {
                 response: Some(subscribe_response::Response::SyncResponse(true)),
                 ..Default::default()

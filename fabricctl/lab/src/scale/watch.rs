@@ -12,19 +12,19 @@ use vfabric_api::ident::Name;
 use vfabric_api::kind::Spec;
 
 use super::objects;
-use super::report::{Report, Target, percentile_ms, record, times};
+use super::report::{Goal, Report, percentile_ms, record, times};
 use super::world::{World, own_address};
 
 /// Clients that change things.
 const WRITERS: usize = 16;
 /// Revisions of the store's log: a watcher that is further behind is cut off.
 const LOG: u64 = 10_000;
-/// How long watchers have after the last change.
+/// How long watchers may take after the last change.
 const AFTER: Duration = Duration::from_secs(5);
 
 /// When each revision was acknowledged.
 type Acknowledged = Arc<Mutex<HashMap<u64, Instant>>>;
-/// When each revision came.
+/// When each revision arrived.
 type Seen = Vec<(u64, Instant)>;
 
 /// Watchers of one vDC each, some of everything, and one that reads nothing, while clients make changes.
@@ -46,7 +46,7 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
     let mut stalled = world.client_from(Some(own_address(0)))?.watch(None, None).await?;
     let memory = world.memory_mib("VmRSS")?;
     let acknowledged: Acknowledged = Arc::default();
-    // Longer than the log, so that the one who reads nothing falls out of it.
+    // More revisions than the log has, so that the watcher that reads nothing is cut off.
     let seconds = size.seconds.max(if size.changes_per_s >= 1_000 {
         LOG / 1_000 + 2
     } else {
@@ -57,12 +57,12 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
     let every = Duration::from_secs_f64(WRITERS as f64 / size.changes_per_s as f64);
     let writers: Vec<_> = (0..WRITERS)
         .map(|n| {
-            let targets: Vec<objects::At> = objects::spread(size, size.vdcs, size.watchers)
+            let networks: Vec<objects::At> = objects::spread(size, size.vdcs, size.watchers)
                 .skip(n)
                 .step_by(WRITERS)
                 .collect();
             let (client, hosts, acknowledged) = (world.client.clone(), size.hosts, Arc::clone(&acknowledged));
-            tokio::spawn(async move { change(client, n, &targets, hosts, (until, every), &acknowledged).await })
+            tokio::spawn(async move { change(client, n, &networks, hosts, (until, every), &acknowledged).await })
         })
         .collect();
     for writer in writers {
@@ -78,7 +78,7 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
         let seen: Seen = watcher.await.context("a watcher")??;
         events += seen.len();
         for (revision, at) in seen {
-            // It may come before its client has the answer.
+            // The event may arrive before its client has the answer.
             if let Some(then) = acknowledged.get(&revision) {
                 record(&mut behind, at.saturating_duration_since(*then))?;
             }
@@ -96,18 +96,18 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
         "changes",
         changes as f64 / took.as_secs_f64(),
         "1/s",
-        Target::AtLeast(0.9 * size.changes_per_s as f64),
+        Goal::AtLeast(0.9 * size.changes_per_s as f64),
     );
-    report.add(&what, "events", events as f64 / took.as_secs_f64(), "1/s", Target::None);
+    report.add(&what, "events", events as f64 / took.as_secs_f64(), "1/s", Goal::None);
     report.add(
         &what,
         "furthest behind",
         percentile_ms(&behind, 100.0),
         "ms",
-        Target::Below(1000.0),
+        Goal::Below(1000.0),
     );
-    report.add(&what, "p99 behind", percentile_ms(&behind, 99.0), "ms", Target::None);
-    report.add(&what, "memory grown by", grown, "MiB", Target::None);
+    report.add(&what, "p99 behind", percentile_ms(&behind, 99.0), "ms", Goal::None);
+    report.add(&what, "memory grown by", grown, "MiB", Goal::None);
     if changes as u64 > LOG {
         let cut_off = is_cut_off(&mut stalled).await;
         report.add(
@@ -115,7 +115,7 @@ pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
             "stalled ones cut off",
             f64::from(u8::from(cut_off)),
             "",
-            Target::AtLeast(1.0),
+            Goal::AtLeast(1.0),
         );
     }
     Ok(())
@@ -126,7 +126,7 @@ async fn open(world: &World, n: usize, vdc: Option<&Name>) -> Result<Watch> {
     client.watch(None, vdc).await.context("a watch")
 }
 
-/// Takes down when each revision comes, until told to stop.
+/// Notes when each revision arrives, until `stopped` is true.
 async fn follow(mut watch: Watch, mut stopped: watch::Receiver<bool>) -> Result<Seen> {
     let mut seen = Vec::new();
     loop {
@@ -144,20 +144,20 @@ async fn follow(mut watch: Watch, mut stopped: watch::Receiver<bool>) -> Result<
 async fn change(
     client: Client,
     n: usize,
-    targets: &[objects::At],
+    networks: &[objects::At],
     hosts: usize,
     (until, every): (Instant, Duration),
     acknowledged: &Acknowledged,
 ) -> Result<()> {
     let mut ticks = tokio::time::interval(every);
-    // What is late is made up for, so that the rate is kept on average.
+    // A late change is made up for, so that the average rate is kept.
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     let note = |revision| {
         let mut acknowledged = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
         acknowledged.insert(revision, Instant::now());
     };
     let name = format!("e{n}");
-    for (turn, at) in targets.iter().cycle().enumerate() {
+    for (turn, at) in networks.iter().cycle().enumerate() {
         if Instant::now() >= until {
             break;
         }

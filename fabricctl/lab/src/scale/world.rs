@@ -26,9 +26,9 @@ use crate::pki::{Pki, Subject};
 const FABRIC: &str = "scale";
 /// Longest wait for anything of the fabric: far more than a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How often a state is looked at.
+/// How often a state is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Own addresses that agents and watchers come from: the controller takes 256 connections of one.
+/// Local addresses from which agents and watchers connect: the controller accepts 256 connections from one address.
 const ADDRESSES: u8 = 8;
 
 /// The fabric.
@@ -276,7 +276,7 @@ impl World {
         })
     }
 
-    /// Waits until every device is in sync and holds what it shall hold; returns how long that took.
+    /// Waits until every device is in sync and holds what it should hold; returns how long that took.
     ///
     /// # Errors
     /// It takes too long; names a device.
@@ -385,7 +385,7 @@ fn credentials(pki: &Pki, subject: &str) -> Result<Arc<Credentials>> {
     })?)
 }
 
-/// Where the controller says that it serves, if this line of its log says so.
+/// The address at which the controller serves, if this line of its log has it.
 fn serving_at(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let fields = line.get("fields")?;

@@ -459,7 +459,7 @@ fn hex(id: u32) -> String {
     }
 }
 
-/// A name as a Rust identifier in snake case: whatever is no letter or digit becomes `_`.
+/// A name as a Rust identifier in snake case: every character that is not a letter or digit becomes `_`.
 fn snake(name: &str) -> String {
     let name: String = name
         .chars()

@@ -5,8 +5,8 @@ use crate::source::Span;
 use serde_json::{Value, json};
 
 impl Diagnostics {
-    /// An array with one object per diagnostic: severity, name, message, place, notes, help. What is about no place in
-    /// a file, as a file that cannot be read, has the place `null`.
+    /// An array with one object per diagnostic: severity, name, message, place, notes, help. The place is `null` if the
+    /// message is not about a place in a file, for example if a file cannot be read.
     pub fn to_json(&self) -> Value {
         let place = |span: Span| {
             if self.sources.file(span.file).is_none() {

@@ -8,7 +8,7 @@ use std::path::Path;
 pub enum Format {
     Text,
     Json,
-    /// p4c's default where no name tells another one.
+    /// p4c's default, if the file's name does not say another format.
     #[default]
     Binary,
 }
@@ -24,7 +24,7 @@ impl Format {
         }
     }
 
-    /// The format that a file's name asks for.
+    /// The format that follows from a file's name.
     pub fn of(path: &Path, otherwise: Format) -> Format {
         match path.extension().and_then(|e| e.to_str()) {
             Some("txtpb" | "txt" | "textproto" | "p4info") => Format::Text,
@@ -53,7 +53,7 @@ pub fn entries(c: &Compiled, format: Format) -> Vec<u8> {
     }
 }
 
-/// Writes a file, and the directories that it is in.
+/// Writes a file, and creates its directories if necessary.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
         std::fs::create_dir_all(dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;

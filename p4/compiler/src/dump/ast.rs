@@ -291,12 +291,12 @@ fn names_in_angles(names: &[Ident]) -> String {
     format!("<{}>", list(names, |n| n.name.to_string()))
 }
 
-/// Annotations before what they belong to.
+/// Annotations that are written before their object.
 fn annotations(a: &Annotations) -> String {
     a.iter().map(|a| annotation(a) + " ").collect()
 }
 
-/// Annotations after it.
+/// Annotations that are written after it.
 fn trailing(a: &Annotations) -> String {
     a.iter().map(|a| format!(" {}", annotation(a))).collect()
 }
@@ -338,7 +338,7 @@ fn simple(d: &Decl) -> String {
     }
 }
 
-/// A statement that may stand in the head of a loop, without the semicolon.
+/// A statement that is allowed in the head of a loop, without the semicolon.
 fn simple_stmt(s: &Stmt) -> String {
     match &s.kind {
         StmtKind::Assign(l, op, r) => {

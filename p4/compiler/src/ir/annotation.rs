@@ -1,4 +1,4 @@
-//! Annotations with their values worked out.
+//! Annotations with their values computed.
 
 use crate::ast::AnnToken;
 use crate::source::Span;
@@ -15,7 +15,7 @@ pub struct Annotation {
 #[derive(Clone, Debug)]
 pub enum Body {
     Empty,
-    /// `@a(...)` that the compiler gives no meaning.
+    /// `@a(...)` without a meaning for the compiler.
     Tokens(Vec<AnnToken>),
     /// `@a(...)` of a known annotation (`known.rs`).
     Args(Vec<Value>),
@@ -83,7 +83,7 @@ impl Annotations {
 }
 
 impl Annotation {
-    /// The arguments in order; none of key=value pairs.
+    /// The arguments in order; empty for key=value pairs.
     pub fn values(&self) -> &[Value] {
         match &self.body {
             Body::Args(v) | Body::List(v) => v,
@@ -107,7 +107,7 @@ impl Annotation {
         }
     }
 
-    /// The arguments that are whole numbers; of a known annotation that takes numbers, all of them.
+    /// The arguments that are whole numbers. If a known annotation takes numbers, these are all of its arguments.
     pub fn ints(&self) -> impl Iterator<Item = &BigInt> {
         self.values()
             .iter()

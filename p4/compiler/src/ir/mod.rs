@@ -1,8 +1,8 @@
 //! The typed program: every name resolved, every type known, implicit casts written out, generics specialised,
 //! named and default arguments put in order, constants folded.
 //!
-//! It is still structured as the source is (controls with statements); instantiation, inlining and the order of
-//! side effects are the business of [`crate::passes`].
+//! It still has the structure of the source (controls with statements). [`crate::passes`] does instantiation and
+//! inlining, and puts side effects in order.
 
 pub mod annotation;
 pub mod fold;
@@ -106,7 +106,7 @@ pub enum ExprKind {
     /// Matches anything.
     Any,
     ValueSet(ValueSetId),
-    /// Stands where an error was reported.
+    /// Takes the place of an expression in which an error was reported.
     Poison,
 }
 
@@ -130,7 +130,7 @@ pub struct Arg {
 pub enum Callee {
     Function(FunctionId),
     Action(ActionId),
-    /// An extern function; name and number of parameters tell overloads apart.
+    /// An extern function; overloads differ in name or number of parameters.
     ExternFunction(Rc<str>),
     /// Object and method name.
     ExternMethod(Box<Expr>, Rc<str>),
@@ -155,7 +155,7 @@ pub type Block = Vec<Stmt>;
 #[derive(Clone, Debug)]
 pub enum StmtKind {
     Assign(Expr, Expr),
-    /// Target, a variable that stands for it in the value, the value: `a[f()] += 1`.
+    /// `a[f()] += 1`: what is assigned to, a variable that represents it in the value, and the value.
     Update(Expr, VarId, Expr),
     Call(Expr),
     If(Expr, Block, Block),
@@ -166,7 +166,7 @@ pub enum StmtKind {
     Exit,
     /// On a value. Bodies are shared by the labels that fall through to them.
     Switch(Expr, Vec<Case<Expr>>),
-    /// On the action a table ran.
+    /// On the action that a table ran.
     SwitchAction(TableId, Vec<Case<usize>>),
     For {
         init: Block,
@@ -287,7 +287,7 @@ pub struct Function {
 pub struct Action {
     pub name: Rc<str>,
     pub params: Vec<VarId>,
-    /// For each parameter the value of an argument that is left out.
+    /// For each parameter, its value if the argument is left out.
     pub defaults: Vec<Option<Expr>>,
     pub body: Block,
     pub annotations: Annotations,
@@ -318,7 +318,7 @@ pub struct Table {
 pub struct Key {
     pub expr: Expr,
     pub match_kind: Rc<str>,
-    /// The control plane's name of it.
+    /// Its name in the control plane.
     pub name: String,
     pub annotations: Annotations,
     pub span: Span,

@@ -12,7 +12,7 @@ pub const MAX_WIDTH: u32 = 65_536;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
-    /// Stands where an error was reported; agrees with everything.
+    /// The type of something in which an error was reported; agrees with every type.
     Poison,
     Void,
     Bool,
@@ -31,7 +31,7 @@ pub enum Type {
     Array(Rc<Type>, u32),
     Tuple(Rc<[Type]>),
     List(Rc<Type>),
-    /// Type of `{a = 1}` where nothing says which struct is meant.
+    /// Type of `{a = 1}` if the struct is not known.
     Record(Rc<[(Rc<str>, Type)]>),
     Extern(ExternId, Rc<[Type]>),
     Block(BlockTypeId, Rc<[Type]>),
@@ -71,7 +71,7 @@ impl Type {
         })
     }
 
-    /// Rewrites from the root down; `f` returns a replacement, or nothing to let the walk go on.
+    /// Rewrites from the root down. If `f` returns a replacement, it is used; otherwise the walk continues inside.
     pub fn rewrite(&self, f: &mut impl FnMut(&Type) -> Option<Type>) -> Type {
         if let Some(t) = f(self) {
             return t;
@@ -91,7 +91,7 @@ impl Type {
         }
     }
 
-    /// Whether it holds for the type or for a part of it.
+    /// Whether the condition holds for the type or for a part of it.
     pub fn any(&self, f: &mut impl FnMut(&Type) -> bool) -> bool {
         if f(self) {
             return true;

@@ -83,7 +83,7 @@ impl Parser<'_> {
         if tokens.is_empty() {
             return AnnotationBody::Empty;
         }
-        // Nothing behind the body belongs to its expressions.
+        // Nothing after the body belongs to its expressions.
         let whole = self.tokens;
         self.tokens = whole.get(..end).unwrap_or(whole);
         self.pos = first;
@@ -98,7 +98,7 @@ impl Parser<'_> {
         match args {
             Ok(Ok(list)) => AnnotationBody::Args(tokens, list),
             Ok(Err(pairs)) => AnnotationBody::NamedArgs(tokens, pairs),
-            // Reported; the annotation is one without arguments for what follows.
+            // The error is reported; from here on the annotation counts as one without arguments.
             Err(_) => AnnotationBody::Tokens(tokens),
         }
     }

@@ -512,7 +512,7 @@ impl Parser<'_> {
             let annotations = self.annotations()?;
             let mut ty = self.type_ref()?;
             let name = self.name()?;
-            // p4c also takes the size of an array behind the field's name.
+            // p4c also accepts the size of an array after the field's name.
             if self.eat(Tok::LBracket) {
                 let size = self.expression()?;
                 self.expect(Tok::RBracket, "']'")?;

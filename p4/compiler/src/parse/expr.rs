@@ -65,7 +65,7 @@ impl Parser<'_> {
             if chain > MAX_CHAIN {
                 return self.fail("a shorter expression");
             }
-            // `a +: b` of a slice is no addition.
+            // `a +: b` in a slice is not an addition.
             if self.peek() == Tok::Plus && self.peek_at(1) == Tok::Colon {
                 break;
             }
@@ -134,7 +134,7 @@ impl Parser<'_> {
         self.postfix(primary)
     }
 
-    /// `(type) expression`, if a type stands in the parentheses.
+    /// `(type) expression`, if there is a type in the parentheses.
     fn cast(&mut self) -> Parse<Option<Expr>> {
         let start = self.span();
         self.bump();
@@ -401,7 +401,7 @@ impl Parser<'_> {
         })
     }
 
-    /// A keyset: one set expression, or several in parentheses (given back as a list).
+    /// A keyset: one set expression, or several in parentheses (returned as a list).
     pub(super) fn keyset(&mut self) -> Parse<Expr> {
         let start = self.span();
         if self.peek() == Tok::LParen {

@@ -267,7 +267,7 @@ impl Parser<'_> {
             Ok((of_var, ty, var))
         });
         let kind = if let Some((of_var, ty, var)) = each {
-            // The variable lives as long as the loop: what is said of one is said of both.
+            // The variable lives as long as the loop, so an annotation of one holds for both.
             let annotations = Rc::new(annotations.iter().chain(&*of_var).cloned().collect());
             let from = self.expression()?;
             let to = if self.eat(Tok::DotDot) {

@@ -1,12 +1,12 @@
-//! Branches that are decided: a condition or key that is known, or ways that lead to one place (sections "Conditional
-//! statement", "Select expressions"). What can no longer be reached is left for [`super::simplify`].
+//! Branches that are decided: a condition or key is known, or all edges lead to one place (sections "Conditional
+//! statement", "Select expressions"). [`super::simplify`] removes blocks that can no longer be reached.
 
 use super::fold::{as_bool, as_int, is_pure};
 use crate::ast::UnOp;
 use crate::lir::{ApplyNext, Expr, ExprKind, Graph, Match, Term, Ty};
 use num_bigint::BigInt;
 
-/// Decides what can be decided.
+/// Replaces all branches that are decided.
 pub(super) fn run(graph: &mut Graph) {
     for b in &mut graph.blocks {
         if let Some(simpler) = simpler(&b.term) {

@@ -1,9 +1,9 @@
 //! Removes stores that nothing reads, and variables without a use.
 //!
-//! A backward analysis over the block graph says which scalars may still be read. At a graph's end these are the ones
-//! that what runs later reads, and the ones that [`effects::pinned`] names. A parser may also end at an operation that
-//! fails (a packet too short, `verify`): what is stored then stays stored (section "Parser errors"). Only stores of expressions without effects
-//! are dropped; operations of externs stay, and count as reading what they name.
+//! A backward analysis over the block graph says which scalars may still be read. At a graph's end these are the
+//! scalars that later code reads, and those that [`effects::pinned`] names. A parser may also end at an operation that
+//! fails (a packet too short, `verify`): its earlier stores remain in force (section "Parser errors"). Only stores of
+//! expressions without effects are dropped; operations of externs stay, and count as reading what they name.
 
 use super::effects::{self, Touched, pinned, scalar};
 use super::fold::is_pure;
@@ -45,7 +45,7 @@ pub(super) fn run(p: &mut Program) {
     unused(p);
 }
 
-/// Bodies of actions: what any other code reads stays.
+/// Bodies of actions: stores that any other code reads stay.
 fn actions(p: &mut Program, rest: &Names, pinned: &Names) {
     // `rest` has the reads of all actions of tables, those of the action itself among them: a name stays only if
     // another action reads it.
@@ -65,7 +65,7 @@ fn actions(p: &mut Program, rest: &Names, pinned: &Names) {
             own.contains(*n) && readers.get(*n) == Some(&1) && !elsewhere.contains(*n) && !pinned.contains(*n)
         };
         let mut exit: Names = rest.iter().filter(|n| !private(n)).cloned().collect();
-        // What the body reads before it writes may come from an earlier run of the same action.
+        // If the body reads a name before it writes it, the value may come from an earlier run of the same action.
         exit.extend(exposed(&a.graph));
         clean(&mut a.graph, &[], &exit, pinned);
     }
@@ -119,13 +119,13 @@ fn at_end(b: &crate::lir::Block, at_start: &[Names], tables: &[Touched], exit: &
         Term::Apply(t, _) => {
             if let Some(t) = tables.get(*t) {
                 now.extend(t.reads.iter().cloned());
-                // An action's `exit` goes past everything that follows the table.
+                // An action's `exit` skips everything that follows the table.
                 if t.exits {
                     now.extend(exit.iter().cloned());
                 }
             }
         }
-        // A select without a case that takes all may end in reject.
+        // A select without a default case may end in reject.
         Term::Select(..) => now.extend(exit.iter().cloned()),
         Term::Branch(c, ..) if !is_pure(c) => now.extend(exit.iter().cloned()),
         _ => {}

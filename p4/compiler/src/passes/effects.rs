@@ -1,8 +1,8 @@
 //! What flat code reads and writes, in the terms that the optimisation passes need.
 //!
-//! Passes follow *scalars*: the variables that are no headers, which nothing but named operations can touch. Everything
-//! else (header fields, stacks, standard metadata) is only ever a source of copies, and forgotten as soon as an
-//! operation might change it.
+//! Passes follow *scalars*: the variables that are not headers. Only operations that name them can change them.
+//! Everything else (header fields, stacks, standard metadata) is used only as a source of copies, and is forgotten as
+//! soon as an operation might change it.
 
 use crate::lir::{Expr, ExprKind, ExternArg, Graph, HeaderRef, Key, Leaf, Loc, Op, Program, Term};
 use rustc_hash::FxHashSet;
@@ -44,8 +44,8 @@ fn walk_header(h: &HeaderRef, f: &mut impl FnMut(&Expr)) {
     }
 }
 
-/// Calls `f` on every expression that an operation evaluates, outermost ones only. Fields that are handed over by
-/// name (parts of lists) count as expressions too.
+/// Calls `f` on every expression that an operation evaluates, outermost ones only. Fields that are passed by name
+/// (parts of lists) count as expressions too.
 pub(super) fn op_exprs(op: &Op, f: &mut impl FnMut(&Expr)) {
     let mut index = |h: &HeaderRef| {
         if let HeaderRef::At(_, i) = h {
@@ -141,7 +141,7 @@ pub(super) struct Touched {
     pub exits: bool,
 }
 
-/// What a graph touches itself, without the tables that it applies.
+/// The scalars that a graph itself uses, without those of the tables that it applies.
 pub(super) fn graph(g: &Graph) -> Touched {
     let mut t = Touched::default();
     for b in &g.blocks {
@@ -155,7 +155,7 @@ pub(super) fn graph(g: &Graph) -> Touched {
     t
 }
 
-/// What applying each table may touch: its keys and all of its actions.
+/// The scalars that applying each table may use: in its keys and in all of its actions.
 pub(super) fn tables(p: &Program) -> Vec<Touched> {
     let actions: Vec<Touched> = p.actions.iter().map(|a| graph(&a.graph)).collect();
     let one = |t: &crate::lir::Table| {

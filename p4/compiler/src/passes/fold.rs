@@ -52,7 +52,7 @@ pub(super) fn as_bool(e: &Expr) -> Option<bool> {
     }
 }
 
-/// Whether evaluating the expression can do nothing but give a value.
+/// Whether evaluating the expression has no effect besides its value.
 pub(super) fn is_pure(e: &Expr) -> bool {
     let mut pure = true;
     walk(e, &mut |x| {
@@ -124,7 +124,7 @@ fn unary(op: UnOp, a: &Expr, ty: Ty) -> Option<Expr> {
 fn binary(op: BinOp, a: &Expr, b: &Expr, ty: Ty) -> Option<Expr> {
     match op {
         BinOp::LogAnd | BinOp::LogOr => {
-            // The value of one side that decides alone.
+            // The value of the whole expression, if one side alone decides it.
             let decides = op == BinOp::LogOr;
             return match (as_bool(a), as_bool(b)) {
                 (Some(x), _) if x == decides => Some(truth(decides)),

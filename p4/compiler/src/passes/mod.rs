@@ -16,8 +16,8 @@ mod test_code;
 use crate::OptLevel;
 use crate::lir::{ApplyNext, Graph, Program, Term};
 
-/// Each round makes work for the next (a decided branch leaves one definition of a variable); real programs are done
-/// after two or three.
+/// Most rounds. Each round can enable more changes in the next (a decided branch leaves one definition of a variable);
+/// real programs need two or three.
 const MAX_ROUNDS: usize = 6;
 
 /// Brings the program into the shape that back ends expect (no edges through empty blocks), and at

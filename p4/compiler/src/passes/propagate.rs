@@ -1,11 +1,12 @@
 //! Puts constants and copies where they are used, and follows edges that a known condition decides.
 //!
 //! A forward analysis (greatest fixpoint over the block graph) finds for each scalar a constant, a parameter or another
-//! field that it certainly equals. Uses are replaced, expressions folded. Where a block leads to an empty block that
-//! branches on something known on this edge, the edge is led past it: so `if (t.apply().hit)` needs no variable.
+//! field that it certainly equals. Uses are replaced, expressions folded. If a block leads to an empty block whose
+//! condition is known on this edge, the edge goes directly to the right branch. So `if (t.apply().hit)` needs no
+//! variable.
 //!
-//! Meaning stays because assignments copy values (section "Assignment statement"), and because a fact about a header
-//! field is dropped at every operation that might touch headers.
+//! This preserves the meaning because assignments copy values (section "Assignment statement"), and because a fact
+//! about a header field is dropped at every operation that might change headers.
 
 use super::effects::{self, Touched, scalar};
 use super::fold;
@@ -18,8 +19,8 @@ use std::rc::Rc;
 /// What scalars equal: a constant, action data or a plain field.
 type Facts = BTreeMap<Rc<str>, Expr>;
 
-/// Most facts over all blocks that the analysis holds; a larger graph stays as it is. At about 100 octets a fact this
-/// is some 100 MiB, and far beyond any program a switch has room for.
+/// Most facts over all blocks that the analysis holds; a larger graph stays as it is. With about 100 octets for each
+/// fact this limit is some 100 MiB, far more than any program needs that fits a switch.
 const MAX_FACTS: usize = 1_000_000;
 
 /// Rewrites one graph; `tables` says what applying each table may write.
@@ -93,7 +94,7 @@ fn analyse(graph: &Graph, tables: &[Touched]) -> Vec<Option<Facts>> {
     before
 }
 
-/// What is known where edge number `n` of a block arrives.
+/// What is known at the target of edge number `n` of a block.
 fn edge(term: &Term, n: usize, facts: &Facts, tables: &[Touched]) -> Facts {
     let mut facts = facts.clone();
     match term {
@@ -110,7 +111,7 @@ fn edge(term: &Term, n: usize, facts: &Facts, tables: &[Touched]) -> Facts {
     facts
 }
 
-/// What a condition's outcome says about scalars.
+/// What follows for scalars from a condition's outcome.
 fn learn(c: &Expr, outcome: bool, facts: &mut Facts) {
     match &c.kind {
         ExprKind::Load(l) if c.ty == Ty::Bool => {
@@ -143,7 +144,7 @@ fn learn(c: &Expr, outcome: bool, facts: &mut Facts) {
     }
 }
 
-/// Drops what is known about a scalar, and by way of it.
+/// Drops all facts about a scalar, and those that refer to it.
 fn forget(name: &Rc<str>, facts: &mut Facts) {
     facts.remove(name);
     facts.retain(|_, v| !matches!(&v.kind, ExprKind::Load(l) if scalar(l) == Some(name)));
@@ -153,7 +154,7 @@ fn forget_headers(facts: &mut Facts) {
     facts.retain(|_, v| !matches!(&v.kind, ExprKind::Load(l) if scalar(l).is_none()));
 }
 
-/// What an operation does to what is known.
+/// Updates the facts for an operation.
 fn step(op: &Op, facts: &mut Facts) {
     match op {
         Op::Assign(loc @ Loc::Field(..), ty, e) => {
@@ -180,7 +181,7 @@ fn step(op: &Op, facts: &mut Facts) {
     }
 }
 
-/// Replaces scalars by what they equal, and folds.
+/// Replaces scalars by their known values, and folds.
 fn replace(e: &mut Expr, facts: &Facts) {
     replace_inner(e, facts);
     fold::expr(e);
@@ -256,7 +257,7 @@ fn rewrite(op: &mut Op, facts: &Facts) {
     }
 }
 
-/// Parts of a list are handed over by name; a plain field stays one.
+/// Parts of a list are passed by name, so a plain field must stay one.
 fn rewrite_leaf(l: &mut Leaf, facts: &Facts) {
     let Leaf::Expr(e) = l else { return };
     let mut new = e.clone();

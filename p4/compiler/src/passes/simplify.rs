@@ -10,7 +10,7 @@ pub fn simplify(graph: &mut Graph, join: bool) {
     }
 }
 
-/// Where a block may lead.
+/// The blocks to which a block may lead.
 pub fn successors(term: &Term) -> Vec<usize> {
     match term {
         Term::Goto(a) | Term::Apply(_, ApplyNext::Always(a)) => vec![*a],
@@ -38,7 +38,7 @@ pub fn edges_mut(term: &mut Term, f: &mut impl FnMut(&mut usize)) {
     }
 }
 
-/// Edges through empty blocks go straight to where these lead.
+/// Edges that lead through empty blocks go straight to the end of these.
 fn thread(graph: &mut Graph) {
     let mut target: Vec<Option<usize>> = vec![None; graph.blocks.len()];
     let mut path = Vec::new();

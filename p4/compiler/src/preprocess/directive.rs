@@ -8,7 +8,7 @@ use crate::source::Span;
 use std::rc::Rc;
 
 impl Preprocessor<'_> {
-    /// Carries out the directive at the current position, and moves behind its line.
+    /// Executes the directive at the current position, and moves past its line.
     pub(super) fn directive(&mut self, r: &mut Reading) {
         let end = r.line_end(r.pos);
         let Some(hash) = r.lexemes.get(r.pos).copied() else {
@@ -67,7 +67,7 @@ impl Preprocessor<'_> {
                 self.flush(r, true);
                 self.line(&line, hash.token.span);
             }
-            // Old directives of C and of assemblers that have no effect on what follows.
+            // Old directives of C and of assemblers without an effect on the text after them.
             "ident" | "sccs" | "assert" | "unassert" => {}
             _ => {
                 // `# text` is a comment, as in a shell; `#text` may be one, or a directive that is misspelt.

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 /// Deepest nesting of macro uses inside macro bodies.
 const MAX_CONTEXTS: usize = 4096;
-/// Deepest nesting of arguments that are expanded by themselves: each is a call of the expander.
+/// Deepest nesting of separately expanded arguments: for each level the expander calls itself.
 const MAX_ARGUMENT_DEPTH: usize = 128;
 
 /// The values of macros that the compiler itself defines.
@@ -49,14 +49,14 @@ pub struct Expander<'a> {
     pub sink: &'a mut Sink,
     pub macros: &'a HashMap<Rc<str>, Rc<Macro>>,
     pub builtins: &'a mut Builtins,
-    /// Tokens that may still be looked at: macros that double each other end here.
+    /// Number of tokens that may still be read; stops macros that double each other.
     pub budget: &'a mut usize,
     /// Inside `#if`: `defined` is an operator.
     pub condition: bool,
     stack: Vec<Context>,
     /// Macros whose bodies are on the stack.
     active: HashSet<Rc<str>>,
-    /// A context ended: the next token is not one with the one before it.
+    /// A context ended: the next token must not join with the one before it.
     padded: bool,
     argument_depth: usize,
 }
@@ -68,7 +68,7 @@ struct Context {
     name: Option<Rc<str>>,
 }
 
-/// How reading a macro's arguments ended.
+/// Result of reading a macro's arguments.
 enum Arguments {
     Complete(Vec<Vec<Token>>),
     /// No parenthesis follows: the name is only a name.
@@ -101,8 +101,8 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// Expands all macros of `tokens` into `out`; returns how many tokens that took. Those of a call that the text does
-    /// not end are left if `more` says that more text follows.
+    /// Expands all macros of `tokens` into `out`, and returns the number of tokens used. If `more` says that more text
+    /// follows, the tokens of an unfinished call are left.
     pub fn run(&mut self, tokens: &[Token], more: bool, out: &mut Vec<Token>) -> usize {
         let base = self.stack.len();
         self.push(tokens.into(), None);
@@ -149,7 +149,7 @@ impl<'a> Expander<'a> {
 
     /// `Some(n)` if the call that starts at token `n` is not complete.
     fn expand(&mut self, base: usize, more: bool, out: &mut Vec<Token>) -> Option<usize> {
-        // Where the last token of the text itself was taken, and what there was before it.
+        // The position of the last token of the text itself, and what was before it.
         let (mut start, mut before) = (0, out.len());
         loop {
             if self.stack.len() == base + 1 {
@@ -291,7 +291,7 @@ impl<'a> Expander<'a> {
         self.made(&text, t, out);
     }
 
-    /// Reads `(a, b)`. What follows the name is put back if it is no parenthesis.
+    /// Reads `(a, b)`. If the name is not followed by a parenthesis, the token after it is put back.
     fn arguments(&mut self, base: usize, span: Span) -> Arguments {
         match self.next(base) {
             None => return Arguments::End,
@@ -321,7 +321,7 @@ impl<'a> Expander<'a> {
                 }
                 _ => {}
             }
-            // Lines are nothing but white space here.
+            // Here the end of a line is only white space.
             t.after_space |= t.after_newline;
             t.after_newline = false;
             t.span = span;
@@ -394,7 +394,7 @@ impl<'a> Expander<'a> {
     ) -> Vec<Token> {
         let rest = def.params.as_ref().map_or(0, Vec::len).wrapping_sub(1);
         let mut out: Vec<Token> = Vec::new();
-        // What pieces that are pasted together have become so far.
+        // The result so far of pasting pieces together.
         let mut chain: Vec<Token> = Vec::new();
         let mut pasting = false;
         for part in parts {
@@ -470,7 +470,7 @@ impl<'a> Expander<'a> {
         slot.as_ref()
     }
 
-    /// Joins the last token of `left` with the first one of `right`. What is no token together stays two.
+    /// Joins the last token of `left` with the first one of `right`. If the result is not a token, they stay separate.
     fn paste(&mut self, left: &mut Vec<Token>, right: Vec<Token>, span: Span) {
         let mut right = right.into_iter();
         let Some(b) = right.next() else { return };
@@ -511,7 +511,7 @@ impl<'a> Expander<'a> {
         out
     }
 
-    /// Adds tokens of a text that stands in no file.
+    /// Adds tokens of a text that is not in a file.
     fn made(&mut self, text: &str, at: Token, out: &mut Vec<Token>) {
         let Some(made) = self.map.make(text) else {
             *self.budget = 0;

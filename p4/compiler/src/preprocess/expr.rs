@@ -27,7 +27,7 @@ struct Parser<'a> {
     items: &'a [Token],
     pos: usize,
     depth: usize,
-    /// Inside operands that `&&`, `||` and `?:` do not evaluate: a division by zero is no error there.
+    /// Inside operands that `&&`, `||` and `?:` do not evaluate: there a division by zero is not an error.
     skipped: usize,
 }
 
@@ -119,7 +119,7 @@ impl Parser<'_> {
                 self.pos += 1;
                 Ok(value)
             }
-            // A name that is no macro counts as 0, as in C.
+            // A name that is not a macro counts as 0, as in C.
             Tok::Word => {
                 let text = self.map.text(t.text);
                 if self.tok(0) == Some(Tok::LParen) {

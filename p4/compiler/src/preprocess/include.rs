@@ -13,7 +13,7 @@ pub struct Includes<'a> {
     pub embedded: &'a [(&'a str, &'a str)],
 }
 
-/// Which file is asked for, and from where the search begins.
+/// Which file is wanted, and where the search begins.
 pub(super) struct Wanted {
     name: String,
     /// Written in quotes: the directory of the including file comes first.
@@ -23,7 +23,7 @@ pub(super) struct Wanted {
 }
 
 impl Preprocessor<'_> {
-    /// What makes a file the same one under another path.
+    /// Identifies a file under any path.
     pub(super) fn identity(&self, file: FileId) -> PathBuf {
         let name = self.map.file(file).map_or("", |f| f.name.as_str());
         std::fs::canonicalize(name).unwrap_or_else(|_| PathBuf::from(name))
@@ -32,7 +32,7 @@ impl Preprocessor<'_> {
     /// A directive's file; `raw` is the rest of its line as written.
     pub(super) fn include(&mut self, word: &str, rest: &[Token], raw: &str, span: Span) {
         let from = if word == "include_next" {
-            // The directory after the one that brought this file.
+            // The directory after the one in which this file was found.
             self.found.get(&span.file).map_or(0, |d| d + 1)
         } else {
             0
@@ -99,7 +99,7 @@ impl Preprocessor<'_> {
                         }
                         name.push_str(self.map.text(t.text));
                     }
-                    // What macros bring does not touch what stands beside it; in a file's name it does.
+                    // Elsewhere the text from a macro does not join with its neighbours; in a file's name it does.
                     return Some((name.replace(' ', ""), false));
                 }
             }
@@ -140,7 +140,8 @@ impl Preprocessor<'_> {
 
     fn find(&mut self, wanted: &Wanted, span: Span) -> Option<FileId> {
         let name = &wanted.name;
-        // The files that ship with the compiler lie together: one that includes another one means that one.
+        // The files that ship with the compiler form one directory: if one of them includes another, that is the one
+        // meant.
         let from_embedded = self.map.is_system(span) && wanted.local;
         if !from_embedded {
             for (path, at) in self.candidates(wanted, span) {

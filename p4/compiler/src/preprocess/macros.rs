@@ -18,11 +18,11 @@ pub struct Macro {
     pub params: Option<Vec<String>>,
     /// The last parameter takes all remaining arguments.
     pub variadic: bool,
-    /// What stands for the name.
+    /// The text that replaces the name.
     pub body: Vec<Part>,
-    /// The definition as written, to tell a second definition from the same one again.
+    /// The definition as written, to distinguish a different definition from a repeated one.
     text: String,
-    /// Where its name stands.
+    /// The place of its name.
     pub span: Span,
 }
 
@@ -30,11 +30,11 @@ pub struct Macro {
 #[derive(Clone, Debug)]
 pub struct Part {
     pub kind: Kind,
-    /// `##` follows: the last token of this piece becomes one with the first of the next piece.
+    /// `##` follows: the last token of this piece is joined with the first of the next.
     pub paste: bool,
 }
 
-/// What a piece is.
+/// Kinds of piece.
 #[derive(Clone, Debug)]
 pub enum Kind {
     Token(Token),
@@ -186,7 +186,7 @@ impl Reader<'_> {
         Some(out)
     }
 
-    /// The tokens between a parenthesis at `pos` and the one that closes it; `pos` is behind it afterwards.
+    /// The tokens between a parenthesis at `pos` and the closing one. Moves `pos` past that.
     fn parenthesised<'t>(&mut self, body: &'t [Token], pos: &mut usize, span: Span) -> Option<&'t [Token]> {
         let first = *pos + 1;
         let mut depth = 0usize;

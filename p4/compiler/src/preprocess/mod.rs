@@ -4,7 +4,7 @@
 //! all of C's preprocessor. The phases of translation are those of ISO C (section 5.1.1.2): lines are spliced, then
 //! split into tokens, then directives are carried out and macros expanded, line by line. A string literal over several lines
 //! is recognised only afterwards (`quoted.rs`), so directives inside it are carried out too. As in the assembler mode of cpp, a
-//! line that begins with `#` but is not a directive is no error: it is left out.
+//! line that begins with `#` but is not a directive is not an error: it is left out.
 //!
 //! It works on tokens, which keep their place in the source, so diagnostics need no line markers.
 

@@ -1,8 +1,9 @@
 //! String literals over several lines.
 //!
-//! cpp ends a string at the end of its line, so one that goes on is a single quote to it, and the lines after it are
-//! text like any other: directives are obeyed and macros expanded. Other P4 compilers join what comes out of it again.
-//! White space comes out as cpp writes it: each run inside a line as one blank, directives as empty lines.
+//! For cpp a string ends at the end of its line. If it continues on the next line, cpp sees only an unmatched quote,
+//! and treats the following lines as ordinary text: it executes directives and expands macros. Other P4 compilers join
+//! its output again. White space is written as by cpp: one blank for each run of blanks inside a line, an empty line
+//! for each directive.
 
 use super::{Preprocessor, Reading};
 use crate::lex::{Lexeme, Tok, Token};
@@ -18,7 +19,7 @@ impl Preprocessor<'_> {
         loop {
             let end = r.line_end(r.pos);
             let line_end = r.line_end_at(r.pos);
-            // The opening line has no second quote, or the quote would not stand alone.
+            // The opening line has no second quote: otherwise the string would end on it.
             let close = if from == open.hi {
                 None
             } else {
@@ -30,7 +31,7 @@ impl Preprocessor<'_> {
                 self.end_quoted(r, open, &text, (close + 1, line_end), end);
                 return;
             }
-            // To the next line that is not left out.
+            // Moves to the next line that is not skipped.
             r.pos = end;
             loop {
                 text.push('\n');
@@ -55,7 +56,7 @@ impl Preprocessor<'_> {
         }
     }
 
-    /// Goes on behind the closing quote.
+    /// Continues after the closing quote.
     fn end_quoted(&mut self, r: &mut Reading, open: Lexeme, text: &str, rest: (usize, usize), end: usize) {
         let Some(made) = self.map.make(text) else {
             self.sink
@@ -130,7 +131,7 @@ fn call_length(tokens: &[Token]) -> usize {
     1
 }
 
-/// The first quote of a line that no backslash stands before.
+/// The first quote of a line that is not escaped with a backslash.
 fn closing(text: &str, from: usize, to: usize) -> Option<usize> {
     let mut escaped = false;
     for (i, c) in text.get(from..to)?.char_indices() {

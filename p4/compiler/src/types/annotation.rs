@@ -1,4 +1,4 @@
-//! Annotations: their arguments are worked out where they stand, with the names that are in scope there.
+//! Annotations: their arguments are evaluated in the scope in which they are written.
 
 use super::Checker;
 use crate::ast::{self, AnnotationBody, TypeRefKind};
@@ -150,7 +150,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Reports arguments that the annotation has no use for. `written` is the syntax, whose arguments may be missing in
+    /// Reports arguments that the annotation does not take. `written` is the syntax, whose arguments may be missing in
     /// `body` because an error in them was reported.
     fn check_form(&mut self, name: &str, form: Form, written: &AnnotationBody, body: &Body, span: Span) {
         let (given, worked_out) = match (written, body) {

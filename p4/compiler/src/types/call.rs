@@ -260,14 +260,14 @@ impl Checker<'_> {
                 continue;
             };
             let ty = param.ty.subst(&map);
-            // What could not be checked without its parameter may still fit.
+            // An argument that could not be checked without its parameter may still fit.
             ok &= matches!(value.kind, ExprKind::Poison) || self.try_coerce(value.clone(), &ty).is_ok();
         }
         self.infer = saved;
         ok
     }
 
-    /// Matches arguments with parameters, infers type arguments, checks directions.
+    /// Matches arguments to parameters, infers type arguments, and checks directions.
     #[allow(clippy::type_complexity)]
     pub(super) fn bind(
         &mut self,
@@ -578,7 +578,7 @@ impl Checker<'_> {
         let sig = match ty {
             Type::Control(id) => self.program.controls.get(id.index()).map(|c| c.apply_sig.clone()),
             Type::Parser(id) => self.program.parsers.get(id.index()).map(|c| c.apply_sig.clone()),
-            // A constructor parameter: which block it is becomes known when the instance is made.
+            // A constructor parameter: its block is known only when the instance is made.
             Type::Block(id, targs) => self.program.block_types.get(id.index()).map(|b| {
                 let map: Subst = b.sig.type_params.iter().copied().zip(targs.iter().cloned()).collect();
                 let mut sig = b.sig.clone();

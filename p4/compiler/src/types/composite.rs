@@ -11,7 +11,7 @@ use crate::source::Span;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-/// Words in an expression that are no names.
+/// Words in an expression that are not names.
 const WORDS: [&str; 6] = ["bit", "int", "varbit", "bool", "true", "false"];
 
 impl Checker<'_> {
@@ -72,7 +72,7 @@ impl Checker<'_> {
         self.declare(&d.name, Entity::Struct(id));
     }
 
-    /// `@length` says how long a varbit field is by the fields before it.
+    /// `@length` computes the length of a varbit field from the fields before it.
     fn check_length(&mut self, annotations: &ast::Annotations, before: &HashMap<Rc<str>, Span>) {
         for a in annotations.iter().filter(|a| &*a.name.name == "length") {
             let ast::AnnotationBody::Tokens(tokens) = &a.body else {

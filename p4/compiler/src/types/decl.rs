@@ -197,7 +197,7 @@ impl Checker<'_> {
         }
         let failed = e.ty.is_poison();
         e.ty = self.zonk(&ty);
-        // What was bound before it failed is no type either.
+        // Type arguments that were inferred before the failure do not make a type either.
         if failed && inferred {
             e.ty = Type::Poison;
         }
@@ -331,7 +331,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn function_body(&mut self, id: FunctionId, sig: &ast::FunctionSig, body: &ast::Block, args: &[Type]) {
-        // A body sees the global scope only, whatever scope called for the specialisation.
+        // A body sees only the global scope, wherever the call is that needs the specialisation.
         let globals = self.scopes.drain(1..).collect::<Vec<_>>();
         let state = (self.result.take(), self.in_action, self.in_parser, self.loops);
         (self.in_action, self.in_parser, self.loops) = (false, false, 0);
@@ -531,7 +531,7 @@ impl Checker<'_> {
         }
     }
 
-    /// What annotations of an instance of this type belong to.
+    /// The kind of object that annotations of an instance of this type belong to.
     fn instance_place(&mut self, t: &ast::TypeRef) -> Place {
         match self.ty(t) {
             Type::Package(..) => Place::Package,

@@ -226,7 +226,7 @@ impl Flow<'_, '_, '_> {
                         _ => {}
                     }
                 }
-                // What an action does with the variables around it is not followed.
+                // How an action uses variables of its control is not tracked.
                 if matches!(call.callee, Callee::Action(_)) {
                     self.empty.clear();
                 }
@@ -457,7 +457,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Variables beside `apply` and the states: what runs when is not followed, but some are written nowhere.
+    /// Variables declared outside `apply` and the states. The order in which code uses them is not tracked, but some
+    /// are never written at all.
     fn never_written(&mut self, used: &Used) {
         let locals = self.program.controls.iter().map(|c| &c.locals);
         let locals = locals.chain(self.program.parsers.iter().map(|p| &p.locals));

@@ -29,7 +29,7 @@ use crate::source::{SourceMap, Span};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Clone)]
 pub(crate) enum Entity {
     Type(Type),
@@ -48,14 +48,14 @@ pub(crate) enum Entity {
     ValueSet(ValueSetId),
     /// Overloads of functions, extern or not.
     Functions(Vec<usize>),
-    /// The table inside whose declaration the name stands.
+    /// The table whose declaration contains the name.
     Itself,
     /// Was declared with an error.
     Poison,
 }
 
 impl Entity {
-    /// Whether it stands for something at run time.
+    /// Whether it has a value at run time.
     fn is_object(&self) -> bool {
         matches!(
             self,
@@ -93,12 +93,12 @@ pub(crate) struct Checker<'a> {
     depth: usize,
     /// Scope that holds the parameters of the innermost parser, control, action or function.
     unit_scope: usize,
-    /// Arguments of the calls whose overloads are being told apart, checked without knowing the parameter, by the
-    /// address of their syntax: nested calls would be checked again and again otherwise.
+    /// Arguments of calls whose overload is not chosen yet. They are checked without knowing the parameter, and kept by
+    /// the address of their syntax, because otherwise nested calls would be checked again and again.
     tried: HashMap<*const ast::Expr, Expr>,
     /// Depth of such calls.
     trying: usize,
-    /// Everything declared, to see what nothing uses.
+    /// All declarations, to find those that nothing uses.
     declared: Vec<(Entity, Rc<str>, Span)>,
     /// What `@noWarn` at the place of the key covers, where the warning's name is an expression.
     unnamed: HashMap<Span, Span>,

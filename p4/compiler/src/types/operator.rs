@@ -306,7 +306,7 @@ impl Checker<'_> {
         let under = |c: &Self, t: &Type| c.program.underlying(t);
         let (uf, ut) = (under(self, &from), under(self, &to));
         let ok = match (&uf, &ut) {
-            // A new type is only made of the very type it stands for.
+            // A new type can be made only from its own original type.
             _ if matches!(to, Type::Newtype(_)) && from != to && uf != ut && from != Type::Integer => false,
             _ if from == to => true,
             (Type::Bit(1), Type::Bool) | (Type::Bool, Type::Bit(1)) => true,
@@ -383,7 +383,7 @@ impl Checker<'_> {
     }
 }
 
-/// Whether two constants are equal; `None` if that is not decided here.
+/// Whether two constants are equal; `None` if that cannot be decided here.
 pub(super) fn same_const(a: &Expr, b: &Expr) -> Option<bool> {
     Some(match (&a.kind, &b.kind) {
         (ExprKind::Int(x), ExprKind::Int(y)) => x == y,

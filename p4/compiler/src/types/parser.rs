@@ -193,7 +193,7 @@ impl Checker<'_> {
             _ => vec![e],
         };
         if items.len() == 1 && types.len() > 1 {
-            // A value set, or a constant that stands for the whole key.
+            // A value set, or a constant for the whole key.
             if let Some(one) = items.first() {
                 let v = self.expr(one, None);
                 if matches!(v.kind, ExprKind::ValueSet(_)) {
@@ -302,7 +302,7 @@ fn reaches_end(states: &[State], start: usize) -> bool {
     false
 }
 
-/// States that some path from the start comes to.
+/// States that some path from the start reaches.
 fn reachable(states: &[State], start: usize) -> Vec<bool> {
     let mut seen = vec![false; states.len()];
     let mut todo = vec![StateRef::State(start)];

@@ -12,7 +12,7 @@ const MAX_LEAVES: usize = 1 << 16;
 /// Most values in one tuple or list: its type is as large as it is.
 const MAX_TUPLE: usize = 1 << 12;
 
-/// Whose parameters are looked at.
+/// What the parameters belong to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Site {
     /// Functions and methods; the flag is set for one with a body.
@@ -199,7 +199,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Types that double each other end here.
+    /// Stops types that double each other.
     pub(super) fn check_size(&mut self, ty: &Type, span: Span) -> bool {
         let leaves = self.leaves(ty);
         self.check_leaves(leaves, span)
@@ -305,7 +305,7 @@ impl Checker<'_> {
     }
 }
 
-/// Whether a type or a part of it is so.
+/// Whether this holds for a type or a part of it.
 pub(super) fn contains(ty: &Type, what: &dyn Fn(&Type) -> bool) -> bool {
     ty.any(&mut |t| what(t))
 }

@@ -1,4 +1,4 @@
-//! Where `@noWarn("name")` silences warnings: within what it is written at.
+//! Where `@noWarn("name")` silences warnings: within the declaration or statement that it annotates.
 
 use crate::ast::{AnnotationBody, Annotations, Block, Decl, DeclKind, Expr, ExprKind, Stmt, StmtKind};
 use crate::diagnostics::Sink;

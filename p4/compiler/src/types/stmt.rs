@@ -204,7 +204,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A local variable or constant must not hide a parameter of what it is declared in.
+    /// A local variable or constant must not hide a parameter of the block that declares it.
     pub(super) fn check_local_name(&mut self, name: &ast::Ident) {
         let Some((Entity::Var(_), old)) = self.scopes.get(self.unit_scope).and_then(|s| s.get(&name.name)) else {
             return;

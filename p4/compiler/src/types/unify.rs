@@ -89,7 +89,7 @@ impl Checker<'_> {
         let (Some((is_parser, sig)), Some(want)) = (sig, self.program.block_types.get(id.index()).cloned()) else {
             return false;
         };
-        // Parameters that the type can do without may be missing.
+        // Optional parameters of the type may be missing.
         let missing = want.sig.params.get(sig.params.len()..);
         if want.is_parser != is_parser || missing.is_none_or(|m| m.iter().any(|p| p.default.is_none() && !p.optional)) {
             return false;
@@ -126,7 +126,7 @@ impl Checker<'_> {
             return Ok(e);
         }
         match (&from, &to) {
-            // A literal takes the type it is used at.
+            // A literal takes the type of its context.
             (Type::Integer, Type::Bit(_) | Type::Int(_)) => return Ok(self.cast_to(e, to)),
             (Type::Integer, Type::Newtype(_)) if self.program.underlying(&to).is_fixed() => {
                 return Ok(self.cast_to(e, to));

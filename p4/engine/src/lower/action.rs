@@ -23,7 +23,7 @@ impl<'a> Names<'a> {
                 at += words_of(p.bitwidth);
             }
             let mut ops = Vec::new();
-            // Jumps count primitives; each may become any number of operations.
+            // Jumps count primitives, but one primitive may become any number of operations.
             let mut starts = Vec::new();
             for call in &action.primitives {
                 starts.push(ops.len() as u32);
@@ -76,7 +76,7 @@ impl<'a> Names<'a> {
             Value::Calculation(n) => self.calculation(n),
             other => wrong(format_args!("{other:?} is no calculation")),
         };
-        // No parameter stands for no field list, as does 0.
+        // Without a parameter there is no field list; 0 means the same.
         let list = |i: usize| if p.len() > i { constant(i) } else { Ok(0) };
         Ok(vec![match op {
             "assign" | "modify_field" | "set" => return self.assign(at(0)?, at(1)?),

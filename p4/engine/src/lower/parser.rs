@@ -40,7 +40,7 @@ impl Names<'_> {
     fn state(&mut self, s: &json::ParseState, state: &impl Fn(&Option<String>) -> Lower<Next>) -> Lower<State> {
         let mut ops = Vec::new();
         for op in &s.parser_ops {
-            // What follows one another runs as one.
+            // Consecutive operations run as one.
             for op in self.parser_op(op)? {
                 match (ops.last_mut(), op) {
                     (Some(ParserOp::Do(before)), ParserOp::Do(more)) => {
@@ -73,7 +73,7 @@ impl Names<'_> {
                 // Version 2.0 wrote the default as the value "default".
                 TransitionKind::Hexstr if text != "default" => cases.push(values(t, text, &widths, next)?),
                 _ => {
-                    // Nothing behind it can be reached.
+                    // Nothing after it can be reached.
                     default = Some(next);
                     break;
                 }
@@ -226,7 +226,7 @@ impl Names<'_> {
     }
 }
 
-/// A case of values: they stand in the text one after another, each in whole octets.
+/// A case of values: the text has them one after another, each in whole octets.
 fn values(t: &json::Transition, text: &str, widths: &[u32], next: Next) -> Lower<Case> {
     let Some(value) = json::HexStr::parse(text) else {
         return wrong(format_args!("`{text}` is no number"));

@@ -46,7 +46,7 @@ impl Names<'_> {
                 base: (pipeline.tables.len() + calls) as Next,
                 nodes: Vec::new(),
             };
-            // Nodes that decide no condition have none that exists.
+            // Nodes that decide no condition have an index that does not exist.
             let mut condition_of = vec![u32::MAX; more.base as usize];
             let mut conditions = Vec::new();
             for (table, index) in pipeline.tables.iter().zip(base..) {
@@ -97,7 +97,7 @@ impl Names<'_> {
         Ok(())
     }
 
-    /// The action of a table that can only ever run that one: compilers wrap statements so.
+    /// The action of a table that can only run this one. Compilers wrap statements in such tables.
     fn fixed(&self, table: &json::Table) -> Option<u32> {
         let default = table.default_entry.as_ref()?;
         let fixed = default.action_const && default.action_data.is_empty();
@@ -252,8 +252,7 @@ impl Names<'_> {
     }
 }
 
-/// Where the bits of an expression stand that only takes some of a word: the word, their mask,
-/// and by how much they were shifted.
+/// For an expression that only takes some bits of a word: the word, their mask, and their shift.
 fn bits(e: &Expr<u64>) -> Option<(u32, u64, u32)> {
     match e {
         Expr::Field(slot) => Some((*slot, u64::MAX, 0)),
@@ -269,15 +268,15 @@ fn bits(e: &Expr<u64>) -> Option<(u32, u64, u32)> {
     }
 }
 
-/// Nodes that the document does not have, behind those that it has.
+/// Additional nodes, after those of the document.
 struct More {
     base: Next,
     nodes: Vec<Node>,
 }
 
 impl More {
-    /// A branch: `and`, `or` and `not` become branches of their own, and what compares a field
-    /// with a constant needs no expression.
+    /// A branch: `and`, `or` and `not` become branches of their own, and a comparison of a field with a constant needs
+    /// no expression.
     fn branch(&mut self, condition: &Term, yes: Next, no: Next) -> Node {
         match condition {
             Term::Binary(Binary::And, a, b) => {

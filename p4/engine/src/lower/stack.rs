@@ -1,5 +1,5 @@
-//! What an operand stands for besides a number: headers, unions, stacks and their fields, some
-//! of them chosen by an index when a packet runs.
+//! Operands that are not numbers: headers, unions, stacks and their fields, some of them chosen by an index when a
+//! packet runs.
 
 use bmv2_json::{Expression, FieldRef, Operand, Operation, Value};
 
@@ -10,7 +10,7 @@ use crate::pick::{Index, Pick};
 use crate::term::{Binary, Place, Term};
 use crate::word::words_of;
 
-/// What an operand is, without its wrapping of expressions in expressions.
+/// The operand itself, without the expressions that only wrap it.
 enum Inner<'v> {
     Op(&'v Operation),
     Value(&'v Value),
@@ -72,7 +72,7 @@ impl Located {
 }
 
 impl Names<'_> {
-    /// A header, perhaps an element of a stack.
+    /// A header, which may be an element of a stack.
     pub(super) fn header_of(&self, value: &Value, depth: usize) -> Lower<Pick> {
         match inner(value) {
             Inner::Value(Value::Header(h)) => Ok(Pick::One(self.header(h)?)),
@@ -91,7 +91,7 @@ impl Names<'_> {
         }
     }
 
-    /// The members of a union, perhaps of an element of a stack.
+    /// The members of a union, which may be an element of a stack.
     pub(super) fn union_of(&self, value: &Value, depth: usize) -> Lower<Vec<Pick>> {
         match inner(value) {
             Inner::Value(Value::HeaderUnion(union)) => {
@@ -138,7 +138,7 @@ impl Names<'_> {
         Ok(Index::At(expr::lower(&exact)))
     }
 
-    /// A member of a stack's element.
+    /// A member of an element of a stack.
     fn element(&self, stack: &str, member: usize, index: Index) -> Lower<Pick> {
         let found = self.program.stacks.get(self.stack(stack)? as usize);
         let elements = found.into_iter().flat_map(|s| s.elements.iter());
@@ -154,7 +154,7 @@ impl Names<'_> {
         self.element(stack, member, Index::Last(found.map_or(0, |s| s.next)))
     }
 
-    /// Which member of a union stack's elements has that name.
+    /// Which member of the elements of a union stack has that name.
     pub(super) fn union_member(&self, stack: &str, member: &str) -> Lower<usize> {
         let found = self.source.header_union_stacks.iter().find(|s| s.name == stack);
         let kind = found.and_then(|s| self.source.header_union_types.iter().find(|t| t.name == s.union_type));
@@ -235,8 +235,8 @@ impl Names<'_> {
         }))
     }
 
-    /// Whether operands are equal that are no numbers: headers, unions and stacks, which are
-    /// compared header by header, and variable-length fields.
+    /// Whether two operands that are not numbers are equal: headers, unions and stacks (compared header by header), and
+    /// variable-length fields.
     pub(super) fn equal(&self, op: &Operation, depth: usize) -> Lower<Option<Term>> {
         let (Some(left), Some(right)) = (value_of(&op.left), value_of(&op.right)) else {
             return Ok(None);

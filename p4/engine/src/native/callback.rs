@@ -1,7 +1,7 @@
-//! What machine code asks the interpreter for: look-ups, and everything that is rare.
+//! Functions of the interpreter that machine code calls: look-ups, and everything that is rare.
 //!
-//! Each takes the environment of the run and words; addresses among them are of parts of the program
-//! that the code was made from, which lives as long as the code and never changes.
+//! Each takes the environment of the run and words. Addresses among the words point into the program from which the
+//! code was made; it lives as long as the code and never changes.
 
 use super::parser::FINE;
 use super::{Env, Run};
@@ -9,7 +9,7 @@ use crate::expr::Expr;
 use crate::program::{Op, ParserOp, State};
 use crate::tables::Leads;
 
-/// Stands for no action in what [`look_up`] answers.
+/// Means "no action" in the result of [`look_up`].
 pub(super) const NO_ACTION: u64 = u32::MAX as u64;
 
 /// The run that an environment belongs to.
@@ -135,7 +135,7 @@ pub(super) unsafe extern "C" fn parser_op(env: *mut Env, op: *const ParserOp, at
     done.err().unwrap_or(FINE)
 }
 
-/// Answers where a state leads, or, beyond all states and the end, that it leads nowhere: the error is then left in
+/// Returns where a state leads. A number above all states and the end means that it leads nowhere; then the error is in
 /// the environment.
 ///
 /// # Safety

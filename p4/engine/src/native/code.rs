@@ -1,9 +1,8 @@
-//! Writing machine code: words of the arena, branches, and what is known of words on the way.
+//! Writes machine code: words of the arena, branches, and the known values of words.
 //!
-//! What is known of a word - a constant, or the value that was last read from it or written to it -
-//! is followed along all paths: at a place that several lead to, it is what all of them know, and
-//! at one that a later path leads back to, nothing. So a condition that an earlier one decided costs nothing, and neither does a write of
-//! what is there already.
+//! Knowledge about a word - a constant, or the value that was last read from it or written to it - is followed along
+//! all paths. Where paths meet, only the knowledge that all of them share remains; at the head of a loop, none does. So
+//! a condition that an earlier one decided costs nothing, and neither does writing a value that is already there.
 
 use cranelift_codegen::ir::{
     self, AbiParam, Block, InstBuilder as _, InstructionData, MemFlagsData, Opcode, SigRef, Type, Value, ValueDef,
@@ -16,7 +15,7 @@ use rustc_hash::FxHashMap;
 use super::Refused;
 use crate::program::Program;
 
-/// Words of which something is known at a time: each may take room on the stack of the code.
+/// Most words about which something is known at a time: each may take stack space in the generated code.
 const MAX_KNOWN: usize = 1 << 12;
 
 /// What is known of a word.
@@ -30,15 +29,15 @@ enum Known {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts(FxHashMap<u32, Known>);
 
-/// A place that is jumped to; from where, is known before it is written.
+/// A place to jump to. All jumps to it are known before its code is written, except those of loops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Label(usize);
 
-/// What a label stands for.
+/// The state of a label.
 #[derive(Debug)]
 struct Place {
     block: Block,
-    /// What is known there; none while nothing leads there.
+    /// What is known there; none while no path leads there.
     facts: Option<Facts>,
     is_written: bool,
 }
@@ -154,7 +153,7 @@ impl<'a, 'f> Code<'a, 'f> {
         self.store(slot, value)
     }
 
-    /// Notes what is known of a word; answers what was known before.
+    /// Notes what is known of a word; returns what was known before.
     fn know(&mut self, slot: u32, known: Known) -> Option<Known> {
         if self.facts.0.len() >= MAX_KNOWN {
             self.forget();
@@ -162,7 +161,7 @@ impl<'a, 'f> Code<'a, 'f> {
         self.facts.0.insert(slot, known)
     }
 
-    /// Says that a word is this.
+    /// Notes that a word has this value.
     pub(super) fn learn(&mut self, slot: u32, value: u64) {
         self.facts.0.insert(slot, Known::Constant(value));
     }
@@ -177,7 +176,7 @@ impl<'a, 'f> Code<'a, 'f> {
         self.facts.clone()
     }
 
-    /// What is known where several paths that were not followed meet.
+    /// What is known where several paths meet that were not followed.
     pub(super) fn set_facts(&mut self, facts: Facts) {
         self.facts = facts;
     }
@@ -194,9 +193,9 @@ impl<'a, 'f> Code<'a, 'f> {
         self.b.ins().band(value, mask)
     }
 
-    /// Calls a function of [`super::callback`], which takes words and answers one. Values that
-    /// are only known to be in the arena are read again afterwards, which costs less than to keep
-    /// them in registers; what it writes there has to be forgotten by the caller.
+    /// Calls a function of [`super::callback`], which takes words and returns one. Values that are also in the arena
+    /// are read again afterwards, which costs less than keeping them in registers. The caller must forget the words
+    /// that the function writes.
     pub(super) fn call(&mut self, function: *const (), arguments: &[Value]) -> Value {
         let convention = self.convention;
         let signature = *self.signatures.entry(arguments.len()).or_insert_with(|| {
@@ -245,7 +244,7 @@ impl<'a, 'f> Code<'a, 'f> {
         self.b.ins().icmp(how, a, b)
     }
 
-    /// A value of that type from one that is true or not.
+    /// A value of that type, 1 or 0, from a truth value.
     pub(super) fn truth(&mut self, holds: Value, of: Type) -> Value {
         self.b.ins().uextend(of, holds)
     }
@@ -263,7 +262,7 @@ impl Code<'_, '_> {
         Label(self.places.len() - 1)
     }
 
-    /// Notes a path that leads there with what is known now.
+    /// Notes a path to that label, with what is known now.
     fn arrive(&mut self, label: Label) -> Block {
         let place = &mut self.places[label.0];
         match &mut place.facts {
@@ -273,13 +272,13 @@ impl Code<'_, '_> {
         place.block
     }
 
-    /// Goes on elsewhere.
+    /// Jumps.
     pub(super) fn jump(&mut self, to: Label) {
         let block = self.arrive(to);
         self.b.ins().jump(block, &[]);
     }
 
-    /// Goes on here if `condition` is not 0, else there.
+    /// Jumps to the first label if `condition` is not 0, else to the second.
     pub(super) fn branch(&mut self, condition: Value, yes: Label, no: Label) {
         match self.as_constant(condition) {
             Some(0) => self.jump(no),
@@ -291,7 +290,7 @@ impl Code<'_, '_> {
         }
     }
 
-    /// Goes on here if some bits of a word are this, else there.
+    /// Jumps to the first label if some bits of a word have this value, else to the second.
     pub(super) fn branch_if_bits(
         &mut self,
         (slot, mask, value): (u32, u64, u64),
@@ -319,18 +318,18 @@ impl Code<'_, '_> {
         Ok(())
     }
 
-    /// Whether something leads to a place that is not written.
+    /// Whether a path leads to this label and its code is not written yet.
     pub(super) fn is_missing(&self, label: Label) -> bool {
         let place = &self.places[label.0];
         place.facts.is_some() && !place.is_written
     }
 
-    /// Whether every place that something leads to is written.
+    /// Whether the code of every label with a path to it is written.
     pub(super) fn is_whole(&self) -> bool {
         (0..self.places.len()).all(|at| !self.is_missing(Label(at)))
     }
 
-    /// Writes what follows at a place; false if nothing leads there.
+    /// Continues writing at a label; false if no path leads there.
     pub(super) fn place(&mut self, label: Label) -> bool {
         let place = &mut self.places[label.0];
         let Some(facts) = place.facts.take() else { return false };
@@ -340,7 +339,7 @@ impl Code<'_, '_> {
         true
     }
 
-    /// Goes on where a number says, else elsewhere. Of several cases with one number the first counts.
+    /// Jumps to the case of a number, or to the default. If several cases have the same number, the first one counts.
     pub(super) fn switch(&mut self, on: Value, cases: &[(u64, Label)], otherwise: Label) {
         let mut switch = cranelift_frontend::Switch::new();
         for (number, label) in cases {

@@ -40,9 +40,9 @@ fn successors(control: &Control, tables: &[Table], node: Next) -> Vec<Next> {
 
 /// Nodes in the order in which they are written.
 struct Order {
-    /// Each before those that it leads to, but for ways back.
+    /// Each comes before those that it leads to, except along back edges.
     nodes: Vec<Next>,
-    /// Nodes that a way back leads to: all loops pass one of them.
+    /// Targets of back edges: every loop passes through one of them.
     loops: Vec<Next>,
 }
 
@@ -121,8 +121,8 @@ impl Code<'_, '_> {
             self.b.ins().stack_store(types::I64, steps, room, 0);
         }
         self.jump(labels.of(control.start));
-        // Where a condition is known, what comes first in the order may only be reached by a way back: then it is written
-        // in a later turn. Without loops there is one turn.
+        // If a condition is already decided, a node may only be reachable by a back edge; then a later round writes it.
+        // Without loops there is one round.
         while order.nodes.iter().any(|at| self.is_missing(labels.of(*at))) {
             for at in &order.nodes {
                 if let Some(node) = control.nodes.get(*at as usize)
@@ -138,8 +138,8 @@ impl Code<'_, '_> {
         Ok(())
     }
 
-    /// Begins a node: in a control with loops nothing is known of ways that are not written yet, and who leads a loop
-    /// counts its turns.
+    /// Begins a node. In a control with loops, nothing is known about paths that are not written yet, and the head of a
+    /// loop counts its rounds.
     fn turn(&mut self, at: Next, order: &Order, left: StackSlot, labels: &Labels) {
         if order.loops.is_empty() {
             return;
@@ -196,7 +196,7 @@ impl Code<'_, '_> {
         let env = self.env;
         let found = self.call(callback::look_up as *const (), &[env, number, key, count]);
         if table.meter.is_some() {
-            // The colour went somewhere.
+            // The meter's colour was written to a field.
             self.forget();
         }
         let one = self.constant(1);
@@ -225,7 +225,7 @@ impl Code<'_, '_> {
         if self.place(none) {
             self.lead(hit, table, None, labels);
         }
-        // An action that the document does not give the table.
+        // An action that the table does not have according to the document.
         if self.place(other) {
             let env = self.env;
             let exits = self.call(callback::run_other as *const (), &[env, action]);
@@ -239,7 +239,7 @@ impl Code<'_, '_> {
         Ok(())
     }
 
-    /// Goes on where an action leads after a hit or a miss.
+    /// Jumps to where an action leads after a hit or a miss.
     fn lead(&mut self, hit: Value, table: &Table, action: Option<u32>, labels: &Labels) {
         let (yes, no) = (table.next(true, action), table.next(false, action));
         if yes == no {

@@ -10,7 +10,7 @@ use crate::packet::HEADROOM;
 use crate::program::{Checksum, Dest};
 use crate::word::mask64;
 
-/// Octets of the words that are written whole before a frame.
+/// Octets before a frame that a write of a whole word may touch.
 const OVERHANG: u32 = 8;
 
 impl Code<'_, '_> {
@@ -72,7 +72,7 @@ impl Code<'_, '_> {
         }))
     }
 
-    /// The Internet checksum of words that weigh by a shift (RFC 1071).
+    /// The Internet checksum of words that enter the sum with a shift (RFC 1071).
     fn sum(&mut self, words: impl Iterator<Item = (u32, u8, u32)>) -> Result<Value, Refused> {
         let mut sum = self.constant(0);
         for (slot, shift, width) in words {
@@ -99,9 +99,9 @@ impl Code<'_, '_> {
         Ok(self.b.ins().bxor(sum, all))
     }
 
-    /// Writes the valid headers so that they end where the function's third argument says, and returns their octets.
-    /// They are written from the last to the first, in whole words of which the first octets are overwritten by what
-    /// comes before.
+    /// Writes the valid headers so that they end at the function's third argument, and returns their number of octets.
+    /// They are written from the last to the first in whole words; the header before overwrites the surplus octets at
+    /// the start of each.
     pub(super) fn deparser(&mut self) -> Result<(), Refused> {
         let program = self.program;
         let headers = program.deparse.iter().filter_map(|h| program.headers.get(*h as usize));
@@ -121,7 +121,7 @@ impl Code<'_, '_> {
             let valid = self.compare(IntCC::NotEqual, valid, zero);
             self.b.ins().brif(valid, write, &[], skip, &[]);
             self.b.switch_to_block(write);
-            // What is read here is known here only.
+            // Values that are read here are only known here.
             let before = self.facts();
             let octets = self.constant((header.fixed_bits / 8).into());
             let start = self.b.ins().isub(end, octets);

@@ -82,7 +82,7 @@ impl Lane for u128 {
 }
 
 impl Code<'_, '_> {
-    /// Calls a function that takes something of the program and an action's arguments.
+    /// Calls a function that takes a part of the program and the arguments of an action.
     pub(super) fn call_with(&mut self, function: *const (), what: usize, args: Args) -> Value {
         let what = self.constant(what as u64);
         let (base, count) = match args.0 {
@@ -249,7 +249,7 @@ impl Code<'_, '_> {
         Ok(self.compare(IntCC::NotEqual, value, zero))
     }
 
-    /// 1 if it compares so, else 0; known now where both sides are.
+    /// 1 if the comparison holds, else 0; a constant if both sides are.
     fn compared(&mut self, how: IntCC, a: Value, b: Value, ty: Type) -> Value {
         if ty == types::I64
             && let (Some(x), Some(y)) = (self.as_constant(a), self.as_constant(b))
@@ -274,7 +274,7 @@ impl Code<'_, '_> {
         self.b.ins().sshr(high, by)
     }
 
-    /// A shifted value, or 0 where it was shifted by all its bits or more.
+    /// A shifted value, or 0 if it was shifted by all its bits or more.
     fn unless_beyond<W: Lane>(&mut self, by: Value, shifted: Value) -> Value {
         let bits = self.constant(W::BITS.into());
         let inside = self.compare(IntCC::UnsignedLessThan, by, bits);

@@ -27,7 +27,8 @@ pub(super) fn argument_words(action: &Action) -> u32 {
 }
 
 impl Code<'_, '_> {
-    /// Runs an action: what follows it comes next, unless it leads to `exit`. False if nothing does.
+    /// Writes an action. The code that follows it is written next, unless the action jumps to `exit`. False if nothing
+    /// can follow.
     pub(super) fn action(&mut self, index: u32, args: Args, exit: Label) -> Result<bool, Refused> {
         let program = self.program;
         let Some(action) = program.actions.get(index as usize) else {
@@ -250,7 +251,7 @@ impl Code<'_, '_> {
             self.jump(done);
         }
         self.place(done);
-        // It is what it was to become on both ways here.
+        // On both paths, it now has its new validity.
         self.learn(slot, valid.into());
         if valid {
             for rival in &rivals {

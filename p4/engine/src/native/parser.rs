@@ -1,4 +1,4 @@
-//! The parser as machine code. It counts in octets, so it takes only programs whose headers are of whole octets.
+//! The parser as machine code. It counts in octets, so it supports only programs whose headers have whole octets.
 
 use cranelift_codegen::ir::{Block, BlockArg, InstBuilder as _, MemFlagsData, Value, condcodes::IntCC, types};
 
@@ -9,7 +9,7 @@ use crate::parse::MAX_STATES;
 use crate::program::{Case, END, Next, ParserOp, Select, State, Value as Computed};
 use crate::word::mask64;
 
-/// What the parser returns where there is no error; no error has so large a code.
+/// What the parser returns where there is not an error; no error has so large a code.
 pub(super) const FINE: u64 = u64::MAX;
 
 /// The parser, as it is being written.
@@ -17,11 +17,11 @@ struct Parser {
     /// The frame, and its octets.
     data: Value,
     length: Value,
-    /// By state; they take the place in the frame and the states that are left.
+    /// One for each state; they take the position in the frame and the number of states that are left.
     states: Vec<Block>,
-    /// Takes the place in the frame.
+    /// Takes the position in the frame.
     end: Block,
-    /// Takes the place in the frame and the error.
+    /// Takes the position in the frame and the error.
     failed: Block,
 }
 
@@ -103,7 +103,7 @@ impl Code<'_, '_> {
         }
     }
 
-    /// Gives up with an error unless this holds.
+    /// Ends with an error unless this holds.
     fn require(&mut self, parser: &Parser, holds: Value, at: Value, error: Value) {
         let on = self.b.create_block();
         let arguments = [BlockArg::Value(at), BlockArg::Value(error)];
@@ -111,7 +111,7 @@ impl Code<'_, '_> {
         self.b.switch_to_block(on);
     }
 
-    /// Gives up unless the frame has so many octets from here on; where they end.
+    /// Ends with an error unless the frame has this many more octets; returns the position after them.
     fn ahead(&mut self, parser: &Parser, at: Value, octets: u64) -> Value {
         let octets = self.constant(octets);
         let end = self.b.ins().iadd(at, octets);
@@ -124,7 +124,7 @@ impl Code<'_, '_> {
     fn state(&mut self, parser: &Parser, state: &State, here: Here) -> Result<(), Refused> {
         let one = self.constant(1);
         let left = self.b.ins().isub(here.left, one);
-        // As in the interpreter, a parser that does not end ends without an error.
+        // As in the interpreter, a parser that exceeds its bound ends without an error.
         let (on, zero) = (self.b.create_block(), self.constant(0));
         let any = self.compare(IntCC::NotEqual, here.left, zero);
         self.b.ins().brif(any, on, &[], parser.end, &[BlockArg::Value(here.at)]);
@@ -136,7 +136,7 @@ impl Code<'_, '_> {
         self.transition(parser, state, here)
     }
 
-    /// Writes an operation: the place in the frame behind it.
+    /// Writes an operation; returns the position in the frame after it.
     fn parser_op(&mut self, parser: &Parser, op: &ParserOp, at: Value) -> Result<Value, Refused> {
         match op {
             ParserOp::Extract(header) => {
@@ -158,7 +158,7 @@ impl Code<'_, '_> {
                 return Ok(at);
             }
             ParserOp::Do(ops) => {
-                // None of them jumps, and one that ends an action has no meaning here.
+                // None of them jumps, and operations that end an action mean nothing here.
                 let end = self.label();
                 if self.ops(ops, Args::NONE, end)? {
                     self.jump(end);
@@ -213,7 +213,7 @@ impl Code<'_, '_> {
             let (high, low) = (self.b.ins().ishl(word, up), self.b.ins().ushr(next, down));
             self.b.ins().bor(high, low)
         };
-        // What a shift left over needs no mask.
+        // The bits that a shift leaves need no mask.
         if load.spill == 0 && load.mask == u64::MAX >> load.shift {
             value
         } else {
@@ -258,7 +258,7 @@ impl Code<'_, '_> {
         Ok(())
     }
 
-    /// What a state selects on, in one word; none where that does not suffice.
+    /// What a state selects on, in one word; none if one word is not enough.
     fn selected(&mut self, parser: &Parser, of: &Select, at: Value) -> Result<Option<Value>, Refused> {
         Ok(match of {
             Select::Word(slot) => Some(self.load(*slot)?),

@@ -1,4 +1,4 @@
-//! What entries have besides: counter, meter and time of last hit, by slot.
+//! Direct resources of entries, by slot: counter, meter and time of last hit.
 //!
 //! They exist once, beside the two copies of the tables: packets change them and control planes read and set them, all
 //! without a lock (a meter has one for itself). Arrays grow by chunks that never move.
@@ -92,7 +92,7 @@ impl<T: Default> SlotArray<T> {
     }
 }
 
-/// What the entries of one table have; arrays that the program does not ask for are absent.
+/// The direct resources of one table's entries; arrays that the program does not need are absent.
 #[derive(Debug, Default)]
 pub struct Direct {
     /// Direct counters.
@@ -108,7 +108,7 @@ pub struct Direct {
 }
 
 impl Direct {
-    /// For a table with direct counter, direct meter, ageing.
+    /// `counter`, `meter` and `ages` say which resources the table needs.
     pub fn new(counter: bool, meter: bool, ages: bool) -> Self {
         Self {
             counters: counter.then(SlotArray::default),

@@ -1,13 +1,13 @@
 //! A hash index: from the hash of a key to slots, with the keys elsewhere.
 //!
 //! A bucket is 8 bytes, 32 bits of the hash and the slot, and eight fill a cache line. Buckets are kept in the order of
-//! those 32 bits, which also say where in the array a search begins (linear probing in Robin Hood order). So a search for
-//! what is not there ends as soon as it meets a larger hash, deletion leaves no tombstones, and growing copies from front
-//! to back without looking at a key.
+//! those 32 bits, which also say where in the array a search begins (linear probing in Robin Hood order). So a search
+//! for a missing key ends as soon as it meets a larger hash, deletion leaves no tombstones, and growing the array
+//! copies it from front to back without reading a key.
 //!
-//! Arrays grow by a quarter, so that they are between 70 and 87 percent full. When an index has more than
-//! [`SEGMENT`] slots for each of its arrays, one of them is split in two, by the lowest bits of the hash and each in its
-//! turn (*linear hashing*, Litwin, 1980): however many slots there are, no insertion moves more than those of one array.
+//! Arrays grow by a quarter, so that they are between 70 and 87 percent full. When an index has more than [`SEGMENT`]
+//! slots for each of its arrays, one of them is split in two by the lowest bits of the hash; each array has its turn
+//! (*linear hashing*, Litwin, 1980). So no insertion ever moves more than the slots of one array.
 //!
 //! Hashes are keyed by a random seed for each index: an outsider who chooses keys cannot choose which of them collide.
 
@@ -90,7 +90,7 @@ fn hash_of(bucket: u64) -> u32 {
     (bucket >> 32) as u32
 }
 
-/// The first bucket from `at` on that is what is looked for, or the end.
+/// The first bucket from `at` on that matches, or the end.
 #[inline]
 fn seek(buckets: &[u64], at: usize, is_it: impl Fn(u64) -> bool) -> usize {
     let run = buckets.get(at..).unwrap_or_default();
@@ -264,7 +264,7 @@ impl Default for Index {
 fn segment_of(hash: u32, count: usize) -> usize {
     let all = count.next_power_of_two() - 1;
     let at = hash as usize & all;
-    // That one is not split off yet.
+    // That array is not split off yet.
     if at < count { at } else { at & (all >> 1) }
 }
 
@@ -375,7 +375,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     proptest! {
-        /// Hashes from few bits collide and crowd at both ends; every slot is found, and none that is gone.
+        /// Hashes from few bits collide and crowd at both ends. Every slot is found, and no removed one is.
         #[test]
         fn behaves_as_a_set(ops in prop::collection::vec((any::<bool>(), 0_u32..40, 0_u32..4, any::<bool>()), 0..600)) {
             let mut index = Index::default();

@@ -1,4 +1,4 @@
-//! How a table's key lies in 64-bit words, and how entries' keys are written into them.
+//! How the key of a table is laid out in 64-bit words, and how the keys of entries are written into them.
 
 /// How a field of a key matches (P4Runtime specification, section 9.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,7 +24,7 @@ pub struct KeyField {
     pub width: u32,
 }
 
-/// What one field of an entry's key asks for; values are big-endian and of any length.
+/// What one field of an entry's key matches; values are big-endian and of any length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldMatch<'a> {
     /// This value.
@@ -102,8 +102,8 @@ impl KeyLayout {
     }
 
     /// Appends an entry's pattern to `out`: its values (of a range, the low bounds), then its masks (the high bounds).
-    /// It comes out canonical: no bits beyond a field's width, none set outside of the mask. Fields that `matches`
-    /// does not reach match anything.
+    /// The pattern is canonical: no bits beyond a field's width, and none set outside the mask. Fields after the end of
+    /// `matches` match anything.
     pub fn pattern<'a>(&self, matches: impl IntoIterator<Item = FieldMatch<'a>>, out: &mut Vec<u64>) {
         let start = out.len();
         out.resize(start + 2 * self.words, 0);

@@ -9,7 +9,7 @@
 //! A path along which nothing branches or ends is compressed: a node keeps up to nine chunks of six bits that are
 //! compared before its own. Nodes are 32 bytes; 1M routes need about one each, however long their prefixes are.
 //!
-//! Tables with exact fields besides have a trie for each combination of their values, found by hash.
+//! A table that also has exact fields has one trie for each combination of their values, found by hash.
 
 mod bits;
 mod pool;

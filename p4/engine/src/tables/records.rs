@@ -1,7 +1,7 @@
-//! What entries lead to: a header word that says what it is, then the arguments of its action. All records of a table
-//! are of one size, that of the action with most arguments, so that a number is a place and nothing else.
+//! Records, to which entries lead: a header word that says what the record is, then the arguments of its action. All
+//! records of a table have the size of the action with most arguments, so a record's number alone determines its place.
 
-/// What an entry leads to.
+/// The object to which an entry leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leads {
     /// Nothing: the slot is not in use.
@@ -52,7 +52,7 @@ impl<'a> Record<'a> {
         Self(words)
     }
 
-    /// The slot of the entry that it is of; 0 for default actions and members.
+    /// The slot of its entry; 0 for default actions and members.
     #[inline]
     pub fn slot(&self) -> u32 {
         self.0.first().map_or(0, |w| *w as u32 >> 2)
@@ -72,7 +72,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Records of one copy by slot: members of a profile, default actions. Those of entries are [`super::shared`].
+/// Records of one copy by slot: members of a profile, default actions. Records of entries are in [`super::shared`].
 #[derive(Debug, Clone)]
 pub struct Records {
     words: Vec<u64>,

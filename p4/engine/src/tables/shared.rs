@@ -11,15 +11,15 @@
 //! Records lie in chunks that never move, which the copies hold together.
 //!
 //! # Why this is sound
-//! Three rules, kept by [`super::store`], of which [`super::snapshot`] provides that readers of the stale copy are out
-//! when a transaction begins:
+//! [`super::store`] keeps three rules. [`super::snapshot`] makes sure that no reader is in the stale copy when a
+//! transaction begins.
 //! 1. Only the one writer writes records, and only in places that it took from [`Shelf::take`] in the same transaction.
 //! 2. A place is given back in the transaction that removes the path to it from one copy, and taken again in a later one
 //!    at the earliest, after the path to it was removed from the other copy, too.
 //! 3. A reader reaches a record only through a copy that it has pinned, and only while it has it pinned
 //!    ([`Table::lookup`](super::Table::lookup) gives the record itself, not its place, and tables cannot be cloned).
 //!
-//! So nobody reads a place that is written.
+//! So nobody reads a place while it is written.
 
 #![allow(unsafe_code)]
 
@@ -30,11 +30,11 @@ use super::index::NO_SLOT;
 use super::records::{Leads, Record, header};
 use super::store::Slots;
 
-/// Places in a chunk, as a power of two: an allocation of some ten kilobytes, so that those of a million entries
-/// are found through a list that stays in a cache.
+/// Places in a chunk, as a power of two. A chunk is some ten kilobytes, so that the list of the chunks of a million
+/// entries stays in a cache.
 const CHUNK_BITS: u32 = 11;
 
-/// A word that one writes while nobody reads it.
+/// A word that is only written while nobody reads it.
 #[repr(transparent)]
 struct Word(UnsafeCell<u64>);
 
@@ -130,7 +130,7 @@ impl Shelf {
         }
     }
 
-    /// What copies read it through.
+    /// The handle through which the copies read it.
     pub(super) fn view(&self) -> Shared {
         self.records.clone()
     }
@@ -185,8 +185,8 @@ impl Shelf {
         place
     }
 
-    /// Writes a new record for a slot that has one, with what the structure keeps, and says where; the old place is given
-    /// back.
+    /// Writes a new record for a slot that has one, with what the structure keeps, and returns its place; the old place
+    /// is given back.
     pub(super) fn exchange(&mut self, slot: u32, leads: Leads, args: &[u64]) -> u32 {
         let old = self.place(slot).unwrap_or(NO_SLOT);
         self.give_back(slot);

@@ -10,7 +10,7 @@
 //! - A writer waits for readers that have been inside since before the last exchange, which takes as long as they stay:
 //!   a batch of packets. It waits *before* it changes anything. A reader that does not come out within the writer's
 //!   patience therefore makes that write fail as a whole, with the reader's name, and the next one may try again;
-//!   packets go on reading what is live. A reader that is dropped, or whose thread panics, is out.
+//!   packets go on reading the live copy. A reader that is dropped, or whose thread panics, counts as gone.
 //! - The writer must bring both copies to the same state: it repeats its changes on the second one.
 
 #![allow(unsafe_code)]
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// Pauses of a waiting writer: spinning, for readers that are about to leave.
 const SPINS: u32 = 200;
 
-/// Then giving way to other threads, as readers may share its core.
+/// Then yielding to other threads, because a reader may need the same core.
 const YIELDS: u32 = 200;
 
 /// Then sleeping.
@@ -94,7 +94,7 @@ pub fn new<T: Send + Sync>(copies: [T; 2]) -> (Snapshots<T>, Writer<T>) {
 }
 
 impl<T: Send + Sync> Snapshots<T> {
-    /// A reader; the name says who it is when it holds up a writer.
+    /// A reader; its name appears in the error if it holds up a writer.
     pub fn reader(&self, name: &str) -> Reader<T> {
         let mark = Arc::new(Mark {
             copy: AtomicUsize::new(0),
@@ -147,7 +147,7 @@ impl<T> std::ops::Deref for Guard<'_, T> {
 
 impl<T> Drop for Guard<'_, T> {
     fn drop(&mut self) {
-        // Releases: what was read was read before a writer sees this.
+        // Release ordering: all reads happen before a writer sees this.
         self.mark.copy.store(0, Ordering::Release);
     }
 }
@@ -206,7 +206,7 @@ impl<T: Send + Sync> Writer<T> {
         Ok(())
     }
 
-    /// Lets readers use what [`Self::stale`] was changed to.
+    /// Lets readers use the changed [`Self::stale`] copy.
     pub fn publish(&mut self) {
         let stale = 1 - self.0.live.load(Ordering::SeqCst);
         self.0.live.store(stale, Ordering::SeqCst);

@@ -50,8 +50,8 @@ impl Group {
         &self.members
     }
 
-    /// The slot of the member that `choose` picks, by a number below the sum of the weights of those whose watch port
-    /// `is_up`; none if there is none.
+    /// The slot of the chosen member; none if there is none. `choose` gets the sum of the weights of the members whose
+    /// watch port `is_up`, and returns a number below it.
     #[inline]
     pub fn pick(&self, is_up: impl Fn(u32) -> bool, choose: impl FnOnce(u64) -> u64) -> Option<u32> {
         if !self.watches {
@@ -66,7 +66,7 @@ impl Group {
             return None;
         }
         let mut chosen = choose(total);
-        // A port may go down meanwhile; then the last that is left is as good as any.
+        // A port may go down meanwhile; then take the last member that is left.
         let mut last = None;
         for member in live() {
             last = Some(member.member);
@@ -126,7 +126,7 @@ pub struct Tables {
     profiles: Vec<Profile>,
     multicast: HashMap<u32, Arc<[Replica]>>,
     clones: HashMap<u32, Arc<CloneSession>>,
-    /// A value set is a table whose entries lead nowhere in particular.
+    /// A value set is a table whose entries have no action.
     value_sets: Vec<Table>,
 }
 
@@ -196,7 +196,7 @@ pub(super) enum Change {
     },
 }
 
-/// What holds the records of all tables.
+/// Holds the records of all tables.
 #[derive(Debug, Default)]
 pub(super) struct Shelves {
     pub(super) tables: Vec<Shelf>,

@@ -1,4 +1,4 @@
-//! Everything a control plane writes, behind one seam: readers for packet threads, transactions for a writer.
+//! Everything a control plane writes, behind one interface: readers for packet threads, transactions for a writer.
 //!
 //! A transaction changes the copy that packets do not read, one call after the other, and notes the changes in a log;
 //! when it ends, the copies are exchanged. The next transaction first repeats the log on the other copy. So a change
@@ -25,17 +25,17 @@ use super::snapshot::{self, Reader, Snapshots, Stalled};
 use super::state::{Change, CloneSession, Group, GroupMember, Replica, Shelves, Span, Tables};
 use super::ternary::Ternary;
 
-/// How long a transaction waits for packet threads to finish the batch that they are at. They take microseconds, or as
-/// long as the machine keeps them from running. A thread that takes longer than this counts as stuck.
+/// How long a transaction waits for packet threads to finish their current batch. That takes microseconds, or as long
+/// as the machine does not let them run. A thread that takes longer than this counts as stuck.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Words and changes that the log keeps room for between transactions.
+/// Capacity of the log, in words and changes, that is kept between transactions.
 const LOG_KEPT: usize = 1 << 16;
 
 /// Ports whose state is known; higher numbers count as up. Port numbers of v1model have 9 bits.
 const PORTS: usize = 1 << 16;
 
-/// What there is to know of a table.
+/// The definition of a table.
 #[derive(Debug, Clone, Default)]
 pub struct TableSpec {
     /// Its key.
@@ -85,13 +85,13 @@ pub enum Target<'a> {
     OneShot(&'a [Choice<'a>]),
 }
 
-/// Small numbers that are given out; those taken back are given out again from the next transaction on.
+/// Allocates small numbers. Numbers that were given back are allocated again from the next transaction on.
 #[derive(Debug, Clone, Default)]
 pub struct Slots {
     next: u32,
     /// `next` when the transaction began.
     began: u32,
-    /// Not in use since before the transaction, of which it took all but the first `left`.
+    /// Numbers that were free before the transaction; it has taken all but the first `left`.
     free: Vec<u32>,
     left: usize,
     /// Taken back in this transaction.
@@ -205,14 +205,14 @@ struct Profile {
     groups: Ids,
 }
 
-/// What a one-shot takes of its profile: a group and members that have no id.
+/// Slots that a one-shot uses in its profile: a group and members without ids.
 #[derive(Debug)]
 struct OneShot {
     group: u32,
     members: Vec<u32>,
 }
 
-/// What a writer knows that packets need not.
+/// State that only the writer needs.
 #[derive(Debug, Default)]
 struct Directory {
     /// Profile of each table.
@@ -302,7 +302,7 @@ impl Store {
         (store, writer)
     }
 
-    /// A reader for a packet thread; the name says whom a writer waited for in vain.
+    /// A reader for a packet thread; its name appears in the error if a writer waits for it in vain.
     pub fn reader(&self, name: &str) -> Reader<Tables> {
         self.snapshots.reader(name)
     }
@@ -345,7 +345,7 @@ impl Writer {
             tables.apply(change, &self.log.words, &self.shelves);
         }
         self.log.clear();
-        // No copy leads to what the last transaction gave back any more.
+        // Neither copy leads any more to the places that the last transaction gave back.
         let shelves = self.shelves.tables.iter_mut().chain(&mut self.shelves.value_sets);
         shelves.for_each(Shelf::settle);
         for profile in &mut self.directory.profiles {
@@ -466,7 +466,7 @@ impl Transaction<'_> {
         self.drop_one_shot(table, slot);
     }
 
-    /// What a target is in the copies.
+    /// The form of a target in the copies.
     fn resolve(&mut self, table: usize, slot: u32, target: Target<'_>) -> (Leads, Span) {
         let profile = self.directory.tables.get(table).copied().flatten();
         let ids = profile.and_then(|p| self.directory.profiles.get(p));

@@ -20,7 +20,7 @@ enum Structure {
     Ternary(Box<Ternary>),
 }
 
-/// One table as packets see it. It cannot be cloned by who has it pinned: a clone would outlive the records.
+/// One table as packets see it. A reader that has pinned it cannot clone it, because a clone would outlive the records.
 #[derive(Debug)]
 pub struct Table {
     layout: KeyLayout,
@@ -31,7 +31,7 @@ pub struct Table {
     len: usize,
 }
 
-/// What came of an insertion.
+/// Result of an insertion.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Inserted {
     /// The place that an entry with the same key had.
@@ -44,8 +44,8 @@ impl Table {
     /// One copy of an empty table whose actions take up to `args` words of arguments, and what holds its records. The
     /// other copy is its [`Self::twin`].
     ///
-    /// A table with one LPM field and else exact ones takes the longest prefix; any other with an LPM field goes by
-    /// priority, as P4Runtime and BMv2 have it.
+    /// A table with one LPM field and otherwise only exact fields takes the longest prefix. Any other table with an LPM
+    /// field goes by priority, as P4Runtime and BMv2 do.
     pub(super) fn new(layout: KeyLayout, args: usize) -> (Self, Shelf) {
         let exact = |k: FieldKind| k == FieldKind::Exact;
         let lpms = layout
@@ -159,8 +159,8 @@ impl Table {
         }
     }
 
-    /// Puts an entry in, of which the record is written but for what this answers. In exact and LPM tables an entry
-    /// with the same key gives way.
+    /// Puts an entry in. Its record is already written, except for the part that this returns. In exact and LPM tables
+    /// it replaces an entry with the same key.
     pub(super) fn insert(&mut self, place: u32, pattern: &[u64], shelf: &Shelf) -> Inserted {
         self.records.share(shelf);
         let Some((values, masks)) = pattern.split_at_checked(self.layout.words()) else {

@@ -4,17 +4,18 @@
 //! Suri and Varghese, 1999). A look-up probes tuples by their best priority, and stops as soon as none can do better
 //! than what was found.
 //!
-//! - **Ranges** count with the bits that both bounds share from the top as mask; the bounds are compared afterwards.
-//!   Ranges under one hash thus all contain one point (as in a centred interval tree), whatever their number elsewhere.
+//! - The mask of a **range** is the leading bits that both of its bounds share; the bounds are compared afterwards. So
+//!   all ranges under one hash contain a common point (as in a centred interval tree), however many there are
+//!   elsewhere.
 //! - **Many masks**: the first [`OWN_TUPLES`] masks get a tuple of their own. Further ones go into the tuple with the
 //!   most bits among those whose bits they all have, or a new one with only whole bytes of theirs, and are compared as
 //!   a whole afterwards (after *TupleMerge*, Daly et al., 2019). Where more than [`CROWD`] entries meet under one hash,
-//!   the next of that mask go into a tuple with more bits; at the end of that road is one of the mask's own.
+//!   further entries of that mask go into a tuple with more bits, and finally into a tuple of the mask's own.
 //! - Entries under one hash form a list by priority, so the first that matches is the one.
 //! - Keys and patterns are **packed**: fields of few bits share words, so that there is less to hash, to compare and to
 //!   keep. A look-up packs its key once.
 //!
-//! Of entries with the same priority that match one packet any may win, as the specification leaves it.
+//! If entries with the same priority match a packet, any of them may win; the specification leaves that open.
 
 mod entry;
 mod tuple;
@@ -59,7 +60,7 @@ pub(super) struct Shape {
     parts: Box<[Part]>,
     /// Words of a packed key.
     packed: usize,
-    /// Whether keys are packed: there may be nothing to gain.
+    /// Whether keys are packed. False if packing gains nothing.
     packs: bool,
     /// By packed word, the bits that are compared under a mask: all but those of ranges.
     masked: Box<[u64]>,
@@ -172,7 +173,7 @@ impl Shape {
             })
     }
 
-    /// The bits that a pattern is sure of: its masks, and of ranges what both bounds share from the top.
+    /// The bits that a pattern fixes: its masks, and the leading bits that both bounds of a range share.
     fn mask(&self, pattern: &[u64]) -> Box<[u64]> {
         let (values, masks) = pattern.split_at_checked(self.parts.len()).unwrap_or_default();
         let mut mask: Box<[u64]> = masks.into();
@@ -206,7 +207,7 @@ impl Shape {
     }
 }
 
-/// By place of an entry's record, the one behind it in its list.
+/// For each place of an entry's record, the place of the next one in its list.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Links(Vec<u32>);
 
@@ -324,7 +325,7 @@ impl Ternary {
         (found != NO_SLOT).then_some(found)
     }
 
-    /// Puts an entry in, whose record is there already but for the tuple: that is the answer.
+    /// Puts an entry in. Its record is already written, except for the tuple, which this returns.
     pub fn insert(&mut self, records: &Shared, pattern: &[u64], place: u32) -> u32 {
         let mask = self.shape.mask(pattern);
         let mut tuple = match self.homes.get(&mask).map(|home| home.tuple) {
@@ -379,8 +380,8 @@ impl Ternary {
         true
     }
 
-    /// Whether a mask's home is still what it was: its tuple may have been emptied, and be another's by now, while
-    /// entries of the mask are left in the tuples before it.
+    /// Whether a mask's home is still valid: its tuple may have been emptied and reused for another mask, while older
+    /// entries of this mask are left in other tuples.
     fn still_takes(&self, tuple: u32, mask: &[u64]) -> bool {
         let tuple = self.tuples.get(tuple as usize);
         tuple.is_some_and(|t| !t.index.is_empty() && t.takes(mask))

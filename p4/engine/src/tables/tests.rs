@@ -282,7 +282,7 @@ proptest! {
     }
 }
 
-/// Many prefixes of one length and their neighbours: nodes fill up and empty again.
+/// Many prefixes of one length and their neighbours, so that nodes fill up and empty again.
 #[test]
 fn a_dense_trie_fills_and_empties() {
     let layout = KeyLayout::new([KeyField { kind: Lpm, width: 32 }]);

@@ -1,4 +1,4 @@
-//! What a packet meets on its way, for those who want to see it.
+//! Hooks for observers of each step of a packet.
 
 use crate::tables::Record;
 
@@ -69,7 +69,7 @@ pub enum Dropped {
     Egress,
     /// Its multicast group makes no copies.
     NoReplicas,
-    /// There were too many copies, or it went round too often.
+    /// There were too many copies or too many passes.
     TooMany,
 }
 

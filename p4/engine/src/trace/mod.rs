@@ -1,9 +1,9 @@
 //! What happened to packets, to be read by people: `--trace`.
 //!
-//! The packet engine reports to a [`Tracer`] what a packet meets; the tracer writes it down as indented text, with what
-//! changed and no more. A [`Printer`] takes finished texts to the output on a thread of its own and bounds how many
-//! there are: packets that come faster than [`PACKETS_PER_SECOND`] run untraced, and so do those that the output is too
-//! slow for; both are counted and the count is printed. So a flood costs forwarding no more than the bound.
+//! The packet engine reports each step of a packet to a [`Tracer`], which writes it as indented text and shows only
+//! fields that changed. A [`Printer`] writes finished texts to the output on a thread of its own, and limits their
+//! number: packets above [`PACKETS_PER_SECOND`], and those for which the output is too slow, run untraced. Both are
+//! counted, and the count is printed. So the cost of tracing is bounded even in a flood.
 //!
 //! ```text
 //! #1 in  port 1, 60 octets

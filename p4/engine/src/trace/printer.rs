@@ -1,4 +1,4 @@
-//! Takes texts of traced packets to an output, as many as people can use.
+//! Writes texts of traced packets to an output, but no more than people can read.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 /// Packets that are traced in a second. Nobody reads more, and writing down this many costs a thread some percent.
 pub const PACKETS_PER_SECOND: u64 = 1000;
-/// Texts that wait for the output: what may be traced in a second.
+/// Texts that may wait for the output: those of one second.
 const QUEUE: usize = PACKETS_PER_SECOND as usize;
-/// How soon packets that were left out are mentioned.
+/// How soon packets that were left out are reported.
 const MENTION: Duration = Duration::from_millis(500);
 
 struct Shared {
@@ -22,21 +22,21 @@ struct Shared {
     left_out: AtomicU64,
 }
 
-/// How long an end waits for the output: what waits is written in less, unless nobody reads it.
+/// How long the end waits for the output. The queue is written in less time, unless nobody reads the output.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The end of a [`Printer`].
 pub struct Ending(Receiver<()>);
 
 impl Ending {
-    /// Waits until everything is written that was printed; all clones of the printer must be dropped. Not long: an
-    /// output that nobody reads keeps nobody here.
+    /// Waits until all printed texts are written; all clones of the printer must be dropped before. The wait is
+    /// bounded, in case nobody reads the output.
     pub fn wait(self) {
         let _ = self.0.recv_timeout(LAST_WORDS);
     }
 }
 
-/// Where traced packets go. It ends, with all written, when all clones are dropped.
+/// The queue of traced packets. When all clones are dropped, the rest is written and the thread ends.
 #[derive(Clone)]
 pub struct Printer {
     texts: SyncSender<String>,
@@ -64,7 +64,7 @@ impl Printer {
             if let Err(error) = print(&inbox, &own, output) {
                 tracing::error!("tracing ends: {error}");
             }
-            // Nobody may wait for it.
+            // Nobody may be waiting for it.
             let _ = ended.send(());
         })?;
         Ok((Self { texts, shared }, Ending(ending)))

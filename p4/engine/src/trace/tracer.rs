@@ -1,4 +1,4 @@
-//! Writes down what a packet meets.
+//! Writes the steps of a packet as text.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -165,7 +165,7 @@ impl Tracer {
     }
 }
 
-/// Ends of the names of fields that hold addresses, as programs have them.
+/// Suffixes of the usual names of fields that hold addresses.
 const ADDRESSES: [&str; 9] = [
     "addr",
     "address",
@@ -178,7 +178,7 @@ const ADDRESSES: [&str; 9] = [
     "next_hop",
 ];
 
-/// A value as its name says that people write it: an address of IP, a type of a protocol, or a number.
+/// A value in the form that its field's name suggests: an IP address, a protocol type, or a number.
 fn named(name: &str, words: &[u64], width: u32) -> String {
     let name = name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase();
     let is_address = ADDRESSES.iter().any(|end| name.ends_with(end));
@@ -262,7 +262,7 @@ impl Trace for Tracer {
     }
 
     fn branch(&mut self, egress: bool, condition: u32, holds: bool) {
-        // One line, however the program's author broke it.
+        // One line, even if the source has several.
         let text = self.pipeline.condition_text(egress, condition);
         let words: Vec<&str> = text.split_whitespace().collect();
         let answer = if holds { "yes" } else { "no" };
@@ -294,7 +294,7 @@ impl Trace for Tracer {
 
     fn arena(&mut self, words: &[u64]) {
         if std::mem::take(&mut self.is_parsing) || self.before.is_empty() {
-            // All fields are new: which headers there are says enough.
+            // All fields are new, so the names of the headers are enough.
             self.before.clear();
             self.validity(words);
         } else {
@@ -345,7 +345,7 @@ mod tests {
         tracer.text().to_owned()
     }
 
-    /// All of these lines, in this order, perhaps with others between them.
+    /// All of these lines must appear in this order; there may be others between them.
     fn tells(text: &str, lines: &[&str]) {
         let mut rest = text.lines();
         for line in lines {
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_told_step_by_step() {
+    fn a_packet_is_described_step_by_step() {
         // A packet-out for port 2: nine bits of port, seven of padding.
         let mut frame = vec![0x01, 0x00];
         frame.extend([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x12, 0x34]);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_miss_and_a_drop_are_told() {
+    fn a_miss_and_a_drop_are_described() {
         let text = traced(1, &[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x12, 0x34], false);
         let lines = [
             "#7 in  port 1, 14 octets",

@@ -11,7 +11,7 @@ impl Names<'_> {
         for action in &self.source.actions {
             let mut steps = Vec::new();
             for call in &action.primitives {
-                // Jumps count primitives, so each is one step.
+                // Jumps count in primitives, so each primitive is one step.
                 let step = self.step(&call.op, &call.parameters);
                 steps.push(step.map_err(|e| LowerError(format!("action {}: {}: {e}", action.name, call.op)))?);
             }

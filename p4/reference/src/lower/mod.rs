@@ -25,7 +25,7 @@ fn wrong<T>(what: impl std::fmt::Display) -> Lower<T> {
     Err(LowerError(what.to_string()))
 }
 
-/// Widest field: what the compiler takes, and more than any frame has.
+/// Widest field: the compiler's limit, which is more than any frame has.
 const MAX_WIDTH: u32 = 1 << 16;
 /// Most cells of an array that a program may ask for.
 const MAX_CELLS: usize = 1 << 24;

@@ -7,7 +7,7 @@ use crate::expr::{Binary, Expr, HeaderRef, Place};
 use crate::phv::Field;
 use crate::program::Dest;
 
-/// What an operator is applied to.
+/// The operands of an operator.
 enum Operator<'v> {
     Op(&'v Operation),
     Value(&'v Value),
@@ -148,7 +148,7 @@ impl Names<'_> {
         }
     }
 
-    /// What is compared header by header, if the operands are no numbers.
+    /// The headers to compare one by one, if the operands are not numbers.
     fn header_pairs(&self, op: &Operation) -> Lower<Option<Vec<(HeaderRef, HeaderRef)>>> {
         let (Some(left), Some(right)) = (value_of(&op.left), value_of(&op.right)) else {
             return Ok(None);
@@ -173,7 +173,7 @@ impl Names<'_> {
         Ok(of(left)?.zip(of(right)?).map(|(a, b)| a.into_iter().zip(b).collect()))
     }
 
-    /// A header, perhaps one whose index is computed.
+    /// A header; its index in a stack may be computed.
     pub(super) fn header_of(&self, value: &Value) -> Lower<HeaderRef> {
         match inner(value) {
             Operator::Value(Value::Header(h)) => Ok(HeaderRef::One(self.header(h)?)),
@@ -194,7 +194,7 @@ impl Names<'_> {
         }
     }
 
-    /// The members of a union, perhaps of one whose index is computed.
+    /// The members of a union; its index in a stack may be computed.
     pub(super) fn union_of(&self, value: &Value) -> Lower<Vec<HeaderRef>> {
         match inner(value) {
             Operator::Value(Value::HeaderUnion(u)) => {
@@ -229,7 +229,7 @@ impl Names<'_> {
         }
     }
 
-    /// Which member of a union stack's elements has that name.
+    /// The number of the member with that name in the elements of a union stack.
     pub(super) fn union_member(&self, stack: &str, member: &str) -> Lower<usize> {
         let found = self.source.header_union_stacks.iter().find(|s| s.name == stack);
         let kind = found.and_then(|s| self.source.header_union_types.iter().find(|t| t.name == s.union_type));
@@ -284,7 +284,7 @@ impl Names<'_> {
         }
     }
 
-    /// The field that a place is, or the first of those that it may be: all have one type.
+    /// The field at a place, or the first of the possible fields: all have the same type.
     pub(super) fn shape<'p>(&'p self, place: &'p Place) -> Option<&'p Field> {
         match place {
             Place::Field(field) => Some(field),

@@ -53,7 +53,7 @@ impl Run<'_> {
             }
             Step::SetValid(header, valid) => {
                 let Some(header) = header.find(phv, switch) else { return };
-                // What a header held before it was valid is nobody's business.
+                // A header that becomes valid starts with zeros, so that its earlier content does not show.
                 if *valid && !phv.is_valid(header) {
                     headers.get(header).into_iter().for_each(|h| phv.clear(h));
                 }
@@ -121,7 +121,7 @@ impl Run<'_> {
             Step::Resubmit(list) => wishes.resubmit = Some(*list),
             Step::Recirculate(list) => wishes.recirculate = Some(*list),
             Step::Truncate(octets) => phv.truncated = phv.truncated.min(cell(octets, phv)),
-            // A program that asserts what does not hold loses the packet, not the switch.
+            // A failed assertion drops the packet, but does not stop the switch.
             Step::Assert(condition) => {
                 if !condition.holds(phv, switch) {
                     self.drop_it(phv);

@@ -1,6 +1,5 @@
-//! A packet's way through the program, as simple_switch orders it: parse, verify
-//! checksums, ingress; then clones, resubmission, replication or unicast; egress; then
-//! clones, recirculation, update of checksums, deparse.
+//! A packet's path through the program, in simple_switch's order: parse, verify checksums, ingress; then clones,
+//! resubmission, replication or unicast; egress; then clones, recirculation, update of checksums, deparse.
 
 mod action;
 mod parser;
@@ -34,10 +33,10 @@ mod instance {
     pub(super) const RESUBMITTED: u32 = 6;
 }
 
-/// What comes out.
+/// The output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// A frame leaves by a port; for the CPU port, a packet-in with its header.
+    /// A frame leaves on a port; on the CPU port it is a packet-in with its header.
     Frame {
         /// The port.
         port: u32,
@@ -55,11 +54,11 @@ type Preserved = Vec<(usize, u32, BigUint)>;
 enum Job {
     /// For the parser: port, octets, kind, preserved fields.
     Ingress(u32, Vec<u8>, u32, Preserved),
-    /// For egress: what it is, port, replica number, kind.
+    /// For egress: the packet, its port, replica number and kind.
     Egress(Box<Phv>, u32, u16, u32),
 }
 
-/// What an action asked for besides changes of the packet.
+/// Requests of an action besides changes of the packet.
 #[derive(Default)]
 struct Wishes {
     clone: Option<(u32, Option<usize>)>,
@@ -83,7 +82,7 @@ struct Run<'a> {
 }
 
 impl Switch {
-    /// Runs a frame that came in by a port; what comes out is appended to `out`.
+    /// Runs a frame that arrived on a port; appends the output to `out`.
     pub fn process(&self, port: u32, frame: &[u8], now_ns: u64, out: &mut Vec<Output>) {
         self.process_with(&self.tables(), port, frame, now_ns, out);
     }
@@ -174,7 +173,7 @@ impl Run<'_> {
         }
         let spec = switch.standard(&phv, "egress_spec");
         if spec != switch.drop_port {
-            // However it came in: in egress only copies are special.
+            // This does not depend on how the packet arrived: in egress only copies are special.
             self.jobs.push(Job::Egress(Box::new(phv), spec, 0, instance::NORMAL));
         }
     }
@@ -200,7 +199,7 @@ impl Run<'_> {
         switch.set_standard(&mut phv, "egress_rid", rid);
         switch.set_standard(&mut phv, "instance_type", kind);
         switch.set_standard(&mut phv, "egress_global_timestamp", self.now_ns / 1000);
-        // So that a drop in egress is seen; as port it has no meaning any more.
+        // So that a drop in egress is noticed; the field is no longer used as a port.
         switch.set_standard(&mut phv, "egress_spec", 0u8);
         let mut wishes = Wishes::default();
         self.pipeline(&switch.program.egress, &mut phv, &mut wishes);

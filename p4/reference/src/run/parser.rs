@@ -113,8 +113,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads a header. What is wrong with its length counts in bmv2's order: no whole octets, beyond the packet's end,
-    /// more than the header's type has room for.
+    /// Reads a header. Errors in its length are checked in bmv2's order: not a whole number of octets, beyond the
+    /// packet's end, larger than the header's type allows.
     fn extract(
         &self,
         header: usize,

@@ -1,6 +1,6 @@
 //! Benchmarks of the switch's parts, as hidden subcommands: `p4-switch bench ports`.
 //!
-//! They print what they measure, and write it as JSON where asked. Nothing here asserts a time.
+//! They print their figures, and write them as JSON on request. Nothing here asserts a time.
 
 mod bare;
 mod p4runtime;
@@ -23,7 +23,8 @@ pub(crate) enum Bench {
     P4runtime(p4runtime::P4runtimeOptions),
     /// Whole switches on veths: packets/s, loss, latency, against a bare forwarder and simple_switch_grpc.
     Ports(ports::PortsOptions),
-    /// From the start of the process until it answers, has its program, forwards; beside simple_switch_grpc.
+    /// Time from the start of the process until it answers, has its program, and forwards; compared with
+    /// simple_switch_grpc.
     Startup(startup::StartupOptions),
     /// Forwards between ports without a pipeline, as the limit for others.
     Bare(bare::BareOptions),
@@ -32,7 +33,7 @@ pub(crate) enum Bench {
 /// Measures and prints.
 ///
 /// # Errors
-/// The JSON cannot be written, or something that is measured failed.
+/// The JSON cannot be written, or a measurement failed.
 pub(crate) fn run(bench: &Bench) -> Result<(), Error> {
     match bench {
         Bench::Tables(options) => tables::run(options)?.finish(options.json.as_deref()),

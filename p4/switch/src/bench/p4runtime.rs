@@ -1,6 +1,6 @@
 //! Updates of table entries through the P4Runtime server into the packet engine's tables, for each match kind.
 //!
-//! Two figures each, per second of processor time, because a busy machine is no fault of what is measured:
+//! Two figures each, per second of processor time, so that other work on the machine does not count:
 //! - *over gRPC*: a client sends batches, encoded beforehand, over loopback and waits for each answer. The processor
 //!   time is that of the whole process: client, both ends of the connection, server, tables.
 //! - *core*: the same messages in wire form, decoded and written without gRPC.
@@ -46,10 +46,10 @@ const ROUNDS: usize = 20;
 /// The table with optional fields.
 const OPTIONAL_TABLE: &str = "ingress.optional_kind";
 
-/// Small batches are measured for this long at most.
+/// Longest time for measuring small batches.
 const TIME: Duration = Duration::from_secs(1);
 
-/// An entry's key: what a table of some kind takes, made of a running number.
+/// An entry's key for a kind of table, made from a running number.
 struct Kind {
     name: &'static str,
     table: &'static str,
@@ -91,7 +91,7 @@ const KINDS: [Kind; 5] = [
         name: "lpm",
         table: "ingress.lpm_kind",
         key: |n| {
-            // Lengths 20 to 32, mostly longer ones; the number is in the bits that are kept.
+            // Lengths 20 to 32, mostly longer ones; the number is in the leading bits.
             let prefix_len = 32 - (n % 13).saturating_sub(4) as i32;
             let address = u64::from(spread(n)) >> (32 - prefix_len) << (32 - prefix_len);
             vec![FieldMatchType::Lpm(Lpm {
@@ -217,7 +217,7 @@ impl Ids {
         }
     }
 
-    /// Insertions, modifications and deletions of as many batches, encoded.
+    /// Insertions, modifications and deletions of this many batches, encoded.
     fn run(&self, kind: &Kind, size: u32) -> Vec<Bytes> {
         let rounds = if size == 1 { ROUNDS as u32 * 50 } else { ROUNDS as u32 };
         let all = [Type::Insert, Type::Modify, Type::Delete];
@@ -241,7 +241,7 @@ pub(crate) struct P4runtimeOptions {
     /// Writes the figures to this file too.
     #[arg(long)]
     pub(super) json: Option<PathBuf>,
-    /// Entries that each table holds besides those that are written.
+    /// Entries in each table, in addition to those that are written.
     #[arg(long, default_value_t = 100_000)]
     entries: u32,
     /// Measures only those whose name contains this.
@@ -252,9 +252,9 @@ pub(crate) struct P4runtimeOptions {
     peer: Option<PathBuf>,
 }
 
-/// Measures all kinds that are asked for.
+/// Measures all requested kinds.
 pub(super) fn run(options: &P4runtimeOptions) -> Result<Report, Error> {
-    // On a runtime of its own, as the caller's may not be blocked on.
+    // Use a runtime of our own, because the caller's must not be blocked.
     let measured = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
@@ -266,7 +266,7 @@ pub(super) fn run(options: &P4runtimeOptions) -> Result<Report, Error> {
     Ok(measured.map_err(|_| "the measurement panicked")??)
 }
 
-/// P4Info of the program. BMv2 JSON says ternary where the program says optional, so that is put right.
+/// P4Info of the program. BMv2 JSON has ternary where the program has optional, so this is corrected.
 fn p4info(program: &bmv2_json::Program) -> P4Info {
     let mut info = derive::p4info(program);
     let tables = info.tables.iter_mut();
@@ -278,7 +278,7 @@ fn p4info(program: &bmv2_json::Program) -> P4Info {
     info
 }
 
-/// Measures all kinds that are asked for.
+/// Measures all requested kinds.
 async fn measure(options: &P4runtimeOptions) -> Result<Report, Error> {
     let held = options.entries;
     let mut report = Report::new("p4runtime");
@@ -305,7 +305,7 @@ async fn measure(options: &P4runtimeOptions) -> Result<Report, Error> {
 /// Batches that fill a table with entries that the measurement does not touch.
 fn filling<'a>(kind: &'a Kind, ids: &'a Ids, held: u32) -> impl Iterator<Item = Bytes> + 'a {
     const AT_ONCE: u32 = 1000;
-    // Far from those of the measurement.
+    // Keys far from those of the measurement.
     const FIRST: u32 = 1 << 20;
     let batch = move |n| ids.batch(kind, Type::Insert, FIRST + n * AT_ONCE, AT_ONCE);
     (0..held / AT_ONCE).map(move |n| batch(n).encode_to_vec().into())

@@ -1,4 +1,4 @@
-//! Switches that are measured as processes of their own.
+//! Switches that are measured as separate processes.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,12 +24,12 @@ impl Process {
         Ok(Self { child, started })
     }
 
-    /// Processor time that it used so far, as far as is known.
+    /// Processor time that it has used so far, if that is known.
     pub(super) fn cpu(&self) -> Option<Duration> {
         process_time_of(&self.child.id().to_string())
     }
 
-    /// Bytes of memory that it has resident.
+    /// Its resident memory, in bytes.
     pub(super) fn resident_bytes(&self) -> usize {
         resident_bytes_of(&self.child.id().to_string())
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long one figure is measured: long enough to average over what else the machine does.
+/// How long one figure is measured: long enough to average out other work on the machine.
 pub(super) const TIME: Duration = Duration::from_millis(700);
 
 /// One line: a name and figures.
@@ -63,9 +63,9 @@ fn readable(value: f64) -> String {
     }
 }
 
-/// How often in a second of this thread's processor time `step` does one of what it counts: it is called for [`TIME`]
-/// and says how many it did. Processor time, because a busy machine is no fault of what is measured; it includes what
-/// the kernel does for the thread, but no waiting.
+/// Operations per second of this thread's processor time. `step` is called for [`TIME`] and returns how many operations
+/// it did. Processor time includes the kernel's work for the thread but no waiting, so other work on the machine does
+/// not count.
 pub(super) fn rate(mut step: impl FnMut() -> usize) -> f64 {
     let (start, busy) = (Instant::now(), processor_time());
     let mut done = 0;
@@ -102,7 +102,7 @@ pub(super) fn process_time_of(process: &str) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
-/// Bytes of memory that the process has resident.
+/// Resident memory of this process, in bytes.
 pub(super) fn resident_bytes() -> usize {
     resident_bytes_of("self")
 }

@@ -1,14 +1,14 @@
-//! How long a switch takes from the start of its process until it is of use.
+//! How long a switch takes from the start of its process until it can be used.
 //!
 //! Two ways to start: with the program on the command line, and bare, with the program by
 //! `SetForwardingPipelineConfig`. Times from the start of the process, each after the one before it:
 //! - *answers*: `Capabilities` is answered over gRPC;
-//! - *loaded*: a read of all table entries is answered, which needs a program (the peer needs P4Info for it, which only
-//!   the second way brings);
+//! - *loaded*: a read of all table entries is answered, which needs a program (the peer also needs P4Info, which only
+//!   the second way has);
 //! - *forwards*: a frame came through the program from one veth to another.
 //!
-//! A start takes turns with a start of the peer, so that what else the machine does hits both. Median and 90th
-//! percentile of many.
+//! Starts alternate with starts of the peer, so that other work on the machine affects both. Reported are the median
+//! and the 90th percentile.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,10 +35,10 @@ use super::report::Report;
 /// How long a switch may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often it is asked: far below what is measured, and seldom enough to leave it the processor.
+/// Interval between requests: far below the measured times, but long enough to leave the switch the processor.
 const PERIOD: Duration = Duration::from_micros(300);
 
-/// Where switches listen; nobody else is in the network namespace.
+/// The address of switches; nothing else is in the network namespace.
 const ADDRESS: &str = "127.0.0.1:9559";
 
 /// Options of `bench startup`.
@@ -93,7 +93,7 @@ struct Times {
 /// The namespace cannot be made, or a switch does not answer or forward.
 pub(super) fn run(options: &StartupOptions) -> Result<Report, Error> {
     std::thread::scope(|scope| {
-        // A thread of its own, as it moves to another network namespace, and blocks on a runtime of its own.
+        // Use a thread of our own, because it moves to another network namespace and blocks on its own runtime.
         let measured = scope.spawn(|| {
             enter()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -115,7 +115,7 @@ fn enter() -> Result<(), Error> {
     for port in [1, 2] {
         ip(&format!("link add p{port} type veth peer name g{port}"))?;
         for link in [format!("p{port}"), format!("g{port}")] {
-            // Nobody else speaks on these links.
+            // Nothing else sends on these links.
             ip(&format!("link set {link} addrgenmode none up"))?;
         }
     }
@@ -213,7 +213,7 @@ async fn start(way: Way, subject: &Subject, peer: Option<&Path>, generator: &mut
         command.arg(&subject.file);
     }
     command.args(["--", "--grpc-server-addr", ADDRESS, "--cpu-port", "510"]);
-    // Before the start, as it takes a while.
+    // Do this before the start, because it takes a while.
     let mut rx = generator.open_receiver()?;
     let process = Process::spawn(command)?;
     let since = process.started;

@@ -1,8 +1,8 @@
 //! Look-ups and updates of the match tables at a million entries.
 //!
 //! Keys are drawn from those that entries match, in random order, so nearly every look-up misses the processor's
-//! caches. A look-up includes reading what the entry leads to. Updates replace entries: half of them take the oldest
-//! out, half put a new one in; what is counted is single updates, in transactions of 1, 100 and 1000.
+//! caches. A look-up includes reading what the entry leads to. Updates replace entries: half of them remove the oldest
+//! one, half insert a new one. Single updates are counted, in transactions of 1, 100 and 1000.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ enum Part {
     Any,
 }
 
-/// An entry to be put in.
+/// An entry to insert.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Entry {
     parts: Vec<Part>,
@@ -57,7 +57,7 @@ fn mask(width: u32, prefix: u32) -> u128 {
     all(width) & !all(width - prefix)
 }
 
-/// One of the lengths, as often as its share says.
+/// One of the lengths, drawn according to its share.
 fn weighted(rng: &mut StdRng, shares: &[(u32, u32)]) -> u32 {
     let total: u32 = shares.iter().map(|(_, share)| share).sum();
     let mut at = rng.random_range(0..total);
@@ -104,7 +104,7 @@ fn acl_masks(rng: &mut StdRng, count: usize) -> Vec<[u128; 5]> {
     let sources = [(0, 20), (8, 4), (16, 10), (20, 4), (24, 25), (28, 5), (30, 3), (32, 30)];
     let mut masks = HashSet::new();
     while masks.len() < count {
-        // Beside the usual lengths any other, so that there are as many masks as asked for.
+        // Besides the usual lengths, others occur, so that there are as many masks as requested.
         let length = |rng: &mut StdRng| match rng.random_ratio(1, 2) {
             true => weighted(rng, &sources),
             false => rng.random_range(8..=32),
@@ -160,7 +160,7 @@ fn workloads() -> Vec<Workload> {
     use FieldKind::{Exact, Lpm, Optional, Range};
     let lpm = |rng: &mut StdRng, width, shares: &[(u32, u32)]| {
         let length = weighted(rng, shares);
-        // IPv6 routes share what the Internet's registries were given.
+        // IPv6 routes share the leading bits that the Internet's registries were given.
         let value = match width {
             128 => 0x2 << 124 | (rng.random::<u128>() & mask(128, 128) >> 4) & !(0xff << 112),
             _ => rng.random::<u128>(),
@@ -219,12 +219,12 @@ fn workloads() -> Vec<Workload> {
     ]
 }
 
-/// A store with one table, and a ring of entries of which some are in it.
+/// A store with one table, and a ring of entries, some of which are in the table.
 struct Bed {
     writer: Writer,
     slots: Slots,
     ring: Vec<(u32, Entry)>,
-    /// Where the entries in the table begin and end in the ring.
+    /// First and last position in the ring of the entries that are in the table.
     first: usize,
     end: usize,
 }
@@ -249,7 +249,7 @@ impl Bed {
         }
     }
 
-    /// One transaction: puts the next entries in, takes the oldest out.
+    /// One transaction: inserts the next entries, removes the oldest ones.
     fn write(&mut self, insert: usize, remove: usize) -> Result<(), Stalled> {
         self.slots.settle();
         let (slots, ring, first, end) = (&mut self.slots, &mut self.ring, &mut self.first, &mut self.end);
@@ -320,7 +320,7 @@ fn key(rng: &mut StdRng, layout: &KeyLayout, entry: &Entry, out: &mut Vec<u64>) 
     }
 }
 
-/// Keys that are looked up in turn; enough not to stay in a cache.
+/// Keys that are looked up in turn; too many for a cache.
 const KEYS: usize = 1 << 18;
 
 /// Entries put in by one transaction while filling.
@@ -357,7 +357,7 @@ fn measure(report: &mut Report, workload: &mut Workload, count: usize) -> Result
     let mut rng = StdRng::seed_from_u64(1);
     let mut known = HashSet::new();
     let mut ring = Vec::new();
-    // Updates put entries in that are not in the table.
+    // Updates insert entries that are not in the table.
     while ring.len() < count + count / 4 {
         let entry = (workload.make)(&mut rng);
         if known.insert(entry.clone()) {
@@ -424,7 +424,7 @@ fn measure(report: &mut Report, workload: &mut Workload, count: usize) -> Result
     error.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// What the standard library's map does with 48-bit keys: a measure of the machine.
+/// The standard library's map with 48-bit keys, as a measure of the machine.
 fn peer(report: &mut Report, count: usize) {
     let mut rng = StdRng::seed_from_u64(1);
     let keys: Vec<u64> = (0..count).map(|_| rng.random::<u64>() >> 16).collect();

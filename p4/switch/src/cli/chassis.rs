@@ -1,5 +1,5 @@
-//! Stratum's chassis configuration (`stratum.hal.ChassisConfig` in protobuf's text format), as far as a software switch
-//! needs it: the node's id, and the ports with their devices.
+//! Stratum's chassis configuration (`stratum.hal.ChassisConfig` in protobuf's text format), or the parts that a
+//! software switch needs: the node's id, and the ports with their devices.
 
 /// A configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ enum Token {
     Close,
 }
 
-/// Cuts the text into tokens. Colons, commas and semicolons say nothing that the order does not.
+/// Cuts the text into tokens. Colons, commas and semicolons carry no information beyond the order, so they are dropped.
 fn tokens(text: &str) -> Result<Vec<(usize, Token)>, String> {
     let mut found = Vec::new();
     for (line, number) in text.lines().zip(1..) {

@@ -1,5 +1,5 @@
-//! Options of bmv2 that are taken and change nothing, so that the scripts of its users run. The list is closed: any
-//! other option that is not known is an error.
+//! Options of bmv2 that are accepted without effect, so that scripts for bmv2 run. Any other unknown option is an
+//! error.
 
 /// Each with its reason in [`Inert::reasons`].
 #[derive(Debug, Default, clap::Args)]
@@ -38,7 +38,7 @@ impl Inert {
             (
                 self.nanolog.is_some(),
                 "--nanolog",
-                "there is no nanomsg event log; --trace prints what each packet meets",
+                "there is no nanomsg event log; --trace prints what happens to each packet",
             ),
             (
                 self.notifications_addr.is_some(),
@@ -48,12 +48,12 @@ impl Inert {
             (
                 self.debugger || self.debugger_addr.is_some(),
                 "--debugger",
-                "there is no debugger; --trace prints what each packet meets",
+                "there is no debugger; --trace prints what happens to each packet",
             ),
             (
                 self.dump_packet_data.is_some(),
                 "--dump-packet-data",
-                "--pcap records whole packets, --trace prints what they meet",
+                "--pcap records whole packets, --trace prints what happens to them",
             ),
             (
                 self.disable_swap,
@@ -63,9 +63,9 @@ impl Inert {
             (
                 self.dp_grpc_server_addr.is_some(),
                 "--dp-grpc-server-addr",
-                "packets come and go by ports and by P4Runtime only",
+                "packets enter and leave only through ports and P4Runtime",
             ),
-            // What it asks for is done.
+            // No reason: it asks for what the switch does anyway.
             (false, "--log-flush", ""),
         ];
         let given = all.into_iter().filter(|(given, ..)| *given);

@@ -269,7 +269,7 @@ pub(crate) fn interface(text: &str) -> Result<(u32, String), String> {
     let (port, name) = text
         .split_once('@')
         .ok_or("a port number and an interface joined by `@` are expected, as in 1@eth1")?;
-    // What the kernel takes as a name (dev_valid_name).
+    // A name that the kernel accepts (dev_valid_name).
     let is_name = |c: char| !c.is_whitespace() && c != '/' && c != ':';
     if name.is_empty() || name.len() > 15 || !name.chars().all(is_name) {
         return Err(format!(
@@ -438,7 +438,7 @@ mod tests {
         Options::read(arguments.map(OsString::from)).map_err(|e| e.to_string())
     }
 
-    /// The error says all of this.
+    /// The error contains all of these words.
     fn refused(line: &str, words: &[&str]) {
         let text = read(line).expect_err(line);
         for word in words {

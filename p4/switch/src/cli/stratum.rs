@@ -1,4 +1,5 @@
-//! The flags of `stratum_bmv2`, as the Mininet classes written for it pass them, in the words of this switch.
+//! The flags of `stratum_bmv2`, as the Mininet classes written for it pass them, translated into options of this
+//! switch.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -16,7 +17,7 @@ const INERT: [(&str, &str); 12] = [
     ),
     ("write_req_log_file", "requests are not logged"),
     ("read_req_log_file", "requests are not logged"),
-    ("grpc_max_recv_msg_size", "messages of up to 128 MiB are taken"),
+    ("grpc_max_recv_msg_size", "messages of up to 128 MiB are accepted"),
     ("log_dir", "the log goes to standard error"),
     ("v", "bmv2_log_level sets what is logged"),
     ("minloglevel", "bmv2_log_level sets what is logged"),
@@ -24,7 +25,7 @@ const INERT: [(&str, &str); 12] = [
     ("enable_onlp", "there is no platform to manage"),
 ];
 
-/// Flags whose wish is always met: the log goes to standard error.
+/// Flags that ask for what always happens: the log goes to standard error.
 const MET: [&str; 4] = ["logtostderr", "alsologtostderr", "logtosyslog", "colorlogtostderr"];
 
 /// A command line of this switch.
@@ -83,7 +84,7 @@ pub(super) fn translate(arguments: &[OsString]) -> Result<Translated, String> {
                 continue;
             }
             "initial_pipeline" => {
-                // The file is that of Stratum's own container, with a program that drops everything.
+                // The file is the one in Stratum's own container, with a program that drops everything.
                 match Path::new(&value).is_file() {
                     true => program = Some(value),
                     false => out

@@ -1,17 +1,17 @@
-//! `simple_switch_CLI`: reads commands, hands them to a switch, prints what it replies.
+//! `simple_switch_CLI`: reads commands, sends them to a switch, and prints its replies.
 
 use std::io::{self, BufRead, BufReader, IsTerminal as _, Read as _, Write};
 use std::net::TcpStream;
 
-/// Octets of the longest reply that is taken: a dump of a large table.
+/// Longest reply that is accepted, in octets: a dump of a large table.
 const MAX_REPLY: u64 = 1 << 30;
-/// What a terminal shows, as bmv2's does.
+/// The prompt of bmv2.
 const PROMPT: &str = "RuntimeCmd: ";
 
 /// Runs the commands of `input` until it ends, or one is `exit`.
 ///
 /// # Errors
-/// The switch is not reached, or does not reply as a switch of ours does.
+/// The switch cannot be reached, or is not one of ours.
 pub fn run(host: &str, port: u16, input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> {
     let context = |error: io::Error| io::Error::new(error.kind(), format!("{host}:{port}: {error}"));
     let stream = TcpStream::connect((host, port)).map_err(context)?;

@@ -1,10 +1,10 @@
-//! The commands of bmv2's `simple_switch_CLI`, which scripts of its users feed to a switch on its Thrift port.
+//! The commands of bmv2's `simple_switch_CLI`, which scripts send to a switch on its Thrift port.
 //!
 //! # Model
 //! The switch takes lines of text on that port, on the loopback address only, and runs each as P4Runtime would
 //! ([`run`]): names are looked up in the P4Info, and the server checks every update. The program under the name
-//! `simple_switch_CLI` is [`client`]. What the port speaks is ours, not Thrift (ADR switch-5): each line has one reply,
-//! a line with the octets that follow and then these octets.
+//! `simple_switch_CLI` is [`client`]. The protocol on the port is our own, not Thrift (ADR switch-5): each line gets
+//! one reply, which is a line with a number of octets, followed by these octets.
 //!
 //! # Invariants
 //! - Anyone who reaches the port may change the switch, as on bmv2; unlike on bmv2, only this host can reach it. Clients
@@ -32,10 +32,10 @@ use crate::p4runtime::server::Server;
 const MAX_LINE: u64 = 64 << 10;
 /// Connections at a time. Scripts use one.
 const MAX_CONNECTIONS: usize = 16;
-/// A client that says nothing for so long is cut off. People type.
+/// A client that is silent for this long is disconnected. People type slowly.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Where commands come from, and what they change besides P4Runtime's state.
+/// The port for commands, and the objects besides P4Runtime's state that they change.
 pub struct Commands {
     /// The port.
     pub listener: TcpListener,
@@ -69,7 +69,7 @@ impl Commands {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a client of the commands cannot connect");
-                    // Mostly, descriptors have run out.
+                    // Usually, the process has no descriptors left.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

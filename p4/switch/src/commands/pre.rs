@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use p4runtime_proto::p4::v1::replica::PortKind;
 use p4runtime_proto::p4::v1::{MulticastGroupEntry, Replica};
 
-/// Nodes and groups that are remembered at a time.
+/// Most nodes and groups that are remembered.
 const MAX_KEPT: usize = 4096;
 
 /// A node: `egress_rid`, and the ports that get a copy.
@@ -26,7 +26,7 @@ impl Replication {
             return Err(format!("multicast group {group} exists"));
         }
         if self.groups.len() >= MAX_KEPT {
-            return Err(format!("{MAX_KEPT} multicast groups are the most"));
+            return Err(format!("{MAX_KEPT} multicast groups exist, which is the most"));
         }
         self.groups.insert(group, BTreeSet::new());
         Ok(())
@@ -37,10 +37,10 @@ impl Replication {
         removed.map(drop).ok_or_else(|| no_group(group))
     }
 
-    /// Makes a node, and says its handle.
+    /// Makes a node; returns its handle.
     pub(super) fn create_node(&mut self, replication_id: u32, ports: Vec<u32>) -> Result<u32, String> {
         if self.nodes.len() >= MAX_KEPT {
-            return Err(format!("{MAX_KEPT} nodes are the most"));
+            return Err(format!("{MAX_KEPT} nodes exist, which is the most"));
         }
         let handle = self.next_node;
         self.next_node += 1;
@@ -48,14 +48,14 @@ impl Replication {
         Ok(handle)
     }
 
-    /// Replaces the ports of a node; the groups that change.
+    /// Replaces the ports of a node; returns the groups that change.
     pub(super) fn update_node(&mut self, handle: u32, ports: Vec<u32>) -> Result<Vec<u32>, String> {
         let node = self.nodes.get_mut(&handle).ok_or_else(|| no_node(handle))?;
         node.1 = ports;
         Ok(self.groups_of(handle))
     }
 
-    /// Removes a node; the groups that change.
+    /// Removes a node; returns the groups that change.
     pub(super) fn destroy_node(&mut self, handle: u32) -> Result<Vec<u32>, String> {
         self.nodes.remove(&handle).ok_or_else(|| no_node(handle))?;
         let groups = self.groups_of(handle);
@@ -83,10 +83,10 @@ impl Replication {
         };
         changed
             .then_some(())
-            .ok_or_else(|| format!("node {handle} and multicast group {group} are like that already"))
+            .ok_or_else(|| format!("node {handle} and multicast group {group} are in that state already"))
     }
 
-    /// A group as P4Runtime has it.
+    /// A group in P4Runtime's form.
     pub(super) fn entry(&self, group: u32) -> Result<MulticastGroupEntry, String> {
         let nodes = self.groups.get(&group).ok_or_else(|| no_group(group))?;
         let nodes = nodes.iter().filter_map(|handle| self.nodes.get(handle));

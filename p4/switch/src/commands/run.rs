@@ -1,4 +1,4 @@
-//! Runs a command: words become P4Runtime messages, and replies become text.
+//! Runs a command: turns words into P4Runtime messages, and replies into text.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ set_queue_depth PACKETS [PORT [PRIORITY]]
 set_queue_rate PACKETS_PER_SECOND [PORT [PRIORITY]]
 ";
 
-/// What commands remember.
+/// State between commands.
 pub(super) struct Session {
     server: Arc<Server>,
     plane: Arc<Dataplane>,
@@ -138,7 +138,7 @@ impl Session {
         }
     }
 
-    /// Runs a line; what to print.
+    /// Runs a line; returns the text to print.
     pub(super) fn run(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
         let Some((command, words)) = words.split_first() else {
@@ -231,7 +231,7 @@ impl Session {
         if needs_priority(&of.match_fields) {
             let (last, before) = params.split_last().ok_or("a priority is expected at the end")?;
             let priority: i32 = number("priority", last)?;
-            // Smaller wins in bmv2, larger in P4Runtime, where 0 is none.
+            // In bmv2, the smaller priority wins; in P4Runtime the larger one, and 0 means none.
             entry.priority = i32::MAX - priority.max(0);
             params = before;
         }
@@ -467,7 +467,7 @@ impl Session {
             }
             _ => return Err("no such command with these words; help lists them".to_owned()),
         };
-        // Adding one again replaces it, as in bmv2.
+        // Adding a session again replaces it, as in bmv2.
         let id = entry.session_id;
         let added = self.write(Type::Insert, kind(entry.clone()));
         added.or_else(|_| self.write(Type::Modify, kind(entry)))?;

@@ -23,7 +23,7 @@ pub(super) fn value(text: &str, bits: i32) -> Result<Vec<u8>, String> {
             Some("0b" | "0B") => (text.get(2..).unwrap_or_default(), 2),
             _ => (text, 10),
         };
-        // Its octets cannot be more than the line has characters.
+        // It has at most as many octets as the line has characters.
         let number = BigUint::from_str_radix(digits, radix).map_err(|_| expected())?;
         number.to_bytes_be()
     };
@@ -59,7 +59,7 @@ pub(super) fn field(of: &MatchField, text: &str) -> Result<Option<FieldMatch>, S
             let prefix_len: i32 = length.parse().map_err(|_| format!("{length:?} is no prefix length"))?;
             let host_bits = of.bitwidth.saturating_sub(prefix_len);
             let prefix = BigUint::from_bytes_be(&number(prefix)?);
-            // Bits behind the prefix do not count in bmv2; P4Runtime wants them to be 0.
+            // bmv2 ignores bits after the prefix; P4Runtime requires them to be 0.
             let prefix = match u32::try_from(host_bits) {
                 Ok(bits) => (prefix >> bits) << bits,
                 Err(_) => return Err(format!("{length}: the field has {} bits", of.bitwidth)),
@@ -90,7 +90,7 @@ pub(super) fn field(of: &MatchField, text: &str) -> Result<Option<FieldMatch>, S
             (!is_all).then_some(FieldMatchType::Range(Range { low, high }))
         }
         MatchType::Optional => {
-            // For bmv2 it is a ternary key with all bits or none.
+            // In bmv2, it is a ternary key with all bits or none.
             let (value, mask) = pair(text, "&&&", "optional")?;
             let value = number(value)?;
             (!is_zero(&number(mask)?)).then_some(FieldMatchType::Optional(Optional { value }))

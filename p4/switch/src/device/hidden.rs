@@ -57,7 +57,7 @@ fn insert(t: &mut Transaction<'_>, (index, table): (usize, &Table), program: &Pr
     let highest = highest_priority(entries);
     let by_priority = |key: &KeyElement| matches!(key.match_type, MatchType::Ternary | MatchType::Range);
     let needs_priority = table.key.iter().any(by_priority);
-    // Of entries with one key the first is found: it replaces the others.
+    // If several entries have the same key, the first one counts, so it replaces the others.
     for (slot, entry) in entries.iter().enumerate().rev() {
         let id = entry.action_entry.action_id;
         let Some(action) = program.actions.iter().position(|action| action.id == id) else {

@@ -112,12 +112,12 @@ impl Dataplane {
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
         down.retain(|p| *p != port);
         if let Some(running) = self.running.load().as_ref() {
-            // As for any port of which nothing is known.
+            // The state of a port of which nothing is known.
             running.pipeline.store().ports.set(port, true);
         }
     }
 
-    /// The meaning of a port number that no port can have.
+    /// The meaning of a reserved port number.
     pub fn reserved(&self, port: u32) -> Option<&'static str> {
         match port {
             _ if Some(port) == self.cpu_port => Some("CPU port"),

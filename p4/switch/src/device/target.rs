@@ -1,5 +1,5 @@
-//! A loaded program as the P4Runtime server writes to it: P4Info ids become indexes of the program, octets become the
-//! words of keys and arguments, and a batch becomes one transaction of the tables.
+//! The interface of a loaded program to the P4Runtime server: turns P4Info ids into indexes of the program, octets into
+//! the words of keys and arguments, and a batch into one transaction of the tables.
 
 use std::sync::{Arc, PoisonError};
 
@@ -40,7 +40,7 @@ pub(super) struct EngineTarget {
     args: Vec<u64>,
 }
 
-/// All of it but the writer.
+/// Everything except the writer.
 struct Loaded {
     plane: Arc<Dataplane>,
     pipeline: Arc<Pipeline>,
@@ -106,7 +106,7 @@ impl EngineTarget {
             value_sets: all("value set", info.value_sets.iter().map(|v| v.name.as_str()), |n| {
                 p.value_set(n)
             })?,
-            // One that no table uses may be gone from the program.
+            // The compiler may have removed an action that no table uses.
             actions: info
                 .actions
                 .iter()
@@ -171,7 +171,7 @@ impl Loaded {
         })
     }
 
-    /// Resolves what an entry does, and hands it on.
+    /// Resolves the action of an entry, and passes it on.
     fn with_target(
         &self,
         table: usize,
@@ -489,7 +489,7 @@ impl Target for EngineTarget {
 
     fn activate(&mut self) {
         let (plane, pipeline) = (&self.program.plane, &self.program.pipeline);
-        // Held until the program runs: a link that changes meanwhile is noted on it by `set_port`.
+        // Held until the program runs, so that `set_port` records link changes in this program, too.
         let down = plane.down.lock().unwrap_or_else(PoisonError::into_inner);
         down.iter().for_each(|port| pipeline.store().ports.set(*port, false));
         let ids = self.program.info.digests.iter();

@@ -8,13 +8,13 @@ use tonic::Status;
 
 use super::tree::{Interface, Interfaces, PipelineState};
 
-/// Changes kept for a slow subscriber before it has to read everything again.
+/// Most changes that are kept for a slow subscriber; beyond these, it has to read everything again.
 const CHANGES: usize = 256;
 
 /// Named ports and a host name.
 pub struct MemoryInterfaces {
     ports: Mutex<BTreeMap<String, Interface>>,
-    /// Devices that are no ports yet.
+    /// Devices that are not ports yet.
     spare: Mutex<BTreeMap<String, Interface>>,
     hostname: Mutex<String>,
     changes: broadcast::Sender<Option<Arc<str>>>,
@@ -44,7 +44,8 @@ impl MemoryInterfaces {
         self
     }
 
-    /// Changes a port; `false` if there is none of this name. Followers hear of it unless only counters changed.
+    /// Changes a port; returns `false` if there is none of this name. Followers are notified unless only counters
+    /// changed.
     pub fn update(&self, name: &str, change: impl FnOnce(&mut Interface)) -> bool {
         let mut ports = lock(&self.ports);
         let Some(port) = ports.get_mut(name) else { return false };
@@ -57,7 +58,7 @@ impl MemoryInterfaces {
             };
         drop(ports);
         if is_news {
-            // Without subscribers there is nobody to tell.
+            // Without subscribers, nobody is notified.
             let _ = self.changes.send(Some(name.into()));
         }
         true

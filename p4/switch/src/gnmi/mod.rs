@@ -3,19 +3,22 @@
 //! # Model
 //! [`tree`] makes leaves of [`tree::Interface`] values, [`path`] selects them, [`set`] understands changes, and
 //! [`subscribe`] remembers per subscription what was sent. They do no I/O; [`service`] is gRPC around them.
-//! Where the facts come from is behind [`tree::Interfaces`].
+//! The source of the data is behind the trait [`tree::Interfaces`].
 //!
 //! # Served
 //! `/interfaces/interface[name]/{config,state}` (openconfig-interfaces), its `ethernet/state`
 //! (openconfig-if-ethernet), `state/id`, the P4Runtime port number (openconfig-p4rt), `/system/{config,state}/hostname`, `/system/state/boot-time`,
 //! and the packet engine as `/components/component[name=pipeline]` with its device id and its losses.
 //! Settable: interfaces (ports are added by setting `config/id`, and can be removed); their `config/enabled`, `config/mtu`,
-//! `config/description`; `/system/config/hostname`. Nothing is kept over a restart.
-//! `config/enabled` is the value of the last `Set`, true by default; `state/enabled` is the device's actual state.
+//! `config/description`; `/system/config/hostname`. Nothing survives a restart. `config/enabled` is the value of the
+//! last `Set`, true by default; `state/enabled` is the device's actual state.
 //!
 //! # Cost
 //! A change of one interface costs one interface per subscription. Queues are bounded; a slow subscriber gets merged
 //! changes later and delays nobody.
+//!
+//! Source: the gNMI specification (openconfig/reference, `rpc/gnmi/gnmi-specification.md`); sections are given where they
+//! matter.
 
 pub mod memory;
 pub mod netdev;

@@ -67,7 +67,7 @@ impl NetdevInterfaces {
         Ok(this)
     }
 
-    /// What a device would be as port of this number.
+    /// The interface that a device would be as the port with this number.
     ///
     /// # Errors
     /// `NOT_FOUND` without such a device.
@@ -111,7 +111,7 @@ impl NetdevInterfaces {
                     let speed_bps = tokio::fs::read_to_string(format!("/sys/class/net/{}/speed", port.name))
                         .await
                         .ok();
-                    // The kernel gives Mbit/s, and -1 if it does not know.
+                    // The kernel reports Mbit/s, and -1 if it does not know.
                     let mbps = speed_bps.and_then(|text| text.trim().parse::<u64>().ok());
                     self.cache.update(&port.name, |port| {
                         fill(port, &link);

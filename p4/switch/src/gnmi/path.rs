@@ -1,4 +1,4 @@
-//! gNMI paths (gNMI path conventions): from messages, and matching with wildcards.
+//! gNMI paths (gNMI specification, sections 2.2.2 and 2.4): from messages, and matching with wildcards.
 
 use std::collections::BTreeMap;
 
@@ -49,10 +49,10 @@ impl Elem {
 /// A path from the root.
 pub type Path = Vec<Elem>;
 
-/// Joins prefix and path of a request.
+/// Joins prefix and path of a request (section 2.4.1).
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for an origin other than OpenConfig's, deprecated elements or absurd length.
+/// `INVALID_ARGUMENT` for an origin other than OpenConfig's (section 2.7), deprecated elements or absurd length.
 pub fn join(prefix: Option<&gnmi::Path>, path: Option<&gnmi::Path>) -> Result<Path, Status> {
     let mut joined = Path::new();
     for part in [prefix, path].into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! gRPC in front of the tree.
+//! gRPC in front of the tree: Capabilities, Get, Set and Subscribe (gNMI specification, sections 3.2 to 3.5).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,10 +21,10 @@ use super::tree::{self, Interfaces, Leaf};
 /// Version of gNMI that is served.
 const GNMI_VERSION: &str = "0.10.0";
 
-/// Notifications waiting per subscriber; a subscriber that is slower simply gets merged changes later.
+/// Most notifications that wait for one subscriber; a slower subscriber gets merged changes later.
 const QUEUE: usize = 64;
 
-/// Models with the revision whose leaves are served.
+/// The served models with their revisions.
 const MODELS: [(&str, &str); 6] = [
     ("openconfig-interfaces", "3.7.1"),
     ("openconfig-if-ethernet", "2.13.0"),
@@ -41,7 +41,7 @@ type Queue = mpsc::Sender<Result<gnmi::SubscribeResponse, Status>>;
 pub struct Service {
     source: Arc<dyn Interfaces>,
     started: Instant,
-    /// Held by the one `Set` that is carried out.
+    /// Held while a `Set` is carried out.
     setting: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -194,7 +194,7 @@ impl GNmi for Service {
             });
             let updates = match encoding {
                 Encoding::Proto => leaves.iter().map(|leaf| leaf_update(leaf, encoding)).collect(),
-                // With wildcards, each leaf has its own path; without, one document answers.
+                // With wildcards, each leaf is sent with its own path; without, the reply is one document.
                 _ if is_wild(&pattern) => leaves.iter().map(|leaf| leaf_update(leaf, encoding)).collect(),
                 _ => vec![gnmi::Update {
                     path: Some(path::to_wire(&pattern)),
@@ -216,7 +216,7 @@ impl GNmi for Service {
         if !request.union_replace.is_empty() {
             return Err(Status::unimplemented("union_replace is not supported"));
         }
-        // From the look at what is configured until it is changed.
+        // Held from reading the configuration until it is changed.
         let _setting = self.setting.lock().await;
         let source = &*self.source;
         let from = Config::of(source);
@@ -277,7 +277,7 @@ impl GNmi for Service {
             chosen => chosen,
         };
         let mode = Mode::try_from(list.mode).map_err(|_| Status::invalid_argument("the list's mode is not valid"))?;
-        // The watcher is there before the first look, so that no change falls between the two.
+        // Register the watcher before the first read, so that no change falls between the two.
         let changes = self.source.changes();
         let subscriptions = Subscriptions::new(&list, self.now_ns())?;
         let (queue, receiver) = mpsc::channel(QUEUE);
@@ -368,7 +368,7 @@ impl Follower {
             let news = tokio::select! {
                 () = self.queue.closed() => return Err(Gone),
                 message = incoming.next(), if !half_closed => match message {
-                    // A client may stop talking and go on listening.
+                    // A client may close its side and go on listening.
                     None => { half_closed = true; continue }
                     Some(Err(_)) => return Err(Gone),
                     Some(Ok(_)) => {
@@ -378,7 +378,7 @@ impl Follower {
                 },
                 change = changes.recv() => match change {
                     Ok(interface) => self.subscriptions.changed(&*source, interface.as_deref()),
-                    // Changes were missed while this client was slow: look at everything.
+                    // Changes were missed while this client was slow: read everything.
                     Err(broadcast::error::RecvError::Lagged(_)) => self.subscriptions.changed(&*source, None),
                     Err(broadcast::error::RecvError::Closed) => return Ok(()),
                 },

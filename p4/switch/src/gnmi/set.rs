@@ -1,4 +1,4 @@
-//! `Set`: what the configuration is to be, checked as a whole before anything is done (gNMI specification, section 3.4).
+//! `Set`: the new configuration, checked as a whole before anything is done (gNMI specification, section 3.4).
 //!
 //! # Model
 //! [`Config`] is the configuration as plain data. The operations of a request change a copy of it, in the order deletes,
@@ -18,7 +18,7 @@ use super::tree::{Interface, Interfaces, is_known};
 /// Smallest and largest MTU of an Ethernet port, in bytes (RFC 791 section 3.1 sets the lower bound).
 const MTU_RANGE: std::ops::RangeInclusive<u64> = 68..=65_535;
 
-/// Port numbers that openconfig-p4rt has for ports; those above stand for something else.
+/// Port numbers that openconfig-p4rt allows for ports; larger ones have other meanings.
 const ID_RANGE: std::ops::RangeInclusive<u64> = 1..=0xffff_feff;
 
 /// Longest host name (RFC 1123 section 2.1).
@@ -30,19 +30,19 @@ const MAX_DESCRIPTION_LEN: usize = 255;
 /// Longest name of a network device, in octets (`IFNAMSIZ`, without the end).
 const MAX_NAME_LEN: usize = 15;
 
-/// What is configured of one interface.
+/// The configuration of one interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InterfaceConfig {
     /// P4Runtime port number; every interface needs one in the end.
     pub id: Option<u32>,
-    /// Administrative state; a new interface is enabled unless something else is said (openconfig-interfaces).
+    /// Administrative state; a new interface is enabled unless the request says otherwise (openconfig-interfaces).
     pub enabled: Option<bool>,
     /// Whether a request names the administrative state. The port then gets it, even if only a local user of the switch
     /// changed it.
     pub says_enabled: bool,
-    /// MTU in bytes; a new interface keeps that of its device unless something else is said.
+    /// MTU in bytes; a new interface keeps that of its device unless the request says otherwise.
     pub mtu: Option<u16>,
-    /// What people call it.
+    /// Description.
     pub description: String,
 }
 
@@ -55,12 +55,12 @@ pub struct Config {
     pub hostname: String,
 }
 
-/// One thing to do.
+/// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// A port goes.
+    /// Remove a port.
     Remove(String),
-    /// A port of this number comes.
+    /// Add a port with this number.
     Add(String, u32),
     /// Administrative state of an interface.
     Enabled(String, bool),
@@ -108,7 +108,7 @@ fn key(at: &[Elem]) -> Option<&str> {
 }
 
 impl Config {
-    /// What is configured now.
+    /// The current configuration.
     pub fn of(source: &dyn Interfaces) -> Self {
         let interfaces = source.list();
         Self {
@@ -117,10 +117,11 @@ impl Config {
         }
     }
 
-    /// Deletes what a path names. What is not there is deleted already (section 3.4.6).
+    /// Deletes the nodes that a path names. Missing ones count as deleted (section 3.4.6).
     ///
     /// # Errors
-    /// `NOT_FOUND` for a path that no model has, `PERMISSION_DENIED` for state, `INVALID_ARGUMENT` for what always exists.
+    /// `NOT_FOUND` for a path that no model has, `PERMISSION_DENIED` for state, `INVALID_ARGUMENT` for nodes that
+    /// always exist.
     pub fn delete(&mut self, at: &[Elem]) -> Result<(), Status> {
         if !is_known(at) {
             return Err(unknown(at));
@@ -155,13 +156,13 @@ impl Config {
         Ok(())
     }
 
-    /// Puts a value in place of all that is below a path.
+    /// Replaces everything below a path with a value.
     ///
     /// # Errors
-    /// As [`Self::update`].
+    /// As for [`Self::update`].
     pub fn replace(&mut self, at: &[Elem], value: &gnmi::TypedValue) -> Result<(), Status> {
         match names(at).as_slice() {
-            // A switch always has its name, so that the rest is all there is.
+            // A switch always has a name, so nothing else needs to be deleted.
             [] | ["interfaces"] => self.interfaces.clear(),
             ["interfaces", "interface"] | ["interfaces", "interface", "config"] => {
                 if let Some(old) = key(at).and_then(|name| self.interfaces.get_mut(name)) {
@@ -175,7 +176,7 @@ impl Config {
         self.update(at, value)
     }
 
-    /// Puts a value in place, and leaves alone what it does not say.
+    /// Merges a value; nodes that it does not contain stay unchanged.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for a wrong value, `NOT_FOUND` for an unknown path, `PERMISSION_DENIED` for state.
@@ -286,10 +287,10 @@ impl Config {
     }
 }
 
-/// What leads from one configuration to another: ports go before others come, and settings are last.
+/// The steps from one configuration to another: removals of ports, then additions, then settings.
 ///
 /// # Errors
-/// The other configuration cannot be: a port has no number, two have the same, or there can be no such port.
+/// The new configuration is impossible: a port has no number, two have the same, or a port cannot exist.
 pub fn steps(source: &dyn Interfaces, from: &Config, to: &Config) -> Result<Vec<Step>, Status> {
     let mut numbers = BTreeMap::new();
     let (mut removals, mut additions, mut settings) = (Vec::new(), Vec::new(), Vec::new());
@@ -319,13 +320,13 @@ pub fn steps(source: &dyn Interfaces, from: &Config, to: &Config) -> Result<Vec<
         {
             settings.push(Step::Mtu(name.clone(), mtu));
         }
-        // A port that comes again with another number is opened as its device was left.
+        // A port that is added again under another number keeps the state of its device.
         let is_left = had.enabled == Some(enabled) && (enabled || !is_new);
         let drifted = interface.says_enabled && source.get(name).is_some_and(|now| now.enabled != enabled);
         if !is_left || drifted {
             settings.push(Step::Enabled(name.clone(), enabled));
         }
-        // A port that comes has none, also if it only changes its number.
+        // An added port has none, even if it only changes its number.
         let described = if is_new { "" } else { &had.description };
         if described != interface.description {
             settings.push(Step::Description(name.clone(), interface.description.clone()));
@@ -342,7 +343,7 @@ pub fn steps(source: &dyn Interfaces, from: &Config, to: &Config) -> Result<Vec<
         .collect())
 }
 
-/// What the kernel takes as a name (`dev_valid_name`).
+/// A name that the kernel accepts (`dev_valid_name`).
 fn check_name(name: &str) -> Result<(), Status> {
     let is_valid = |c: char| !c.is_whitespace() && c != '/' && c != ':';
     if name.is_empty() || name.len() > MAX_NAME_LEN || !name.chars().all(is_valid) {
@@ -530,7 +531,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(numbers(&s), [("p2".to_owned(), 2), ("p3".to_owned(), 1)]);
-        // All there is: the others go.
+        // A replacement of everything: the other interfaces are removed.
         let all = json(r#"{"interface":[{"name":"p4","config":{"name":"p4","id":8}}]}"#);
         set(&s, |c| c.replace(&[Elem::new("interfaces")], &all)).unwrap();
         assert_eq!(numbers(&s), [("p4".to_owned(), 8)]);
@@ -560,7 +561,7 @@ mod tests {
     fn what_somebody_shut_on_the_switch_itself_is_not_configured_so() {
         let s = switch();
         let open = |config: &mut Config| update(config, "p1", r#"{"config":{"enabled":true}}"#);
-        // The device of p1 is down, and no request said so.
+        // The device of p1 is down, although no request asked for that.
         assert_eq!(Config::of(&s).interfaces["p1"].enabled, Some(true));
         set(&s, |c| {
             c.update(&["system", "config", "hostname"].map(Elem::new), &json("\"x\""))

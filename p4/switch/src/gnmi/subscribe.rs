@@ -1,4 +1,5 @@
-//! One subscription's memory: what was sent, what is due (gNMI specification, section 3.5). Pure but for the source.
+//! The state of one subscription: what was sent, and what is due (gNMI specification, section 3.5). Pure, except for
+//! the data source.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use tonic::Status;
 use super::path::{self, Path};
 use super::tree::{Interfaces, Leaf, Value, select};
 
-/// Shortest sampling interval; also what 0 ("as fast as you can") means.
+/// Shortest sampling interval; 0 ("as fast as you can", section 3.5.1.5.2) means this.
 const MIN_SAMPLE_NS: u64 = 100_000_000;
 
 /// Sampling interval of counters when the client leaves the mode to the target.
@@ -47,7 +48,7 @@ pub struct News {
 }
 
 impl Subscriptions {
-    /// Understands a list.
+    /// Reads a list.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for malformed paths, modes and too many subscriptions.
@@ -96,7 +97,8 @@ impl Subscriptions {
         news
     }
 
-    /// Something changed: what differs from what was sent. With the changed interface named, only that one is looked at.
+    /// Called after a change; returns the leaves that differ from those that were sent. If the changed interface is
+    /// named, only that one is checked.
     pub fn changed(&mut self, source: &dyn Interfaces, interface: Option<&str>) -> News {
         let mut news = News::default();
         for followed in self.0.iter_mut().filter(|followed| followed.on_change) {
@@ -160,7 +162,7 @@ impl Subscriptions {
     }
 }
 
-/// The pattern restricted to one interface, where it spans several.
+/// The pattern, restricted to one interface if it spans several.
 fn narrow(pattern: &[path::Elem], interface: Option<&str>) -> Path {
     let mut narrowed = pattern.to_vec();
     if let (Some(name), Some(elem)) = (interface, narrowed.get_mut(1))

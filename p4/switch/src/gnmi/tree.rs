@@ -1,6 +1,7 @@
-//! The data tree: OpenConfig interfaces (with ethernet and p4rt augmentations) and system, as leaves of plain values.
+//! The data tree: OpenConfig interfaces (with ethernet and p4rt augmentations) and system, as leaves of plain values
+//! (gNMI specification, section 2.2.3).
 //!
-//! Leaves are generated per interface, so a question about one interface costs one interface.
+//! Leaves are generated per interface, so a query about one interface costs one interface.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -40,11 +41,11 @@ pub struct Interface {
     pub name: String,
     /// P4Runtime port number (openconfig-p4rt `id`).
     pub id: u32,
-    /// Kernel interface index; 0 if the port is none.
+    /// Kernel interface index; 0 if the port has none.
     pub ifindex: u32,
     /// Whether the port is administratively up now, no matter who set it so.
     pub enabled: bool,
-    /// Whether a `Set` shut it down: the administrative state that is configured.
+    /// Whether a `Set` shut it down: the configured administrative state.
     pub shut: bool,
     /// Operational state.
     pub is_up: bool,
@@ -54,7 +55,7 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Bits per second, if the port knows.
     pub speed_bps: Option<u64>,
-    /// What people call it.
+    /// Description.
     pub description: String,
     /// Frame counters.
     pub counters: Counters,
@@ -69,7 +70,7 @@ pub struct PipelineState {
     pub punted: u64,
     /// Packet-ins and digests that did not reach a controller: it reads too slowly, or there is none.
     pub punts_lost: u64,
-    /// Frames that nothing took: there was no program, or no port of the number that it chose.
+    /// Frames that were lost because there was no program, or no port with the number that it chose.
     pub dropped: u64,
 }
 
@@ -82,24 +83,25 @@ pub trait Interfaces: Send + Sync + 'static {
     /// Sets the administrative state.
     ///
     /// # Errors
-    /// What the port's owner (the kernel) says.
+    /// The error of the port's owner (the kernel).
     fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), Status>;
     /// Sets the MTU in bytes.
     ///
     /// # Errors
-    /// What the port's owner (the kernel) says.
+    /// The error of the port's owner (the kernel).
     fn set_mtu(&self, name: &str, mtu: u16) -> Result<(), Status>;
     /// Sets the description.
     ///
     /// # Errors
     /// There is no such port.
     fn set_description(&self, name: &str, description: &str) -> Result<(), Status>;
-    /// Whether a port may be added on this device under this number; that no other port has name or number is known.
+    /// Checks that a port may be added on this device under this number. The caller has checked that no other port has
+    /// the name or number.
     ///
     /// # Errors
     /// Why not.
     fn check_new(&self, name: &str, id: u32) -> Result<(), Status>;
-    /// Adds a port; answers what it is then.
+    /// Adds a port; returns its interface.
     ///
     /// # Errors
     /// Its device does not exist or cannot be opened.
@@ -118,7 +120,7 @@ pub trait Interfaces: Send + Sync + 'static {
     /// # Errors
     /// If the name cannot be stored.
     fn set_hostname(&self, hostname: &str) -> Result<(), Status>;
-    /// Tells whenever something but a counter changes; which interface, or `None` for the system.
+    /// Notifies of every change except those of counters: the interface, or `None` for the system.
     fn changes(&self) -> broadcast::Receiver<Option<Arc<str>>>;
 }
 
@@ -167,7 +169,7 @@ pub struct Leaf {
     pub value: Value,
     /// Whether it is configuration (as opposed to state).
     pub is_config: bool,
-    /// Whether it changes all the time, so that following it means sampling.
+    /// Whether it changes all the time, so that a subscription has to sample it.
     pub is_counter: bool,
 }
 
@@ -244,7 +246,7 @@ fn system(hostname: &str) -> Vec<Leaf> {
     vec![leaf("config"), leaf("state"), boot_time]
 }
 
-/// Name of the component that stands for the packet engine.
+/// Name of the packet engine's component.
 const COMPONENT: &str = "pipeline";
 
 /// The packet engine as a component (openconfig-platform, openconfig-platform-pipeline-counters).

@@ -27,16 +27,16 @@ impl Call {
     }
 }
 
-/// A [`Call`] that lies elsewhere.
+/// A borrowed [`Call`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallRef<'a> {
     /// P4Info id of the action.
     pub action: u32,
-    /// Arguments; octets behind the last mean nothing.
+    /// Arguments; octets after the last one mean nothing.
     pub args: &'a [u8],
 }
 
-/// Cuts joined arguments apart.
+/// Splits joined arguments.
 pub fn args<'a>(params: &'a [ParamInfo], packed: &'a [u8]) -> impl Iterator<Item = (&'a ParamInfo, &'a [u8])> {
     let mut rest = packed;
     params.iter().map_while(move |param| {
@@ -46,7 +46,7 @@ pub fn args<'a>(params: &'a [ParamInfo], packed: &'a [u8]) -> impl Iterator<Item
     })
 }
 
-/// Where an action is about to be put.
+/// The place for which an action is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// A table entry, a member or a one-shot's action.
@@ -72,7 +72,7 @@ pub fn pack(
     pack_call(info, id, params, translator)
 }
 
-/// Checks the action of an entry, of which the arguments are appended to `out`.
+/// Checks the action of an entry, and appends its arguments to `out`.
 ///
 /// # Errors
 /// As [`pack`].
@@ -88,7 +88,7 @@ pub fn pack_entry(
     pack_args(known(info, id)?, params, translator, out)
 }
 
-/// Whether an action's scope in a table lets it be put there.
+/// Checks that an action's scope in a table allows this place.
 fn check_scope(table: &Table, id: u32, usage: Use) -> Result<(), EntityError> {
     let scope = table
         .scope(id)
@@ -127,7 +127,7 @@ pub fn pack_message(
     pack_any(info, wire, translator)
 }
 
-/// Checks an action message by itself.
+/// Checks an action message without a table.
 pub fn pack_any(info: &Info, wire: &v1::Action, translator: &mut Translator) -> Result<Call, EntityError> {
     let params: Vec<_> = wire.params.iter().map(Param::of).collect();
     pack_call(info, wire.action_id, &params, translator)
@@ -225,13 +225,15 @@ pub fn watch(
     }
 }
 
-/// Weight of one group or one-shot: targets hold one slot per unit, so that a weight alone must not exhaust memory.
+/// Largest sum of weights of one group or one-shot. Targets may hold one slot per unit, and a weight must not exhaust
+/// memory.
 const MAX_GROUP_WEIGHT: i64 = 65_536;
 
-/// Checks weights and sizes of a group or one-shot (sections 9.2.2 and 9.2.4) and gives its size.
+/// Checks weights and sizes of a group or one-shot (sections 9.2.2 and 9.2.4) and returns its size.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for a weight that the selector does not take, `RESOURCE_EXHAUSTED` for more than any can hold.
+/// `INVALID_ARGUMENT` for a weight that the selector does not accept, `RESOURCE_EXHAUSTED` above the largest possible
+/// size.
 pub fn group_size(
     profile: &Profile,
     weights: impl Iterator<Item = i32>,

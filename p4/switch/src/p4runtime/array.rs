@@ -29,8 +29,8 @@ pub fn to_wire(value: CounterValue) -> v1::CounterData {
     }
 }
 
-/// Reads `MeterCounterData` of a request; a part that is unset is 0. Clients may only set these counters back (sections
-/// 9.1.7 and 9.4.1), `is_inherited` are those of a pipeline that this one follows.
+/// Reads `MeterCounterData` of a request; an unset part is 0. Clients can only reset these counters (sections 9.1.7 and
+/// 9.4.1); `is_inherited` marks those of the previous pipeline.
 pub(super) fn to_colours(wire: &v1::MeterCounterData, is_inherited: bool) -> Result<ColourCounts, EntityError> {
     let mut counts = ColourCounts::default();
     for (count, data) in counts.iter_mut().zip([&wire.green, &wire.yellow, &wire.red]) {
@@ -51,7 +51,7 @@ pub fn colours_to_wire([green, yellow, red]: ColourCounts) -> v1::MeterCounterDa
     }
 }
 
-/// Reads and checks a `MeterConfig`; `kind` restricts what it may say (section 9.4).
+/// Reads and checks a `MeterConfig`; `kind` restricts its fields (section 9.4).
 pub(super) fn meter_config(wire: &v1::MeterConfig, kind: Option<MeterKind>) -> Result<MeterConfig, EntityError> {
     let number = |name: &str, value: i64| {
         u64::try_from(value).map_err(|_| EntityError::invalid(format!("meter: {name} is negative")))
@@ -195,7 +195,7 @@ pub(super) fn write_meter(
     Ok(())
 }
 
-/// How the cells of a register look.
+/// The type of a register's cells.
 enum CellType {
     Unsigned(usize),
     Signed(usize),

@@ -1,7 +1,7 @@
-//! Binds a P4Info to the BMv2 JSON of the same program: do they agree, how wide are translated values on the data plane,
-//! which entries and default actions does the program bring.
+//! Binds a P4Info to the BMv2 JSON of the same program: checks that they agree, and finds the widths of translated
+//! values on the data plane and the program's own entries and default actions.
 //!
-//! The JSON may have more than the P4Info names: `@hidden` tables and actions. They run all the same ([`Unnamed`]).
+//! The JSON may have objects that the P4Info does not name: `@hidden` tables and actions. They also run ([`Unnamed`]).
 
 use bmv2_json::{EntryKey, FieldWidth, HexStr, KeyTarget, MatchType, Program};
 use rustc_hash::FxHashMap;
@@ -14,7 +14,7 @@ use super::key;
 use super::target::InitialEntry;
 use super::unnamed::Unnamed;
 
-/// A program with what it brings to each table of the P4Info.
+/// A program, with its own entries and default action for each table of the P4Info.
 #[derive(Debug, Clone, Default)]
 pub struct Bound {
     /// By table index.
@@ -30,7 +30,7 @@ pub struct Bound {
 /// Checks that every object of the P4Info is in the program, and fills in data plane widths.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` naming the first object that the program does not have or has in another shape.
+/// `INVALID_ARGUMENT` naming the first object that the program does not have or defines differently.
 pub fn bind(info: &mut Info, program: &Program) -> Result<Bound, EntityError> {
     let missing = |kind: &str, name: &str| EntityError::invalid(format!("{kind} {name:?} is not in the device config"));
     let widths = Widths::new(program);
@@ -46,7 +46,7 @@ pub fn bind(info: &mut Info, program: &Program) -> Result<Bound, EntityError> {
         .map(|action| (action.name.as_str(), action))
         .collect();
     for action in &mut info.actions {
-        // Actions that no table uses may be gone from the program.
+        // The compiler may have removed actions that no table uses.
         let Some(found) = actions.get(action.name.as_str()) else {
             continue;
         };
@@ -181,7 +181,7 @@ impl<'a> Widths<'a> {
         }
     }
 
-    /// Translated header fields: found in the header whose name or type is that of the controller header.
+    /// Translated header fields, found in the header whose name or type is that of the controller header.
     fn bind_header(&self, program: &Program, name: &str, params: &mut [Param]) {
         let names_of = |header: &&bmv2_json::Header| {
             header.name == name || header.name.ends_with(name) || header.header_type.starts_with(name)
@@ -203,7 +203,7 @@ fn pad(value: &HexStr, width: usize) -> Vec<u8> {
         .unwrap_or_else(|_| vec![0; bytestring::bytes(width)])
 }
 
-/// A program whose own entries are brought into the form of P4Runtime.
+/// A program whose own entries are converted to the form of P4Runtime.
 struct Source<'a> {
     info: &'a Info,
     program: &'a Program,
@@ -256,7 +256,7 @@ pub fn highest_priority(entries: &[bmv2_json::Entry]) -> i64 {
     entries.iter().map(|entry| entry.priority).max().unwrap_or(0)
 }
 
-/// The priority of an entry of the device config as P4Runtime has it: smaller wins there, larger here.
+/// The P4Runtime priority of an entry of the device config: there the smaller one wins, here the larger.
 pub fn priority(entry: &bmv2_json::Entry, highest: i64) -> i32 {
     i32::try_from(highest.saturating_sub(entry.priority).saturating_add(1)).unwrap_or(1)
 }

@@ -48,7 +48,7 @@ fn bits_needed(canonical: &[u8]) -> usize {
     }
 }
 
-/// Checks that `value` fits `bit<width>` and gives its canonical form.
+/// Checks that `value` fits `bit<width>` and returns its canonical form.
 pub fn checked(value: &[u8], width: usize) -> Result<&[u8], BytestringError> {
     if value.is_empty() {
         return Err(BytestringError::Empty);
@@ -102,7 +102,7 @@ pub fn push_prefix_mask(out: &mut Vec<u8>, prefix_len: usize, width: usize) {
     let unused = total * 8 - width;
     let end = unused + prefix_len.min(width);
     for (i, byte) in out.iter_mut().skip(start).enumerate() {
-        // Of this byte, the bits before a place in the whole.
+        // The bits of this byte that come before a position in the whole value.
         let before = |place: usize| (0xff00_u16 >> place.saturating_sub(i * 8).min(8)) as u8;
         *byte = before(end) & !before(unused);
     }
@@ -127,7 +127,7 @@ pub fn outside_mask(value: &[u8], mask: &[u8]) -> bool {
     value.iter().zip(mask).any(|(value, mask)| value & !mask != 0)
 }
 
-/// Checks a signed `int<width>` in two's complement (section 8.4) and gives it sign-extended to `bytes(width)` bytes.
+/// Checks a signed `int<width>` in two's complement (section 8.4) and returns it sign-extended to `bytes(width)` bytes.
 pub fn padded_signed(value: &[u8], width: usize) -> Result<Vec<u8>, BytestringError> {
     let value = canonical_signed(value)?;
     let first = value.first().copied().unwrap_or(0);

@@ -1,11 +1,11 @@
-//! A P4Info for a program that came without one, from its BMv2 JSON.
+//! Derives a P4Info from BMv2 JSON, for a program without one.
 //!
 //! Ids are those that compilers assign to objects without `@id`: the kind's prefix and a 24-bit hash of the name
-//! (P4Runtime specification, section "ID Allocation for P4Info Objects"), so that clients which know the program's own
-//! P4Info mostly agree. What the JSON does not have is missing: `@id`, translated types, `optional` keys (they are
+//! (P4Runtime specification, section "ID Allocation for P4Info Objects"), so that they usually agree with the program's
+//! own P4Info. Everything that the JSON does not have is missing: `@id`, translated types, `optional` keys (they are
 //! `ternary`), which actions are for defaults only, the fields of a value set's elements beyond their sum, and the
-//! struct of a digest (it has members `f0`, `f1`, ...). Controller headers are recognised by the instance names `packet_in` and
-//! `packet_out`.
+//! struct of a digest (it has members `f0`, `f1`, ...). Controller headers are recognised by the instance names
+//! `packet_in` and `packet_out`.
 
 use bmv2_json::{Expression, FieldWidth, FieldWidths, KeyTarget, MatchType, MeterKind, Operand, Program, Table, Value};
 use p4runtime_proto::p4::config::v1 as config;
@@ -87,7 +87,7 @@ fn element_width(program: &Program, value: &Value) -> Option<u32> {
     }
 }
 
-/// Whether a table is the compiler's own: a statement that it wrapped.
+/// Whether the compiler made a table to wrap a statement.
 fn is_hidden(table: &Table) -> bool {
     table.key.is_empty() && table.name.starts_with("tbl_")
 }
@@ -108,7 +108,7 @@ pub fn p4info(program: &Program) -> config::P4Info {
         }),
         ..Default::default()
     };
-    // First all ids, then what refers to them.
+    // Allocate all ids first, then the objects that refer to them.
     let mut preambles = Vec::new();
     for table in all().filter(|t| !is_hidden(t)) {
         preambles.push((table, ids.preamble(TABLE, &table.name)));
@@ -151,7 +151,7 @@ pub fn p4info(program: &Program) -> config::P4Info {
     info
 }
 
-/// Actions of tables that control planes see, and of no other.
+/// Only actions of tables that control planes see.
 fn actions(program: &Program, ids: &mut Ids) -> Vec<config::Action> {
     let tables = program.pipelines.iter().flat_map(|p| &p.tables);
     let used = tables.filter(|t| !is_hidden(t)).flat_map(|t| &t.action_ids);
@@ -401,7 +401,8 @@ mod tests {
         assert_eq!(names(&derived), names(&given));
         let keys = |info: &config::P4Info| {
             let of = |t: &config::Table| {
-                // Constant tables are as large as they need to be in the one, and as by default in the other.
+                // In the derived P4Info, constant tables are as large as necessary; in the compiler's, they have the
+                // default size.
                 let size = if t.is_const_table { 0 } else { t.size };
                 let name = t.preamble.clone().unwrap_or_default().name;
                 let fields: Vec<_> = t

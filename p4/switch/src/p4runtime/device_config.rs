@@ -1,15 +1,15 @@
-//! `p4_device_config` of a pipeline: BMv2 JSON by itself, or in the wrapper `p4.tmp.P4DeviceConfig` in which
-//! controllers on the library of the P4 tutorials send it.
+//! `p4_device_config` of a pipeline: plain BMv2 JSON, or BMv2 JSON in the wrapper `p4.tmp.P4DeviceConfig`, which
+//! controllers based on the P4 tutorials' library use.
 
 use bmv2_json::Program;
 use prost::Message as _;
 
 use super::error::EntityError;
 
-/// `p4.tmp.P4DeviceConfig`, without `extras` (field 2), which says nothing to a software switch.
+/// `p4.tmp.P4DeviceConfig`, without `extras` (field 2), which means nothing to a software switch.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Wrapper {
-    /// Whether to replace the running program; the action of the request says that.
+    /// Whether to replace the running program. Ignored, because the action of the request decides that.
     #[prost(bool, tag = "1")]
     reassign: bool,
     /// The JSON.

@@ -1,8 +1,8 @@
 //! Digests: configuration, and building of lists from messages of the data plane (specification, section 9.10).
 //!
-//! [`Learner`] is pure: messages, acknowledgements and the time go in, lists come out. Memory is bounded: a buffer holds
-//! at most [`MAX_LIST_SIZE`] messages, the cache of unacknowledged ones [`MAX_CACHED`]; what does not fit is dropped and
-//! counted, which the specification allows.
+//! [`Learner`] is pure: it takes messages, acknowledgements and the time, and returns lists. Memory is bounded: a
+//! buffer holds at most [`MAX_LIST_SIZE`] messages, the cache of unacknowledged ones [`MAX_CACHED`]; further messages
+//! are dropped and counted, which the specification allows.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,7 +19,8 @@ use super::info::{Digest, Info, Object};
 use super::state::DigestConfig;
 use super::write::{Transaction, Undo};
 
-/// Longest list that is built, whatever the client asked for: it must fit a default gRPC message (4 MiB).
+/// Longest list that is built, even if the client asks for longer ones: it must fit into a default gRPC message (4
+/// MiB).
 pub const MAX_LIST_SIZE: usize = 4096;
 
 /// Sent messages remembered per digest until they are acknowledged or time out.
@@ -114,7 +115,7 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// Takes over the configurations in force; buffers of digests that are gone are discarded.
+    /// Sets the current configurations; discards buffers of digests that are gone.
     pub fn configure(&mut self, configs: &BTreeMap<u32, DigestConfig>) {
         self.digests.retain(|id, _| configs.contains_key(id));
         for (id, config) in configs {
@@ -122,7 +123,7 @@ impl Learner {
         }
     }
 
-    /// Forgets everything that was sent, as a new primary has seen none of it.
+    /// Forgets everything that was sent, because a new primary has seen none of it.
     pub fn forget(&mut self) {
         for learning in self.digests.values_mut() {
             learning.known.retain(|_, list| list.is_none());
@@ -130,7 +131,7 @@ impl Learner {
         }
     }
 
-    /// A message from the data plane; gives the list that it completed.
+    /// Adds a message from the data plane; returns the list that it completed.
     pub fn learn(&mut self, digest_id: u32, message: Message, now_ns: u64) -> Option<List> {
         let learning = self.digests.get_mut(&digest_id)?;
         let config = learning.config?;
@@ -196,7 +197,7 @@ impl Learner {
         }
     }
 
-    /// Lists whose messages have waited long enough; forgets what timed out unacknowledged.
+    /// Lists whose messages have waited long enough. Forgets messages that timed out without an acknowledgement.
     pub fn tick(&mut self, now_ns: u64) -> Vec<List> {
         let mut due = Vec::new();
         for (id, learning) in &mut self.digests {

@@ -1,16 +1,16 @@
 //! The entries of one table: each a row of bytes, found by its key.
 //!
-//! A row holds all that a client wrote and that most entries have, in as few bytes as it takes:
+//! A row holds the parts that most entries have, in as few bytes as possible:
 //!
 //! ```text
 //! tag 1 | action, member or group id 4 | key | priority 4, where the table has one | arguments
 //! ```
 //!
-//! All rows of a table are of one length, that of the action with the longest arguments, so an entry's id is its place.
-//! Rows lie in chunks that never move: no insertion pays for those before it. What few entries have (cookies, ageing,
-//! meter, one-shots) lies beside them, by id.
+//! All rows of a table are of one length, that of the action with the longest arguments, so an entry's id determines
+//! its place. Rows are in chunks that never move, so no insertion has to copy earlier rows. Rare parts (cookies,
+//! ageing, meter, one-shots) are stored separately, by id.
 //!
-//! A row outlives its entry until the batch is settled, so a removal is undone by finding the row again.
+//! The row of a removed entry stays until the batch is settled, so a removal can be undone by finding the row again.
 
 use rustc_hash::FxHashMap;
 
@@ -68,7 +68,7 @@ impl Entry<'_> {
     }
 }
 
-/// What few entries have.
+/// The rare parts of an entry.
 #[derive(Debug, Clone, Default)]
 struct Rare {
     extras: Option<Extras>,
@@ -92,7 +92,7 @@ impl Tag {
     }
 }
 
-/// How the rows of a table are cut.
+/// The layout of a table's rows.
 #[derive(Debug, Clone, Copy, Default)]
 struct Shape {
     key: usize,
@@ -148,7 +148,7 @@ impl Shape {
         })
     }
 
-    /// Writes all of a row but its key.
+    /// Writes a row except for its key.
     fn put(self, row: &mut [u8], flags: u8, action: EntryAction<'_>) {
         let (kind, value, args) = match action {
             EntryAction::Call(call) => (0, call.action, call.args),
@@ -192,7 +192,7 @@ impl Rows {
         row.unwrap_or_default()
     }
 
-    /// A row to be written, made if need be.
+    /// A row to write; created if necessary.
     fn ensure(&mut self, id: u32) -> &mut [u8] {
         let (chunk, _) = self.place(id);
         while self.chunks.len() <= chunk {
@@ -202,7 +202,7 @@ impl Rows {
     }
 }
 
-/// What an entry was before it was modified.
+/// The earlier state of a modified entry.
 #[derive(Debug)]
 pub(super) struct Saved {
     /// Where its row lies in the log.
@@ -210,7 +210,7 @@ pub(super) struct Saved {
     rare: Option<Box<Rare>>,
 }
 
-/// Entries as they were at one moment.
+/// A snapshot of entries.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     shape: Shape,
@@ -326,7 +326,7 @@ impl Entries {
         }
     }
 
-    /// Puts an entry in under a key that no other has, and says its id.
+    /// Inserts an entry under a new key; returns its id.
     pub(super) fn insert(
         &mut self,
         key: &[u8],
@@ -341,14 +341,14 @@ impl Entries {
         let row = self.rows.ensure(id);
         shape.put(row, flags | Tag::LIVE, action);
         if let Some(place) = row.get_mut(HEADER..HEADER + shape.found_by()) {
-            // A key is as long as the table says.
+            // All keys of a table have the same length.
             place.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
         }
         self.index.insert(hash, id);
         id
     }
 
-    /// Sets the parts that few entries have, and says whether there are any.
+    /// Sets the rare parts; returns whether there are any.
     fn put_rare(&mut self, id: u32, action: EntryAction<'_>, extras: Option<Extras>) -> u8 {
         let one_shot = match action {
             EntryAction::OneShot(set) => Some(set.clone()),
@@ -370,7 +370,7 @@ impl Entries {
         Tag::RARE
     }
 
-    /// Notes what an entry is before a modification.
+    /// Saves the state of an entry before a modification.
     pub(super) fn save(&self, id: u32, log: &mut Vec<u8>) -> Saved {
         let at = log.len();
         log.extend_from_slice(self.rows.get(id));
@@ -421,7 +421,7 @@ impl Entries {
         }
     }
 
-    /// Takes an entry out. Its row stays until [`Self::settle`].
+    /// Removes an entry. Its row stays until [`Self::settle`].
     pub(super) fn remove(&mut self, id: u32) {
         self.unlink(id);
         self.ids.give_back(id);
@@ -441,8 +441,8 @@ impl Entries {
         }
     }
 
-    /// A batch is done: ids of entries that it removed may be given to others. Not before, because packets that still
-    /// see what was before the batch count on them.
+    /// A batch is done: ids of entries that it removed may be reused. Not earlier, because packets that still see the
+    /// state before the batch count on these ids.
     pub(super) fn settle(&mut self) {
         self.ids.settle();
         for id in std::mem::take(&mut self.removed) {
@@ -452,7 +452,7 @@ impl Entries {
         }
     }
 
-    /// A batch was undone, change by change: it has used no ids and freed none.
+    /// A batch was undone, change by change, so it has neither used nor freed ids.
     pub(super) fn unsettle(&mut self) {
         self.ids.roll_back();
     }

@@ -17,7 +17,7 @@ const ERROR_TYPE_URL: &str = "type.googleapis.com/p4.v1.Error";
 /// Names this target in `p4.v1.Error.space`.
 const ERROR_SPACE: &str = "p4-switch";
 
-/// Message of an RPC status whose details tell the errors of the single updates or requests.
+/// Message of an RPC status whose details contain the errors of single updates or requests.
 const BATCH_FAILED: &str = "one or more elements of the batch failed; see the details";
 
 /// Why one update, request or configuration was refused.
@@ -26,7 +26,7 @@ const BATCH_FAILED: &str = "one or more elements of the batch failed; see the de
 pub struct EntityError {
     /// Canonical gRPC code.
     pub code: Code,
-    /// What a developer needs to know: the object, the field, what was expected.
+    /// The object, the field, and what was expected.
     pub message: String,
 }
 
@@ -78,7 +78,7 @@ impl EntityError {
         Self::new(Code::Unimplemented, message)
     }
 
-    /// `INTERNAL`: the target contradicts what it accepted before.
+    /// `INTERNAL`: the target refused something that it had accepted before.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Code::Internal, message)
     }
@@ -88,7 +88,7 @@ impl EntityError {
         Self::new(Code::Aborted, "rolled back because another update of the batch failed")
     }
 
-    /// The same error with its place named first.
+    /// The same error, prefixed with its place.
     pub fn at(self, place: &str) -> Self {
         Self {
             code: self.code,

@@ -1,4 +1,4 @@
-//! The P4Info of a pipeline as lookup structures: ids resolved, widths checked, once per pipeline.
+//! The P4Info of a pipeline in a form for look-ups: ids are resolved and widths checked once per pipeline.
 //!
 //! Every name and id of a request is looked up here in constant time. A P4Info that contradicts itself is refused when it
 //! is loaded, so later code can rely on its contents.
@@ -67,7 +67,7 @@ pub enum MatchKind {
     Optional,
 }
 
-/// A value that clients write: its width on the data plane and, where the P4 type is translated, how.
+/// A value that clients write: its width on the data plane and, if its P4 type is translated, the translation.
 #[derive(Debug, Clone)]
 pub struct ValueType {
     /// Width that clients see, in bits; 0 for an SDN string.
@@ -146,7 +146,7 @@ pub struct Table {
     pub direct_counter: Option<u32>,
     /// Attached direct meter.
     pub direct_meter: Option<u32>,
-    /// Entries that the program asked for; 0 means that it did not say.
+    /// Size that the program requests; 0 if it requests none.
     pub size: usize,
     /// Whether entries may age.
     pub idle_timeout: bool,
@@ -590,7 +590,7 @@ impl Info {
     }
 
     fn check_references(&mut self) -> Result<(), InfoError> {
-        // Compilers leave `@hidden` actions and tables out, but not what refers to them.
+        // Compilers leave out `@hidden` actions and tables, but not the references to them.
         let (actions, tables): (FxHashSet<u32>, FxHashSet<u32>) = (
             self.actions.iter().map(|action| action.id).collect(),
             self.tables.iter().map(|table| table.id).collect(),

@@ -76,7 +76,7 @@ pub fn pack(
     translator: &mut Translator,
     out: &mut Vec<u8>,
 ) -> Result<(), EntityError> {
-    // Matches nearly always come in order; then there is no need to sort them first.
+    // Matches are nearly always in order; then they need not be sorted.
     let mut next = matches.iter().peekable();
     let ordered = fields
         .iter()
@@ -149,7 +149,7 @@ fn pack_dont_care(field: &Field, out: &mut Vec<u8>) -> Result<(), EntityError> {
     Ok(())
 }
 
-/// Whether masks, prefixes and bounds of the type cannot be carried over to the data plane value.
+/// Whether masks, prefixes and bounds of the type have no equivalent on the data plane.
 fn is_opaque(value: &ValueType) -> bool {
     let text = |sdn| sdn == SdnType::Text;
     value.width != value.data_width || value.translation.as_ref().is_some_and(|t| text(t.sdn))
@@ -208,7 +208,7 @@ fn pack_lpm(
         }
         false => prefix_len,
     };
-    // The mask lies behind the value for as long as it takes to compare them.
+    // The mask is appended after the value while the two are compared.
     let middle = out.len();
     bytestring::push_prefix_mask(out, prefix_len, of.data_width);
     let (value, mask) = out[start..].split_at(middle - start);

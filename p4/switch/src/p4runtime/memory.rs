@@ -1,6 +1,6 @@
 //! A target without a packet engine: holds programs, entities, counters and registers, forwards nothing.
 //!
-//! It is the fake behind the tests of the server, and what a controller talks to where only the control plane matters.
+//! It is the fake for the server's tests, and for controllers where only the control plane matters.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -21,13 +21,13 @@ use super::state::State;
 use super::streams::PuntCounters;
 use super::target::{Cells, ColourCounts, CounterValue, Device, InitialEntry, Op, Owner, Target};
 
-/// Cells of one array that can be held; beyond it a program is refused.
+/// Most cells of one array; a program with more is refused.
 const MAX_CELLS: usize = 1 << 22;
 
 /// Packet-outs kept until a test reads them.
 const MAX_FRAMES: usize = 1024;
 
-/// A device that only remembers.
+/// A device that only stores state.
 #[derive(Debug, Default)]
 pub struct MemoryDevice {
     cpu_port: Option<u32>,

@@ -10,13 +10,13 @@
 //! # Invariants
 //! - The state holds what clients wrote, in canonical form; reads are served from it (read-write symmetry). The target is asked only
 //!   for values that the data plane changes: counters, registers, ages.
-//! - An update changes everything it should, or nothing. One `Write` becomes visible to packets at once.
+//! - An update changes everything that it should, or nothing. A whole `Write` becomes visible to packets at once.
 //! - A pipeline replaces another only after it was loaded completely.
 //! - No message of a client can cause a panic, allocate without bound or delay another client.
 //!
 //! # Cost
-//! A write costs the same however full a table is. A read of n entries takes n references at once and builds one page
-//! of messages at a time.
+//! A write costs the same however full a table is. A read of n entries takes n references at the start, and then builds
+//! one page of messages at a time.
 //!
 //! # Not supported
 //! Group actions of one-shots, random selection, registers of structs: `UNIMPLEMENTED`.

@@ -1,5 +1,5 @@
-//! `Write` in front of the generated service: its requests are read from the octets of the wire ([`super::request`]),
-//! all other calls go through the generated messages.
+//! `Write`, in front of the generated service: its requests are read directly from the octets on the wire
+//! ([`super::request`]). All other calls go through the generated messages.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -19,7 +19,7 @@ use super::service::Service;
 /// Path of the call.
 const WRITE: &str = "/p4.v1.P4Runtime/Write";
 
-/// Messages as their octets; an answer is empty, as a `WriteResponse` is.
+/// Messages as octets. An answer is empty, like a `WriteResponse`.
 #[derive(Debug, Default)]
 struct Octets;
 
@@ -64,7 +64,7 @@ impl UnaryService<Bytes> for Write {
     type Future = std::future::Ready<Result<Response<WriteResponse>, Status>>;
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        // A batch takes a millisecond or so; handing the worker's other tasks to a fresh thread would cost more.
+        // A batch takes about a millisecond; moving the worker's other tasks to another thread would cost more.
         let results = self.0.0.write_octets(request.get_ref()).map_err(Status::from);
         let answer = results.and_then(|results| batch_status(&results));
         std::future::ready(answer.map(|()| Response::new(WriteResponse {})))
@@ -80,7 +80,7 @@ pub struct P4Runtime {
 }
 
 impl P4Runtime {
-    /// Serves a device; messages in either direction may have this many octets.
+    /// Serves a device. Messages in both directions may have this many octets.
     pub fn new(service: Service, max_message_len: usize) -> Self {
         Self {
             write: service.clone(),

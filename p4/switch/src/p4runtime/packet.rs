@@ -9,7 +9,7 @@ use super::translation::Translator;
 /// Longest frame that is accepted from a controller: the largest that any port carries, plus headers.
 pub const MAX_FRAME_LEN: usize = 65_535;
 
-/// The header of a packet-out in front of its payload; without one in the program, the payload alone.
+/// The header of a packet-out, followed by its payload; only the payload if the program has no such header.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` naming the metadata that is unknown, missing, repeated or too wide.

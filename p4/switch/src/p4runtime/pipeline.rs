@@ -21,16 +21,16 @@ use super::{read, table, write};
 
 /// A pipeline that was verified and can hold entities.
 pub struct Pipeline {
-    /// As the client sent it.
+    /// The configuration, as the client sent it.
     pub config: v1::ForwardingPipelineConfig,
     /// All entities.
     pub state: State,
-    /// What executes it.
+    /// The target that executes it.
     pub target: Box<dyn Target>,
     deadlines: BinaryHeap<Reverse<Deadline>>,
 }
 
-/// When an entry is looked at for idleness next. Ordered by time alone.
+/// When an entry is next checked for idleness. Ordered only by time.
 struct Deadline {
     at_ns: u64,
     of: Timed,
@@ -78,7 +78,7 @@ impl Pipeline {
                 if table.needs_priority {
                     key.extend_from_slice(&initial.priority.to_be_bytes());
                 }
-                // Of entries with one key the first is found, as in the program.
+                // If several entries have the same key, the first one counts, as in the program.
                 if state.tables[index].entries.find(&key).is_none() {
                     let action = EntryAction::Call(initial.call.borrowed());
                     state.insert_entry(index, &key, action, is_const, None);
@@ -126,7 +126,7 @@ impl Pipeline {
         for (result, failed) in results.into_iter().zip(updates) {
             match result {
                 Ok(()) => {}
-                // An entry that the new program brings too: the running one wins.
+                // If the new program also has the entry, the running one wins.
                 Err(error) if error.code == Code::AlreadyExists => {
                     again.push(v1::Update {
                         r#type: Type::Modify.into(),
@@ -219,7 +219,7 @@ impl Pipeline {
         write::write(state, target, device, Writer::Client(role), updates, atomicity)
     }
 
-    /// Entries that were idle for their timeout, as notifications carry them; their clocks start again.
+    /// Entries that were idle for their timeout, in the form of notifications. Their clocks restart.
     pub fn expired(&mut self, now_ns: u64) -> Vec<v1::TableEntry> {
         for of in std::mem::take(&mut self.state.fresh_timed) {
             let at_ns = now_ns.saturating_add(of.timeout_ns);
@@ -263,7 +263,7 @@ fn is_programs_own(entity: &Kind) -> bool {
     matches!(entity, Kind::TableEntry(entry) if entry.is_const || entry.action.is_none())
 }
 
-/// What exists from the start can only be modified.
+/// Objects that always exist can only be modified.
 fn first_try(entity: &Kind) -> Type {
     match entity {
         Kind::TableEntry(entry) if entry.is_default_action => Type::Modify,
@@ -276,7 +276,7 @@ fn first_try(entity: &Kind) -> Type {
     }
 }
 
-/// Wildcard requests for everything, what is referred to before what refers to it.
+/// Wildcard requests for everything, in an order in which objects come before those that refer to them.
 fn inheritance_order(old: &State) -> Vec<Vec<v1::Entity>> {
     use v1::packet_replication_engine_entry::Type as Pre;
     let pre = |of| Kind::PacketReplicationEngineEntry(v1::PacketReplicationEngineEntry { r#type: Some(of) });
@@ -290,7 +290,7 @@ fn inheritance_order(old: &State) -> Vec<Vec<v1::Entity>> {
         counter_data: Some(v1::MeterCounterData::default()),
         ..v1::MeterEntry::default()
     };
-    // Default entries that clients set; where they did not, the new program's count. Direct resources are there anyway.
+    // Default entries that clients set. For others, the new program's apply. Direct resources always exist.
     let set = old.info.tables.iter().zip(&old.tables);
     let set = set.filter(|(_, live)| live.default.call.is_some());
     let default = |table_id| v1::TableEntry {

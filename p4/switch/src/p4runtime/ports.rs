@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// The ports; a switch has some hundred at most, so that names are looked for one by one.
+/// The ports. A switch has some hundred at most, so names are searched linearly.
 #[derive(Debug, Default)]
 pub struct PortNames(RwLock<BTreeMap<u32, Arc<str>>>);
 

@@ -29,7 +29,7 @@ const MAX_PORT: u64 = 0x1ff;
 /// Largest class of service: v1model's `priority` has 3 bits.
 const MAX_CLASS_OF_SERVICE: u32 = 7;
 
-/// Copies in one group or session; far above any port count, and a bound on what one packet can cause.
+/// Most copies in one group or session: far above any port count, and a bound on the work for one packet.
 const MAX_REPLICAS: usize = 65_536;
 
 /// Carries out an update of a group or session.

@@ -76,7 +76,7 @@ fn put_member(
         .action
         .as_ref()
         .ok_or_else(|| EntityError::invalid("the member needs an action"))?;
-    // Tables that share a profile have the same actions, so the first one speaks for all.
+    // Tables that share a profile have the same actions, so the first table decides.
     let table = profile.tables.first().and_then(|id| info.table(*id));
     let translator = &mut transaction.state.translator;
     let call = match table {
@@ -343,7 +343,7 @@ pub(super) fn pack_one_shot(
     })
 }
 
-/// Per-group settings: only what the selector does anyway.
+/// Per-group settings: only those that equal the selector's behaviour are accepted.
 fn check_modes(profile: &Profile, wire: &v1::ActionProfileActionSet) -> Result<(), EntityError> {
     match ActionSelectionMode::try_from(wire.action_selection_mode) {
         Ok(ActionSelectionMode::DefaultModeDeterminedByActionSelector | ActionSelectionMode::Hash) => {}

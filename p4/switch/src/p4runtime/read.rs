@@ -1,8 +1,9 @@
-//! `Read`: requests become a list of what to send, pages are built while the client takes them (section 13).
+//! `Read`: requests are turned into a list of objects to send, and pages are built as the client reads them (section
+//! 13).
 //!
-//! [`plan`] runs while no write can: it fixes which objects are sent by taking references to them, which costs one
-//! reference per object. [`Plan::next_page`] then builds one response at a time, so that a million entries never exist
-//! as messages at once and a slow client delays no write.
+//! [`plan`] runs while no write can. It fixes the objects to send by taking a reference to each of them.
+//! [`Plan::next_page`] then builds one response at a time, so that a million entries never exist as messages at once
+//! and a slow client delays no write.
 
 // Deprecated fields are still read and echoed, for older clients.
 #![allow(deprecated)]
@@ -24,7 +25,7 @@ use super::{array, digest, pre, profile, value_set};
 /// Entities per response: large enough to amortise a message, small enough to stay far below gRPC's default 4 MiB.
 pub const PAGE_SIZE: usize = 1000;
 
-/// What remains to be sent of one request.
+/// The rest of one request.
 enum Item {
     /// Built already: small things.
     Ready(std::vec::IntoIter<Kind>),
@@ -50,7 +51,7 @@ enum Item {
     },
 }
 
-/// As which entity a table entry is sent.
+/// The kind of entity in which a table entry is sent.
 #[derive(Clone, Copy)]
 enum Form {
     Entry,
@@ -58,7 +59,7 @@ enum Form {
     Meter,
 }
 
-/// All that a `Read` will send, and the results of its requests.
+/// Everything that a `Read` will send, and the results of its requests.
 #[derive(Default)]
 pub struct Plan {
     items: std::collections::VecDeque<Item>,
@@ -66,7 +67,7 @@ pub struct Plan {
     pub results: Vec<Result<(), EntityError>>,
 }
 
-/// Fixes what a `Read` sends.
+/// Plans a `Read`.
 pub fn plan(state: &mut State, target: &dyn Target, role: Option<&RoleConfig>, requests: &[v1::Entity]) -> Plan {
     let mut plan = Plan::default();
     for request in requests {
@@ -132,7 +133,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Drops what the role may not see.
+    /// Drops entities that the role may not see.
     fn retain(&mut self, state: &State, role: &RoleConfig) {
         let info = &state.info;
         self.items.retain_mut(|item| match item {
@@ -211,7 +212,7 @@ impl Plan {
         for register in one.map_or(0..state.info.registers.len(), |index| index..index + 1) {
             let spec = &state.info.registers[register];
             let cells = range(&spec.array, one.and(wire.index.as_ref()))?;
-            // Tells at once, not in the middle of the stream, that the cell type cannot be sent.
+            // Report at once, and not in the middle of the stream, that the cell type cannot be sent.
             match array::register_to_wire(spec, &[0]) {
                 Ok(_) => self.items.push_back(Item::Registers { register, cells }),
                 Err(error) if one.is_some() => return Err(error),
@@ -378,7 +379,7 @@ fn select(state: &mut State, index: usize, wire: &v1::TableEntry, form: Form) ->
                     let passes = entries.get(id).is_some_and(|entry| passes(&entry, wire));
                     Ok(entries.snapshot(if passes { vec![id] } else { Vec::new() }))
                 }
-                // Nothing there is an empty answer for an entry, an error for its counter or meter.
+                // A missing entry is an empty answer for a table entry, but an error for its counter or meter.
                 Err(error) if error.code == tonic::Code::NotFound && matches!(form, Form::Entry) => {
                     Ok(Snapshot::default())
                 }

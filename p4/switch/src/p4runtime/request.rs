@@ -1,11 +1,10 @@
-//! Write requests as they lie in the octets of the wire: table entries are read in one pass, without a message in
-//! between and without an allocation for each field.
+//! Reads write requests from the octets on the wire: table entries are read in one pass, without intermediate messages
+//! and without an allocation for each field.
 //!
 //! [`WriteRequest::decode`] cuts a request into updates. [`TableEntry::decode`] reads one that inserts, modifies or
-//! deletes a table entry into a form that borrows from the octets and whose lists are used again for the next. An
-//! update of anything else, and one that is written in a way that no encoder writes (a field twice, a group, an
-//! unexpected wire type), is left to prost: [`Decoded::Other`]. Both ways lead to the same checks, so they cannot
-//! disagree on more than what they read.
+//! deletes a table entry into a form that borrows from the octets and reuses its lists for the next one. An update of
+//! anything else, and one that is written in a way that no encoder writes (a field twice, a group, an unexpected wire
+//! type), is left to prost: [`Decoded::Other`]. Both paths use the same checks, so they can only differ in decoding.
 
 // Deprecated fields are still read and echoed, for older clients.
 #![allow(deprecated)]
@@ -17,11 +16,11 @@ use p4runtime_proto::p4::v1::field_match::FieldMatchType;
 use p4runtime_proto::p4::v1::table_action::Type as ActionType;
 use prost::Message as _;
 
-/// Not as an encoder writes it.
+/// The octets are not in the form that encoders write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unusual;
 
-/// What one field of a message holds.
+/// The content of one field of a message.
 #[derive(Clone, Copy)]
 enum Value<'a> {
     Varint(u64),
@@ -85,7 +84,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Sets what must not be set yet.
+/// Sets a field that must not be set yet.
 fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Unusual> {
     match place.replace(value) {
         None => Ok(()),
@@ -108,10 +107,10 @@ pub enum WriteRequest<'a> {
 }
 
 impl<'a> WriteRequest<'a> {
-    /// Cuts an encoded request apart.
+    /// Splits an encoded request.
     ///
     /// # Errors
-    /// Octets that are not a message of this type. The updates are not looked into.
+    /// Octets that are not a message of this type. The updates themselves are not checked.
     pub fn decode(octets: &'a [u8]) -> Result<Self, prost::DecodeError> {
         const UPDATES: u32 = 4;
         let (mut updates, mut header) = (Vec::new(), Vec::new());
@@ -126,7 +125,7 @@ impl<'a> WriteRequest<'a> {
                     header.extend_from_slice(before.get(..len).unwrap_or_default());
                 }
                 Err(Unusual) => {
-                    // Prost says what is wrong, or reads it as a whole.
+                    // prost finds the error, or reads it as a whole.
                     let updates = v1::WriteRequest::decode(octets)?;
                     return Ok(Self::Messages(updates));
                 }
@@ -137,7 +136,7 @@ impl<'a> WriteRequest<'a> {
     }
 }
 
-/// What a field of a key asks for.
+/// The match of a field of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Match<'a> {
     /// Value.
@@ -159,7 +158,7 @@ pub enum Match<'a> {
 pub struct FieldMatch<'a> {
     /// Id of the match field.
     pub field_id: u32,
-    /// What it asks for.
+    /// Its match.
     pub matches: Option<Match<'a>>,
 }
 
@@ -194,7 +193,7 @@ pub struct TableEntry<'a> {
     pub table_id: u32,
     /// Its key.
     pub matches: Vec<FieldMatch<'a>>,
-    /// What it does.
+    /// Its action.
     pub action: Option<TableAction<'a>>,
     /// Arguments of its action.
     pub params: Vec<Param<'a>>,
@@ -220,17 +219,17 @@ pub struct TableEntry<'a> {
     pub is_const: bool,
 }
 
-/// What an encoded update is.
+/// The kind of an encoded update.
 #[derive(Debug, PartialEq)]
 pub enum Decoded {
     /// Of a table entry, with its type.
     Entry(i32),
-    /// Of something else, or written unusually.
+    /// An update of something else, or one in an unusual encoding.
     Other(Box<v1::Update>),
 }
 
 impl<'a> TableEntry<'a> {
-    /// Reads an update; if it is of a table entry, that is in `self` afterwards.
+    /// Reads an update. If it is one of a table entry, the entry is in `self` afterwards.
     ///
     /// # Errors
     /// The octets are not an `Update`.
@@ -530,9 +529,9 @@ mod tests {
         }
     }
 
-    /// What prost makes of octets, in our form.
+    /// The result of prost, in our form.
     fn check(octets: &[u8]) -> Result<(), TestCaseError> {
-        // Used again, as for the next update of a batch.
+        // Reused, as for the next update of a batch.
         let mut read = TableEntry {
             is_const: true,
             metadata: &[1],

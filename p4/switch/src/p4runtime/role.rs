@@ -1,4 +1,4 @@
-//! What a role may do (specification, section 5.2).
+//! The rights of a role (specification, section 5.2).
 //!
 //! The specification leaves the format of `Role.config` open. This server understands the one that Stratum switches
 //! use, `stratum.P4RoleConfig`, which names P4 objects by id; anything else is refused with `INVALID_ARGUMENT`. A role

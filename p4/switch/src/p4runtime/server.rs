@@ -29,7 +29,7 @@ pub type Shared = Arc<RwLock<Pipeline>>;
 
 #[derive(Default)]
 struct Slot {
-    /// What packets run through.
+    /// The running pipeline.
     committed: Option<Shared>,
     /// Verified and written to, but not running yet (`VERIFY_AND_SAVE`).
     saved: Option<Shared>,
@@ -47,7 +47,7 @@ pub struct Server {
     started: Instant,
 }
 
-/// Locks that survive a panic of another holder: the data is kept consistent by each step, not by the lock.
+/// Locks that survive a panic of another holder. Each step keeps the data consistent, so that is safe.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -119,7 +119,7 @@ impl Server {
         }
     }
 
-    /// Carries out updates on behalf of whom `request` says.
+    /// Carries out updates on behalf of the client in `request`.
     fn write_updates(
         &self,
         request: &v1::WriteRequest,
@@ -273,7 +273,7 @@ impl Server {
 
     fn commit(&self, slot: &mut Slot, loaded: Shared) {
         let mut pipeline = write(&loaded);
-        // Before packets run through it: no digest that a client asked for is left out.
+        // Do this before packets run through it, so that no digest of a client is missed.
         self.learn(&pipeline);
         pipeline.target.activate();
         drop(pipeline);
@@ -387,7 +387,7 @@ impl Server {
             config,
             election_id: election_id(update.election_id.as_ref()),
         };
-        // Their election ids are free, whether or not their own tasks have run since.
+        // Their election ids are free, even if their own tasks have not run yet.
         for orphan in self.streams.orphans() {
             self.close(orphan, None);
         }
@@ -410,7 +410,7 @@ impl Server {
             self.notify(notification, &mut stuck);
         }
         if let Some(notification) = outcome.notify_after_writes {
-            // Every write that was let in before the change of primary holds the gate until it is done.
+            // Every write that was accepted before the change of primary holds the gate until it is done.
             drop(write(&self.gate));
             self.notify(notification, &mut stuck);
         }
@@ -497,7 +497,7 @@ impl Server {
             .collect()
     }
 
-    /// Something from the running program.
+    /// An event of the running program.
     pub fn dataplane_event(&self, event: Event) {
         let Some(shared) = lock(&self.slot).committed.clone() else {
             return;

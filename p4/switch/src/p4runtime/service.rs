@@ -32,7 +32,7 @@ impl P4Runtime for Service {
     type StreamChannelStream = Pin<Box<Outgoing>>;
 
     async fn write(&self, request: Request<v1::WriteRequest>) -> Result<Response<v1::WriteResponse>, Status> {
-        // A batch takes a millisecond or so; handing the worker's other tasks to a fresh thread would cost more.
+        // A batch takes about a millisecond; moving the worker's other tasks to another thread would cost more.
         let results = self.0.write(request.get_ref())?;
         batch_status(&results)?;
         Ok(Response::new(v1::WriteResponse {}))

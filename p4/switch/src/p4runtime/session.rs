@@ -15,7 +15,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Streams that one role may hold open at a time; a fabric has a handful of controllers, the rest is a runaway client.
+/// Streams that one role may have open at a time. A fabric has a handful of controllers; more streams come from a
+/// runaway client.
 pub const MAX_STREAMS_PER_ROLE: usize = 64;
 
 /// Roles remembered at a time. A role outlives its streams (its highest election id must be remembered), so a client
@@ -56,17 +57,17 @@ impl fmt::Display for ElectionId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
-/// A peer's authority in the election. Its certificate decides which it has.
+/// A peer's authority in the election, as decided by its certificate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Authority {
-    /// A person who stands in while there is no controller.
+    /// A person who acts while there is no controller.
     Operator,
-    /// The controller, and everybody where certificates are not used.
+    /// The controller, and everybody if certificates are not used.
     #[default]
     Controller,
 }
 
-/// A client's `MasterArbitrationUpdate`, its role config already understood.
+/// A client's `MasterArbitrationUpdate`, with its role config already read.
 #[derive(Debug, Clone)]
 pub struct Arbitration<C> {
     /// Of the client.
@@ -107,7 +108,7 @@ pub struct Notification<C> {
     pub standing: Standing,
 }
 
-/// What the shell must do after an event.
+/// What the caller must do after an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome<C> {
     /// Sent at once, in this order.
@@ -125,7 +126,7 @@ impl<C> Default for Outcome<C> {
     }
 }
 
-/// Why an arbitration message ends its stream. Never a panic, never a silent refusal.
+/// Why an arbitration message ends its stream. There is no panic and no silent refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SessionError {
     /// `NOT_FOUND`.
@@ -313,7 +314,7 @@ impl<C: Clone + PartialEq> Sessions<C> {
                 Authority::Operator => role.highest_of_operators = election_id,
             }
             role.config = config;
-            // A repeated update changes nothing for the others; a new one is news to all of them.
+            // A repeated update changes nothing for the others; a new one is reported to all of them.
             if !unchanged {
                 outcome.notify_now = role.notify_all_but(&name, Some(stream));
             }
@@ -402,7 +403,7 @@ impl<C: Clone + PartialEq> Sessions<C> {
         outcome
     }
 
-    /// Checks that a request comes from the role's primary (section 12, checks 1 and 2) and gives the role's config.
+    /// Checks that a request comes from the role's primary (section 12, checks 1 and 2) and returns the role's config.
     ///
     /// # Errors
     /// [`AccessError::UnknownRole`] for a role that no stream ever named, [`AccessError::NotPrimary`] otherwise.
@@ -423,8 +424,7 @@ impl<C: Clone + PartialEq> Sessions<C> {
         }
     }
 
-    /// The config of a role that was named by some stream; `Err` for a role that nobody named. The default role always
-    /// exists.
+    /// The config of a role that some stream has named; `Err` for any other. The default role always exists.
     pub fn role_config(&self, role: &str) -> Result<Option<&C>, AccessError> {
         match self.roles.get(role) {
             Some(known) => Ok(known.config.as_ref()),
@@ -503,7 +503,7 @@ mod tests {
         s.arbitrate(StreamId(1), operator(u128::MAX)).unwrap();
         assert!(
             s.authorise("", Some(ElectionId(u128::MAX))).is_ok(),
-            "the operator stands in again"
+            "the operator is primary again"
         );
         let back = s.arbitrate(StreamId(4), request("", 9)).unwrap();
         assert_eq!(standings(&back.notify_now), [(4, Standing::NoPrimary)]);
@@ -587,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_id_is_a_backup_and_only_it_is_told() {
+    fn lower_id_is_a_backup_and_only_it_is_notified() {
         let mut s = sessions();
         s.arbitrate(StreamId(1), request("", 5)).unwrap();
         let lower = s.arbitrate(StreamId(2), request("", 4)).unwrap();

@@ -1,8 +1,8 @@
 //! All entities of one pipeline as plain data, each stored under its key.
 //!
 //! The functions named `put_*` replace one object and return what was there before: applying the returned value again
-//! undoes the change. They keep the reference counts of members and groups right and nothing else; validation is done
-//! before by the modules of each entity kind. The cost of each is independent of how many objects there are.
+//! undoes the change. They only update the reference counts of members and groups; the modules of each entity kind have
+//! validated the object before. The cost of each is independent of the number of objects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub struct Extras {
     pub meter: Option<MeterConfig>,
 }
 
-/// A table's default entry where it differs from the program's own.
+/// The parts of a table's default entry that differ from the program's own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DefaultEntry {
     /// The client's default action; `None` is the program's.
@@ -182,7 +182,7 @@ pub struct DigestConfig {
     pub ack_timeout_ns: u64,
 }
 
-/// Configurations of one meter array; cells not listed have the array's.
+/// Configurations of one meter array.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MeterArray {
     /// Of all cells that are not in `cells`.
@@ -198,7 +198,7 @@ impl MeterArray {
     }
 }
 
-/// What became of an entry.
+/// The change of an entry.
 #[derive(Debug)]
 pub(super) enum EntryChange {
     Inserted,
@@ -222,7 +222,7 @@ pub struct Timed {
 /// All entities of one pipeline.
 #[derive(Debug, Default)]
 pub struct State {
-    /// What the ids mean.
+    /// The P4Info, which gives ids their meaning.
     pub info: Arc<Info>,
     /// Translated values.
     pub translator: Translator,
@@ -280,7 +280,7 @@ impl State {
         self.info.profile_index(self.info.tables[table].implementation?)
     }
 
-    /// Puts an entry in, under a key (priority included) that no other has, and says its id.
+    /// Inserts an entry under a new key (including priority); returns its id.
     pub fn insert_entry(
         &mut self,
         table: usize,
@@ -295,13 +295,13 @@ impl State {
         id
     }
 
-    /// Takes an entry out.
+    /// Removes an entry.
     pub fn remove_entry(&mut self, table: usize, id: u32) {
         self.count_entry(table, id, false);
         self.tables[table].entries.remove(id);
     }
 
-    /// Changes an entry; `saved` notes what it was.
+    /// Changes an entry; `saved` stores its earlier state.
     pub(super) fn modify_entry(
         &mut self,
         table: usize,
@@ -319,7 +319,7 @@ impl State {
         old
     }
 
-    /// Undoes what became of an entry.
+    /// Undoes the change of an entry.
     pub(super) fn undo_entry(&mut self, table: usize, id: u32, change: EntryChange, saved: &[u8]) {
         match change {
             EntryChange::Inserted => {
@@ -340,7 +340,7 @@ impl State {
         }
     }
 
-    /// Notes an entry that ages.
+    /// Registers an entry that ages.
     fn time(&mut self, table: usize, id: u32) {
         let entries = &self.tables[table].entries;
         if let Some(stamp) = entries.stamp(id)

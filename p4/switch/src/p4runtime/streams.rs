@@ -1,8 +1,8 @@
 //! Outgoing messages of open streams: bounded queues that no sender ever waits for.
 //!
-//! Packets, digests and other news go through one queue per stream; when the client does not read, what does not fit is
-//! dropped and counted. Arbitration updates have a queue of their own that goes first; a client that lets that one fill
-//! up is cut off, because it would otherwise act on a stale idea of who is primary.
+//! Packets, digests and other news go through one queue per stream; if the client does not read, messages that do not
+//! fit are dropped and counted. Arbitration updates have a separate queue that goes first; a client that lets that one
+//! fill up is disconnected, because it would act on outdated information about the primary.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -18,10 +18,11 @@ use tonic::Status;
 
 use super::session::StreamId;
 
-/// Packets and other news waiting per stream: some tens of milliseconds of packet-ins, and at most 10 MB of jumbo frames.
+/// Most packets and other news that wait per stream: some tens of milliseconds of packet-ins, or at most 10 MB of jumbo
+/// frames.
 pub const NEWS_QUEUE: usize = 1024;
 
-/// Arbitration updates waiting per stream; every change of primary is one.
+/// Most arbitration updates that wait per stream; every change of primary is one.
 pub const ARBITRATION_QUEUE: usize = 64;
 
 type Message = Result<StreamMessageResponse, Status>;
@@ -35,9 +36,9 @@ struct Sender {
 /// Packets and digests on their way to controllers.
 #[derive(Debug, Default)]
 pub struct PuntCounters {
-    /// Those that the data plane handed over.
+    /// Those that the data plane sent.
     pub queued: AtomicU64,
-    /// Those that were lost: a queue was full, as its reader was too slow, or there was nobody to read.
+    /// Those that were lost because a queue was full (its reader was too slow) or there was no reader.
     pub lost: AtomicU64,
 }
 
@@ -74,7 +75,7 @@ fn punts(message: &Message) -> u64 {
 }
 
 impl Streams {
-    /// None open; what they lose is counted here.
+    /// No open streams; losses are counted here.
     pub fn new(punted: Arc<PuntCounters>) -> Self {
         Self {
             punted,
@@ -105,7 +106,7 @@ impl Streams {
         )
     }
 
-    /// Open streams whose connections have ended: those whose tasks have yet to notice.
+    /// Open streams whose connections have ended, but whose tasks have not noticed yet.
     pub fn orphans(&self) -> Vec<StreamId> {
         let orphan = |(id, sender): (&StreamId, &Sender)| sender.peer.ended().then_some(*id);
         self.lock().iter().filter_map(orphan).collect()
@@ -123,7 +124,7 @@ impl Streams {
             .is_none_or(|sender| sender.arbitration.try_send(message).is_ok())
     }
 
-    /// Queues news; what does not fit is dropped and counted.
+    /// Queues a message, or drops and counts it if the queue is full.
     pub fn tell(&self, id: StreamId, update: Update) {
         let message = Ok(StreamMessageResponse { update: Some(update) });
         if let Some(sender) = self.lock().get(&id)
@@ -133,7 +134,7 @@ impl Streams {
         }
     }
 
-    /// Ends a stream with a status after what is queued.
+    /// Ends a stream with a status, after the queued messages.
     pub fn end(&self, id: StreamId, status: Option<Status>) {
         if let (Some(sender), Some(status)) = (self.lock().remove(&id), status) {
             // If even this does not fit, the closed queues end the stream without a reason.

@@ -41,7 +41,7 @@ pub(super) fn pack_match(
     )
 }
 
-/// Packs match fields, and priority where the table takes one, into `out`: the key of an entry.
+/// Packs match fields (and priority, if the table has priorities) into `out`: the key of an entry.
 fn pack_key(state: &mut State, index: usize, entry: &TableEntry<'_>, out: &mut Vec<u8>) -> Result<(), EntityError> {
     let needs_priority = state.info.tables[index].needs_priority;
     match (needs_priority, entry.priority) {
@@ -213,7 +213,7 @@ fn write_default(
         Some(_) => return Err(EntityError::invalid("the default action must be an action")),
     };
     let new = match wire.action {
-        // Without an action the entry goes back to what the program says, cookies and all.
+        // Without an action, the whole entry (including cookies) returns to the program's own.
         None => DefaultEntry {
             call,
             extras: Extras {
@@ -287,7 +287,7 @@ fn extras(table: &TableInfo, wire: &TableEntry<'_>, is_inherited: bool) -> Resul
     Ok((extras != Extras::default()).then_some(extras))
 }
 
-/// Queues what an update says about direct counter and meter (section 9.1.7).
+/// Queues the changes of an update to direct counter and meter (section 9.1.7).
 fn push_direct(
     transaction: &mut Transaction<'_>,
     index: usize,
@@ -315,7 +315,7 @@ fn push_direct(
     push_colours(transaction, (index, owner), wire.meter_counter_data.as_ref());
 }
 
-/// Queues what an update says about a direct meter's counters by colour, which was found right before.
+/// Queues the changes of an update to a direct meter's counters by colour, which were checked before.
 fn push_colours(
     transaction: &mut Transaction<'_>,
     (table, owner): (usize, Owner),
@@ -328,7 +328,7 @@ fn push_colours(
     }
 }
 
-/// A checked action; the arguments of a call lie elsewhere.
+/// A checked action; the arguments of a call are stored separately.
 enum Packed {
     Call(u32),
     Member(u32),
@@ -516,7 +516,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// What a request's table entry asks for.
+    /// The optional parts that a request's table entry asks for.
     pub fn of(wire: &v1::TableEntry) -> Self {
         Self {
             meter: wire.meter_config.is_some(),
@@ -538,7 +538,7 @@ pub fn key_to_wire(state: &State, index: usize, entry: &Entry<'_>) -> v1::TableE
     }
 }
 
-/// Adds what a client may recognise an entry by.
+/// Adds the cookies by which a client can recognise an entry.
 pub fn add_cookies(wire: &mut v1::TableEntry, entry: &Entry<'_>) {
     if let Some(extras) = entry.extras {
         wire.controller_metadata = extras.controller_metadata;

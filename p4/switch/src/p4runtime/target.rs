@@ -1,8 +1,8 @@
-//! The seam to what executes packets: the few things the server asks of a loaded program.
+//! The interface to the part that executes packets: the few functions of a loaded program that the server uses.
 //!
-//! The server validates everything first, so that a target is only told what it can do; a whole `Write` arrives as
-//! one list of [`Op`] and becomes visible to packets at once. Objects are named by their index in [`Info`], entries
-//! by an id that the server chose, so a target needs no lookup by name and no map of its own.
+//! The server validates everything first, so a target only receives operations that it can carry out. A whole `Write`
+//! arrives as one list of [`Op`] and becomes visible to packets at once. Objects are named by their index in [`Info`],
+//! entries by an id that the server chose, so a target needs no lookup by name and no map of its own.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct CounterValue {
     pub packets: u64,
 }
 
-/// What a meter marked green, yellow and red (section 9.4.3).
+/// Packets that a meter marked green, yellow and red (section 9.4.3).
 pub type ColourCounts = [CounterValue; 3];
 
 /// An entry or the default entry of a table: the owner of direct counters and meters.
@@ -35,7 +35,7 @@ pub enum Owner {
     Default,
 }
 
-/// Cells of an array that an operation is for.
+/// The cells of an array that an operation changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cells {
     /// One.
@@ -120,7 +120,7 @@ pub enum Op {
         counter: usize,
         /// Which cells.
         cells: Cells,
-        /// To what.
+        /// The new value.
         value: CounterValue,
     },
     /// A direct counter is set.
@@ -129,7 +129,7 @@ pub enum Op {
         table: usize,
         /// Whose counter.
         owner: Owner,
-        /// To what.
+        /// The new value.
         value: CounterValue,
     },
     /// Meter cells are configured; `None` is green for everything.
@@ -156,7 +156,7 @@ pub enum Op {
         meter: usize,
         /// Which cells.
         cells: Cells,
-        /// To what.
+        /// The new value.
         value: ColourCounts,
     },
     /// Counters by colour of a direct meter are set.
@@ -165,7 +165,7 @@ pub enum Op {
         table: usize,
         /// Whose meter.
         owner: Owner,
-        /// To what.
+        /// The new value.
         value: ColourCounts,
     },
     /// Register cells are written.
@@ -200,14 +200,14 @@ pub trait Target: Send + Sync {
     /// The program's own default action for a table.
     fn initial_default(&self, table: usize) -> Option<Call>;
 
-    /// Takes over the initial entries under the ids that the server gave them.
+    /// Receives the initial entries with the ids that the server gave them.
     fn adopt(&mut self, table: usize, entries: &Entries);
 
-    /// Carries out `ops` in order; packets see all of them or none. What entries are to be lies in `state`: what they
-    /// are after all of the operations, and of those that are gone what they were.
+    /// Carries out `ops` in order; packets see all of them or none. `state` has the entries as they are after all of
+    /// the operations, and removed ones as they were before.
     ///
     /// # Errors
-    /// Only what validation cannot know (the target ran out of something); then nothing was changed.
+    /// Only errors that validation cannot foresee (the target ran out of something). Then nothing was changed.
     fn apply(&mut self, state: &State, ops: Vec<Op>) -> Result<(), EntityError>;
 
     /// Reads a counter cell.
@@ -232,7 +232,7 @@ pub trait Target: Send + Sync {
     fn activate(&mut self);
 }
 
-/// What a running program tells the server.
+/// An event of a running program for the server.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A frame left through the CPU port.
@@ -261,10 +261,10 @@ pub trait Device: Send + Sync + 'static {
     /// Names and numbers of the ports.
     fn ports(&self) -> Arc<PortNames>;
 
-    /// What went to controllers, and what was lost on the way.
+    /// Counts of messages to controllers, and of lost ones.
     fn punted(&self) -> Arc<PuntCounters>;
 
-    /// Sets the digests (P4Info ids, in order) for which clients have a `DigestEntry`. The device hands over no others.
+    /// Sets the digests (P4Info ids, in order) for which clients have a `DigestEntry`. The device passes on no others.
     fn learn(&self, digests: Vec<u32>) {
         let _ = digests;
     }

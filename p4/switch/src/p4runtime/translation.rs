@@ -18,8 +18,8 @@ use super::ports::PortNames;
 /// Reserved SDN port number of the CPU port (`SDN_PORT_CPU`).
 const SDN_PORT_CPU: u64 = 0xffff_fffd;
 
-/// Strings remembered per translated type: far above any port, VRF or tunnel name count of one switch, and a bound on
-/// what a client can make the server remember.
+/// Strings remembered per translated type: far above the number of ports, VRFs or tunnels of one switch, and a bound on
+/// the server's memory.
 const MAX_STRINGS_PER_TYPE: usize = 1 << 20;
 
 /// Longest SDN string, in bytes.
@@ -79,7 +79,8 @@ impl<'a> Translations<'a> {
             .map(|(translation, _)| translation.clone())
     }
 
-    /// What clients write for an action parameter of this type and width. `bit<0>` is one, and 0 its only value.
+    /// The form in which clients write an action parameter of this type and width. `bit<0>` is valid; its only value is
+    /// 0.
     pub(super) fn parameter(
         &self,
         owner: &str,
@@ -99,7 +100,7 @@ impl<'a> Translations<'a> {
         self.value(owner, named, bitwidth)
     }
 
-    /// What clients write for a field of this type and width.
+    /// The form in which clients write a field of this type and width.
     pub(super) fn value(
         &self,
         owner: &str,

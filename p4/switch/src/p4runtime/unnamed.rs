@@ -21,7 +21,7 @@ impl Unnamed {
     /// Gives ids to the actions of a program that `info` does not name.
     pub fn new(info: &Info, program: &Program) -> Self {
         let named: FxHashSet<&str> = info.actions.iter().map(|action| action.name.as_str()).collect();
-        // Prefix 0xff is reserved (P4Runtime specification, section 6.3); a P4Info that uses it is passed over.
+        // Prefix 0xff is reserved (P4Runtime specification, section 6.3); ids that a P4Info uses there are skipped.
         let mut free = (0..=u32::MAX).rev().filter(|id| info.object(*id).is_none());
         let mut this = Self::default();
         let unnamed = program.actions.iter().zip(0..);

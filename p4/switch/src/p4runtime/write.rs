@@ -74,11 +74,11 @@ pub enum Writer<'a> {
 pub struct Transaction<'a> {
     /// The entities.
     pub state: &'a mut State,
-    /// For facts about ports.
+    /// For information about ports.
     pub device: &'a dyn Device,
     /// Operations for the target.
     pub ops: Vec<Op>,
-    /// Whether the updates are entities of a pipeline that this one follows, and not a client's.
+    /// Whether the updates are entities of the previous pipeline, and not those of a client.
     pub is_inherited: bool,
     undo: Vec<Undo>,
     /// Rows of entries that were modified.
@@ -214,7 +214,7 @@ pub fn write(
         return results;
     }
     if let Err(error) = target.apply(transaction.state, ops) {
-        // Validation accepted something that the target cannot do, or packets do not move on.
+        // Validation accepted something that the target cannot do, or a packet thread is stuck.
         tracing::error!(%error, "the target refused a validated batch");
         transaction.roll_back();
         results.fill(Err(error));

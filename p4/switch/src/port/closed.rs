@@ -1,11 +1,11 @@
-//! A port without a device: whatever is sent by it is lost, and counted.
+//! A port without a device: all frames that are sent through it are lost and counted.
 
 use std::io;
 use std::sync::Arc;
 
 use super::{Counters, Lane, Port, Transmit};
 
-/// It counts with these counters.
+/// A closed port with these counters.
 pub struct Closed(pub Arc<Counters>);
 
 impl Port for Closed {

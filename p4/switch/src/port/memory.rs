@@ -57,7 +57,7 @@ impl Wire {
 
     /// Whether the switch's side is closed.
     pub fn is_closed(&self) -> bool {
-        // The port holds the other one while it is open.
+        // The port holds the other end while it is open.
         Arc::strong_count(&self.ready) == 1
     }
 

@@ -8,10 +8,11 @@
 //!
 //! # Invariants
 //! - The frames of one flow and port go through one thread in the order in which they came.
-//! - A frame is as it would be on a wire: checksums are complete, VLAN tags in place, segments cut ([`offload`]).
+//! - A frame has the form that it would have on a wire: checksums are complete, VLAN tags in place, segments cut
+//!   ([`offload`]).
 //! - No frame is ever sent back to the socket that sends it.
-//! - Frames that come faster than they are forwarded, and frames that a device does not take, are lost and counted in
-//!   [`Counters`]. Nothing waits for a port.
+//! - Frames that arrive faster than they are forwarded, and frames that a device does not accept, are lost and counted
+//!   in [`Counters`]. Nothing waits for a port.
 //!
 //! # Cost
 //! A received frame is processed where the kernel put it and copied once for sending; sending is one call for up to 64
@@ -50,7 +51,7 @@ pub trait Transmit: Send {
     /// Takes a frame. It is sent now or with the next [`flush`](Self::flush).
     fn send(&mut self, frame: &[u8]);
 
-    /// Sends all that wait.
+    /// Sends all waiting frames.
     fn flush(&mut self);
 
     /// Whether the device accepts more now. If it does not, frames that are sent anyway are lost.
@@ -61,7 +62,7 @@ pub trait Transmit: Send {
 
 /// One thread's access to a port.
 pub struct Lane {
-    /// None if other threads receive for it.
+    /// How to receive; none if other threads receive for it.
     pub rx: Option<Box<dyn Receive>>,
     /// How to send.
     pub tx: Box<dyn Transmit>,
@@ -105,7 +106,7 @@ impl Burst<'_> {
     pub fn next_frame(&mut self) -> Option<&mut [u8]> {
         let left = self.left.checked_sub(1)?;
         let frame = self.rx.next()?;
-        // Only what is found counts: a sender of single frames must not be taken for a flood.
+        // Count only frames that were found, so that a sender of single frames is not mistaken for a flood.
         self.left = left;
         Some(frame)
     }
@@ -116,12 +117,13 @@ pub trait Forwarder: Send {
     /// Forwards the frames of a burst. Frames that it does not read keep waiting.
     fn burst(&mut self, burst: &mut Burst<'_>, sink: &mut dyn Sink);
 
-    /// The thread was woken by its [`Waker`], or [`rest`](Self::rest) is over: forwards frames that came another way.
+    /// The thread was woken by its [`Waker`], or [`rest`](Self::rest) is over: forwards frames that did not come from
+    /// ports.
     fn woken(&mut self, sink: &mut dyn Sink) {
         let _ = sink;
     }
 
-    /// How long the thread may sleep, if it may not sleep until a frame comes.
+    /// How long the thread may sleep; none if it may sleep until a frame comes.
     fn rest(&self) -> Option<Duration> {
         None
     }

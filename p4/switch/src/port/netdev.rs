@@ -9,8 +9,8 @@ use super::qdisc::Qdisc;
 use super::sys::{self, HEADROOM, Meta, RxRing, TxSocket};
 use super::{Counters, Lane, Port, Receive, Transmit};
 
-/// Octets of all rings of a port: 8192 frames, which are 40 ms of 200,000 frames each second. A thread that shares its
-/// processor is away that long.
+/// Octets of all rings of a port: 8192 frames, which last 40 ms at 200,000 frames a second. A thread that shares its
+/// processor may not run for that long.
 const RING_OCTETS: usize = 16 << 20;
 /// Least octets of one ring, however many threads share the port.
 const LEAST_RING_OCTETS: usize = 1 << 20;
@@ -32,7 +32,7 @@ impl Netdev {
         }
     }
 
-    /// The same, counting what it loses together with what a port before it lost.
+    /// The same; its losses are added to those of an earlier port.
     pub fn with_counters(name: &str, counters: Arc<Counters>) -> Self {
         Self {
             counters,
@@ -46,7 +46,7 @@ impl Netdev {
         Self { qdisc, ..self }
     }
 
-    /// What it lost.
+    /// Its losses.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
     }

@@ -1,11 +1,12 @@
-//! Work that a sender left to a device, done here: checksums, and cutting large frames into packets.
+//! Does the work that a sender left to a device: checksums, and cutting large frames into packets.
 //!
 //! A veth passes frames on as the sending stack made them, with the checksum of TCP or UDP unfinished
-//! (`NETIF_F_HW_CSUM`) and many segments in one frame (TSO, USO); GRO merges received ones again. The kernel says what
-//! is left in a `virtio_net_hdr` (virtio 1.2, section 5.1.6) beside each frame. A pipeline sees what a wire would carry.
+//! (`NETIF_F_HW_CSUM`) and many segments in one frame (TSO, USO); GRO merges received ones again. The kernel describes
+//! this work in a `virtio_net_hdr` (virtio 1.2, section 5.1.6) beside each frame. A pipeline sees what a wire would
+//! carry.
 //!
-//! Segmentation follows what the kernel's own does: IPv4 identifications count up, TCP sequence numbers advance, FIN and
-//! PSH stay with the last segment and CWR with the first; around a tunnelled packet (VXLAN, Geneve, GRE, IP in IP) the
+//! Segmentation works like the kernel's own: IPv4 identifications count up, TCP sequence numbers advance, FIN and PSH
+//! stay with the last segment and CWR with the first; around a tunnelled packet (VXLAN, Geneve, GRE, IP in IP) the
 //! outer lengths and checksums follow. UDP fragmentation offload (`GSO_UDP`), which no kernel since 4.14 sends, is not
 //! taken apart.
 
@@ -13,7 +14,7 @@ const NEEDS_CSUM: u8 = 1;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
 const GSO_UDP_L4: u8 = 5;
-/// Bit beside the kind: the connection uses ECN, which changes nothing for us.
+/// A flag in the kind: the connection uses ECN, which makes no difference here.
 const GSO_ECN: u8 = 0x80;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -51,7 +52,7 @@ impl VlanTag {
     }
 }
 
-/// What was left to a device.
+/// The work that was left to a device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Offload {
     /// Where summing starts and, counted from there, where the sum belongs.
@@ -199,14 +200,14 @@ fn outer_ip(frame: &[u8]) -> Option<usize> {
     None
 }
 
-/// What follows an IP header: which protocol, and where.
+/// The protocol after an IP header, and its position.
 fn payload(frame: &[u8], ip: usize) -> Option<(u8, usize)> {
     if version(frame, ip)? == 4 {
         let words = usize::from(frame.get(ip)? & 15);
         return Some((protocol(frame, ip)?, ip + words * 4));
     }
     let (mut next, mut at) = (protocol(frame, ip)?, ip + 40);
-    // Each step moves on by eight octets, so that the end of the frame bounds them.
+    // Each step advances by at least eight octets, so the end of the frame bounds their number.
     while EXTENSIONS.contains(&next) {
         next = *frame.get(at)?;
         at += 8 + 8 * usize::from(*frame.get(at + 1)?);
@@ -220,7 +221,7 @@ fn inner_ip(frame: &[u8], transport: usize) -> Option<usize> {
     if payload(frame, outer)?.1 == transport {
         return Some(outer);
     }
-    // Tunnelled: the header is found from its end, so the kind of tunnel does not matter.
+    // In a tunnel, the header is found from its end, so the kind of tunnel does not matter.
     let ipv4 = (5..=15).find_map(|words| {
         let at = transport.checked_sub(words * 4).filter(|at| *at > outer)?;
         let first = 0x40 | words as u8;

@@ -1,8 +1,8 @@
 //! Which network devices have a queueing discipline that somebody attached (`tc qdisc add`), so that frames must go
 //! through it. Frames for all other devices bypass it, which is faster.
 //!
-//! The kernel's own default has handle 0; what is attached has another one (tc(8)), `clsact` included, whose filters
-//! see frames on their way out. Changes are noticed through rtnetlink's group of traffic control: each reads the
+//! The kernel's own default has handle 0; an attached one has another handle (tc(8)). That includes `clsact`, whose
+//! filters see outgoing frames. Changes are noticed through rtnetlink's group of traffic control: each reads the
 //! disciplines of the namespace again, so that a lost message costs nothing.
 
 use std::io;
@@ -21,15 +21,15 @@ pub enum Qdisc {
     Bypass,
     /// Through it.
     Use,
-    /// Through it while one is attached, which is also reported.
+    /// Through it while one is attached; changes are also reported.
     WhereAttached(Arc<Qdiscs>, Report),
 }
 
-/// Is called when a discipline is attached to a port's device, and when it is gone.
+/// Called when a discipline is attached to a port's device, and when it is removed.
 pub type Report = Arc<dyn Fn(bool) + Send + Sync>;
 
 impl Qdisc {
-    /// A flag that says at any time whether a device's discipline is to be passed by.
+    /// A flag that always shows whether to bypass a device's discipline.
     pub(super) fn bypass(&self, ifindex: u32) -> Arc<AtomicBool> {
         match self {
             Self::Bypass => Arc::new(AtomicBool::new(true)),
@@ -41,7 +41,7 @@ impl Qdisc {
 
 #[derive(Default)]
 struct State {
-    /// Devices with a discipline of somebody's.
+    /// Devices with an attached discipline.
     attached: FxHashSet<u32>,
     /// Flags of open ports, by device.
     flags: FxHashMap<u32, Vec<(Weak<AtomicBool>, Report)>>,
@@ -65,7 +65,7 @@ impl Qdiscs {
         let follower = Arc::clone(&this);
         tokio::spawn(async move {
             while messages.next().await.is_some() {
-                // All that are there already are answered by one look.
+                // One read handles all notifications that are already there.
                 while let Some(Some(_)) = messages.next().now_or_never() {}
                 follower.refresh(&handle).await;
             }

@@ -1,4 +1,4 @@
-//! What has no safe binding: packet sockets with a memory-mapped receive ring (packet(7), kernel
+//! System interfaces without a safe binding: packet sockets with a memory-mapped receive ring (packet(7), kernel
 //! document `networking/packet_mmap`), sendmmsg(2), and the ethtool ioctl that turns LRO off.
 //!
 //! Received frames stay in the ring's memory while they are worked on; a slot goes back to the kernel
@@ -30,7 +30,7 @@ const SEND_BUFFER: libc::c_int = 4 << 20;
 /// Frames handed to the kernel by one call: enough that the call itself costs little.
 pub(super) const SEND_BATCH: usize = 64;
 /// Octets, by the kernel's count, that a queueing discipline may hold before packets wait in the switch: some tens of
-/// frames, so that it never runs dry between two looks, and programs see the queue grow.
+/// frames, so that it never runs dry between two checks, and programs see the queue grow.
 const SHAPED_BACKLOG: usize = 64 << 10;
 /// Octets of frames that wait for that call; more are sent at once.
 const SEND_OCTETS: usize = 256 << 10;
@@ -94,7 +94,7 @@ fn bind(socket: &OwnedFd, index: u32, protocol: u16) -> io::Result<()> {
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }).map(drop)
 }
 
-/// Lets no frame in, by a filter that is one instruction: take 0 octets of each.
+/// Blocks all frames with a filter of one instruction: accept 0 octets of each.
 fn refuse_all(socket: &OwnedFd) -> io::Result<()> {
     let mut none = libc::sock_filter {
         code: (libc::BPF_RET | libc::BPF_K) as u16,
@@ -124,7 +124,7 @@ pub(super) fn disable_lro(interface: &str) -> io::Result<()> {
         command: u32,
         data: u32,
     }
-    // Of a family whose sockets are closed at once: that of a packet socket waits for every processor.
+    // Use a family whose sockets close at once: closing a packet socket waits for every processor.
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
     // SAFETY: takes no pointers; a descriptor that is returned is owned by nobody else.
     let socket = unsafe { OwnedFd::from_raw_fd(check(libc::socket(libc::AF_INET, kind, 0))?) };
@@ -152,19 +152,19 @@ pub(super) fn disable_lro(interface: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// What the kernel says about a frame beside its octets.
+/// The kernel's information about a frame, beside its octets.
 #[derive(Clone, Copy)]
 pub(super) struct Meta {
-    /// What was left to a device to do.
+    /// The work that was left to a device.
     pub(super) offload: Offload,
-    /// The tag that was taken out.
+    /// The VLAN tag that was taken out.
     pub(super) vlan: Option<VlanTag>,
 }
 
 /// Octets that are free in front of a frame, as many as a VLAN tag has.
 pub(super) const HEADROOM: usize = 4;
 
-/// Where the octets of the frame are that was received last.
+/// The place of the last received frame.
 #[derive(Clone, Copy)]
 enum Place {
     Nowhere,
@@ -179,7 +179,7 @@ pub(super) struct RxRing {
     base: NonNull<u8>,
     length: usize,
     slots: usize,
-    /// The slot to look at next.
+    /// The next slot to check.
     next: usize,
     place: Place,
     /// Whether the slot before `next` is still ours.
@@ -230,7 +230,7 @@ impl RxRing {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mmap gave no memory"))?;
-        // From here on, dropping unmaps.
+        // From here on, dropping the value unmaps it.
         let ring = Self {
             socket,
             base,
@@ -242,7 +242,7 @@ impl RxRing {
             large: Vec::new(),
             lost: 0,
         };
-        // Sockets that are to share the interface would each get every frame until they do.
+        // Until sockets share the interface, each of them would get every frame.
         refuse_all(&ring.socket)?;
         bind(&ring.socket, index, libc::ETH_P_ALL as u16)?;
         let membership = libc::packet_mreq {
@@ -324,7 +324,7 @@ impl RxRing {
         }
     }
 
-    /// Goes on to the next frame; none when there is none yet.
+    /// Advances to the next frame; none if there is none yet.
     pub(super) fn advance(&mut self) -> Option<Meta> {
         loop {
             self.release();
@@ -334,7 +334,7 @@ impl RxRing {
                 return None;
             }
             if status & libc::TP_STATUS_LOSING != 0 {
-                // The flag goes with the number.
+                // The flag shows whether the number is valid.
                 self.lost += self.drops();
             }
             self.held = true;
@@ -388,7 +388,7 @@ impl RxRing {
         }
     }
 
-    /// Takes an error that is waiting (the interface went down): it would wake the waiting thread for ever.
+    /// Takes a pending error (the interface went down), which would otherwise wake the waiting thread for ever.
     pub(super) fn acknowledge_error(&self) {
         let mut error: libc::c_int = 0;
         let mut length = size_of::<libc::c_int>() as libc::socklen_t;
@@ -442,9 +442,9 @@ impl Drop for RxRing {
 /// Sends frames by one interface, many with one call.
 pub(super) struct TxSocket {
     socket: OwnedFd,
-    /// Whether to pass the queueing discipline by; others change it at any time.
+    /// Whether to bypass the queueing discipline; others may change it at any time.
     bypass: Arc<AtomicBool>,
-    /// What the socket does now.
+    /// The current setting of the socket.
     bypasses: bool,
     /// Frames that wait, one after the other.
     octets: Vec<u8>,
@@ -457,7 +457,7 @@ pub(super) struct TxSocket {
 unsafe impl Send for TxSocket {}
 
 impl TxSocket {
-    /// Opens an interface to send; `bypass` says at any time whether to pass its queueing discipline by.
+    /// Opens an interface for sending; `bypass` always shows whether to bypass its queueing discipline.
     pub(super) fn open(index: u32, bypass: Arc<AtomicBool>) -> io::Result<Self> {
         let socket = socket()?;
         let bypasses = bypass.load(Ordering::Relaxed);
@@ -488,7 +488,7 @@ impl TxSocket {
         self.lengths.len() >= SEND_BATCH || self.octets.len() >= SEND_OCTETS
     }
 
-    /// Whether the queueing discipline is passed by, or holds little of what this socket sent (SIOCOUTQ, packet(7)).
+    /// Whether the queueing discipline is bypassed, or holds little that this socket sent (SIOCOUTQ, packet(7)).
     pub(super) fn has_room(&self) -> bool {
         if self.bypasses {
             return true;
@@ -505,11 +505,12 @@ impl TxSocket {
         self.lengths.is_empty()
     }
 
-    /// Sends what waits. Answers how many frames the device did not take: it is down or full, or they do not fit.
+    /// Sends all waiting frames. Returns how many of them the device did not accept, because it is down or full or they
+    /// do not fit.
     pub(super) fn flush(&mut self) -> usize {
         let bypass = self.bypass.load(Ordering::Relaxed);
         if bypass != self.bypasses {
-            // The kernel takes it at any time; were it not to, the socket would go on as before.
+            // The kernel accepts this at any time; if it failed, the socket would work as before.
             let value = libc::c_int::from(bypass);
             let _ = option(&self.socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &value);
             self.bypasses = bypass;

@@ -1,4 +1,4 @@
-//! The forwarding threads: each waits for frames of its lanes, hands them to its forwarder, sends what comes out.
+//! The forwarding threads: each waits for frames of its lanes, passes them to its forwarder, and sends the results.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,27 +13,27 @@ use rustc_hash::FxHashMap;
 
 use super::{Burst, Forwarder, Lane, Port, Receive, Sink, Transmit};
 
-/// Frames taken from one port before the next has its turn, so that none starves, and before what they became is sent,
-/// so that the first of them does not wait for the last.
+/// Most frames that are taken from one port before the next has its turn, so that no port starves, and before the
+/// results are sent, so that the first frame does not wait for the last.
 const BURST: usize = 64;
 /// Ports that one call of epoll reports as ready; the next call reports the others.
 const READY: usize = 64;
-/// Commands that wait for a thread; it looks after each burst, so a longer queue gains nothing.
+/// Commands that wait for a thread. It checks after each burst, so a longer queue would not help.
 const COMMANDS: usize = 16;
-/// Frames in a millisecond from which on a thread lets them gather before it looks again. Waking up for each costs more
-/// than forwarding it; below this rate nobody waits.
+/// Frames in a millisecond above which a thread lets frames gather before it polls again. Waking up for each costs more
+/// than forwarding it; below this rate, no frame waits.
 const DENSE: u32 = 50;
-/// Frames found at a look, on average, without which gathering gains nothing: a sender that waits for each frame to come
-/// back sends many in a millisecond, and more of them the less each is delayed.
+/// Average number of frames per poll below which gathering does not help: a sender that waits for each frame to come
+/// back can send many in a millisecond, and delays would only slow it down.
 const TOGETHER: u32 = 2;
-/// How long they gather: a fraction of what the rings hold at any rate that a thread can forward.
+/// How long they gather: a fraction of the time that the rings can buffer at any rate that a thread can forward.
 const GATHER: Duration = Duration::from_micros(50);
 /// If frames arrive closer together than this, a thread keeps polling for this long after the last one: waking up takes
 /// several times as long as forwarding. Meanwhile it yields to any other work for the processor.
 const CLOSE: Duration = Duration::from_micros(100);
-/// How often the rate is looked at.
+/// How often the rate is computed.
 const WINDOW: Duration = Duration::from_millis(1);
-/// What epoll says of the waker instead of a port number.
+/// The id of the waker in epoll, in place of a port number.
 const WAKER: u64 = u64::MAX;
 
 /// Interrupts a forwarding thread's wait.
@@ -48,7 +48,7 @@ impl Waker {
 
     /// Wakes it.
     pub fn wake(&self) {
-        // Fails only when it is woken already.
+        // Fails only if it has been woken already.
         let _ = self.0.write(1);
     }
 }
@@ -56,7 +56,7 @@ impl Waker {
 enum Command {
     Attach(u32, Lane),
     Detach(u32),
-    /// Answer, to show that the thread works.
+    /// Reply, to show that the thread works.
     Answer(SyncSender<()>),
 }
 
@@ -145,7 +145,7 @@ impl Ports {
     /// The names of the threads that have not, or that have ended.
     pub fn answer(&self, within: Duration) -> Result<(), String> {
         let until = Instant::now() + within;
-        // All are asked before the first is waited for.
+        // Ask all threads before waiting for the first.
         let asked: Vec<_> = self.0.iter().map(Thread::ask).collect();
         let left = || until.saturating_duration_since(Instant::now());
         let silent = self.0.iter().zip(asked).filter_map(|(thread, answer)| {
@@ -181,7 +181,7 @@ impl Drop for Ports {
         }
         for thread in &mut self.0 {
             if let Some(handle) = thread.handle.take() {
-                // A thread that panicked has said so.
+                // A panic was already reported.
                 let _ = handle.join();
             }
         }
@@ -231,15 +231,15 @@ impl Sink for Outlets {
     }
 }
 
-/// How dense frames come.
+/// How densely frames arrive.
 struct Pace {
     since: Instant,
     frames: u32,
     looks: u32,
     is_dense: bool,
-    /// The last look found as many as a port's turn allows: more wait already, and the ring fills.
+    /// The last poll found as many as a port's turn allows: more are waiting already, and the ring fills.
     is_behind: bool,
-    /// When a look last found frames, and whether the one before had been shortly before.
+    /// When a poll last found frames, and whether the one before had been shortly before.
     found: Instant,
     is_close: bool,
 }
@@ -257,12 +257,12 @@ impl Pace {
         }
     }
 
-    /// Whether to let frames gather before the next look.
+    /// Whether to let frames gather before the next poll.
     fn gathers(&self) -> bool {
         self.is_dense && !self.is_behind
     }
 
-    /// Notes the frames that a look found.
+    /// Records the frames that a poll found.
     fn note(&mut self, frames: usize, now: Instant) {
         self.is_behind = frames >= BURST;
         if frames > 0 {
@@ -316,7 +316,7 @@ impl Worker {
                     frames += self.turn(event);
                     continue;
                 }
-                // Before looking, so that what comes after the look wakes again.
+                // Reset it before the poll, so that events after the poll wake the thread again.
                 let _ = self.waker.0.read();
                 if !self.obey() {
                     return;
@@ -341,15 +341,15 @@ impl Worker {
         }
         let timeout = match self.forwarder.rest() {
             None => EpollTimeout::NONE,
-            // Whole milliseconds are what it takes; never less than was asked for.
+            // It takes whole milliseconds; round up.
             Some(rest) => EpollTimeout::from(u16::try_from(rest.as_micros().div_ceil(1000)).unwrap_or(u16::MAX)),
         };
         self.epoll.wait(events, timeout)
     }
 
-    /// Forwards a burst of the port that is ready; answers how many frames.
+    /// Forwards a burst of a ready port; returns the number of frames.
     fn turn(&mut self, event: &EpollEvent) -> usize {
-        // Not there: detached since.
+        // The port was detached meanwhile.
         let Some((port, rx)) = u32::try_from(event.data())
             .ok()
             .and_then(|p| Some((p, self.rx.get_mut(&p)?)))
@@ -370,7 +370,7 @@ impl Worker {
         frames
     }
 
-    /// Does what was ordered; false if it is to end.
+    /// Carries out a command; returns false if the thread should end.
     fn obey(&mut self) -> bool {
         loop {
             match self.inbox.try_recv() {
@@ -385,7 +385,7 @@ impl Worker {
                     self.rx.insert(port, rx);
                 }
                 Ok(Command::Detach(port)) => self.detach(port),
-                // Who asked may have given up.
+                // The caller may have given up.
                 Ok(Command::Answer(answer)) => drop(answer.try_send(())),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
@@ -395,7 +395,7 @@ impl Worker {
 
     fn detach(&mut self, port: u32) {
         if let Some(rx) = self.rx.remove(&port) {
-            // Closing the descriptor would do, were it the only one.
+            // Closing the descriptor would be enough if it were the only one.
             let _ = self.epoll.delete(rx.fd());
         }
         self.tx.remove(port);

@@ -24,7 +24,7 @@ pub(crate) struct Switch {
     pub(crate) plane: Arc<Dataplane>,
     /// The other ends of ports 1 and 2.
     pub(crate) wires: [Wire; 2],
-    /// Where the commands of simple_switch_CLI are taken.
+    /// Address for the commands of simple_switch_CLI.
     pub(crate) commands: SocketAddr,
     _ports: Ports,
 }

@@ -1,4 +1,4 @@
-//! A service and its way in, in memory, and calls to them.
+//! A service and its access control in memory, and calls to them.
 
 use std::sync::Mutex;
 
@@ -24,7 +24,7 @@ use crate::status::*;
 
 pub(in crate::rest) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// Remembers created vDCs, and what it answered to calls with a key; refuses everything else.
+/// Remembers created vDCs, and its responses to calls with a key; refuses everything else.
 #[derive(Default)]
 pub(in crate::rest) struct Memory(Mutex<Vec<Vdc>>, Mutex<Vec<(Repeatable, Committed)>>);
 
@@ -333,7 +333,7 @@ impl Access for Door {
     }
 }
 
-/// What came of a call.
+/// The result of a call.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) kind: String,

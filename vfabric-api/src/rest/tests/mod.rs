@@ -1,4 +1,4 @@
-//! What a caller relies on: codes, fields, tokens, request ids.
+//! Tests of everything that a caller relies on: codes, fields, tokens, request ids.
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -50,7 +50,7 @@ async fn a_created_object_comes_back() {
 }
 
 #[tokio::test]
-async fn a_plan_is_told_from_an_object_and_a_reason_has_an_end() {
+async fn a_plan_differs_from_an_object_and_a_reason_has_an_end() {
     let answer = ask("POST", "/v1/vdcs?dry_run=true", TOKEN, r#"{"name":"blue"}"#).await;
     assert_eq!(
         (answer.status, answer.kind.as_str()),
@@ -488,7 +488,7 @@ async fn a_watch_shows_in_order_what_the_caller_may_see_and_where_it_is() {
     );
     assert!(all[3].contains("event: bookmark"), "{}", all[3]);
     for path in ["/v1/watch?after=2", "/v1/watch?after=2&vdc=acme"] {
-        // Labels of the last one are others.
+        // The last one has other labels.
         let labelled = events(&format!("{path}&labels=tier%3Da"), TOKEN, 3).await;
         assert_eq!(
             ids(&labelled[..1]),

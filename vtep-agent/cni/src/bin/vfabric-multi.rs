@@ -32,7 +32,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Follows pods and definitions, and changes the interfaces of pods that run.
+    /// Follows pods and definitions, and changes the interfaces of running pods.
     Follow {
         /// What to log: error, warn, info, debug, trace, or directives of tracing's EnvFilter.
         #[arg(long, default_value = "info")]
@@ -82,7 +82,7 @@ fn plugin(environment: impl Fn(&str) -> Option<String>) -> ExitCode {
     }
 }
 
-/// Prints to standard output. A reader that has gone (`| head`) has what it wanted.
+/// Prints to standard output. A reader that stops early (`| head`) is not an error.
 fn print(text: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -1,4 +1,4 @@
-//! What a pod selects: the annotation `k8s.v1.cni.cncf.io/networks` in both forms (NPWG 4.1).
+//! The networks that a pod selects: the annotation `k8s.v1.cni.cncf.io/networks` in both forms (NPWG 4.1).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::error::{self, Error};
 pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// The annotation that names another default network for one pod.
 pub const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
-/// Most networks of one pod: a pod that asks for more is a mistake.
+/// Most networks of one pod. A longer list is a mistake.
 pub const MAX_NETWORKS: usize = 64;
 
 /// One element.
@@ -24,7 +24,7 @@ pub struct Selection {
     pub name: String,
     /// Name of the interface.
     pub interface: Option<String>,
-    /// What plugins with the capability of that name are asked for (CNI, "Conventions").
+    /// Requests to the plugins that have the capability of that name (CNI, "Conventions").
     pub capabilities: BTreeMap<String, Value>,
     /// `args.cni` of the configuration.
     pub args: Map<String, Value>,
@@ -32,7 +32,7 @@ pub struct Selection {
     pub default_route: Option<Vec<IpAddr>>,
 }
 
-/// True for a label of DNS (RFC 1123): what names of namespaces and definitions are made of.
+/// True for a DNS label (RFC 1123), the part of which names of namespaces and definitions consist.
 fn is_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let outer = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
@@ -40,7 +40,7 @@ fn is_label(text: &str) -> bool {
     octets.len() <= 63 && outer(octets.first()) && outer(octets.last()) && text.bytes().all(inner)
 }
 
-/// True for what names a definition or pod: labels with dots between (NPWG 3.3).
+/// True for the name of a definition or pod: labels with dots between them (NPWG 3.3).
 pub fn is_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
@@ -85,7 +85,7 @@ pub fn reference(field: &str, text: &str, namespace: &str) -> Result<Selection, 
         None => (rest, None),
     };
     let (namespace, name) = (namespace.trim().to_owned(), name.trim().to_owned());
-    // As the client library has it: here, names of interfaces are labels, too.
+    // As in the client library: in this form, names of interfaces are labels, too.
     let good = |i: &String| is_label(i) && names::is_valid(i);
     if !is_name(&namespace) || !is_name(&name) || !interface.iter().all(good) {
         return Err(wrong());
@@ -98,7 +98,7 @@ pub fn reference(field: &str, text: &str, namespace: &str) -> Result<Selection, 
     })
 }
 
-/// One element of the JSON form. Keys with a dot are others' (NPWG 4.1.2.1) and are left alone.
+/// One element of the JSON form. Keys with a dot belong to others (NPWG 4.1.2.1) and are ignored.
 fn element(field: &str, value: Value, namespace: &str) -> Result<Selection, Error> {
     let Value::Object(keys) = value else {
         return Err(Error::field(field, value, "an object"));
@@ -112,7 +112,7 @@ fn element(field: &str, value: Value, namespace: &str) -> Result<Selection, Erro
         let mut ask = |capability: &str, value| selection.capabilities.insert(capability.to_owned(), value);
         match key.as_str() {
             "name" => selection.name = text(&field, &value, is_name, "the name of a definition")?,
-            // The client library takes an empty one for the pod's.
+            // For the client library, an empty namespace is the pod's.
             "namespace" if value == "" => {}
             "namespace" => selection.namespace = text(&field, &value, is_name, "a namespace")?,
             "interface" => {
@@ -226,8 +226,8 @@ fn port_mappings(field: &str, value: &Value) -> Result<Value, Error> {
     Ok(mappings.into())
 }
 
-/// Rates in bits per second, bursts in bits. A burst that is left out is what the rate lets through in a second, because the
-/// reference plugin wants one.
+/// Rates in bits per second, bursts in bits. If a burst is left out, it is the rate for one second, because the
+/// reference plugin needs one.
 fn bandwidth(field: &str, value: &Value) -> Result<Value, Error> {
     let keys = value.as_object().filter(|k| !k.is_empty());
     let keys = keys.ok_or_else(|| Error::field(field, value, "an object with a rate"))?;

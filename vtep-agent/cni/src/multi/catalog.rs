@@ -1,4 +1,4 @@
-//! Pods and NetworkAttachmentDefinitions: where they come from, and a folder of YAML files as such a place.
+//! Pods and NetworkAttachmentDefinitions: the trait of their sources, and a folder of YAML files as a source.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,19 +9,19 @@ use serde::Deserialize;
 
 use crate::error::{self, Error};
 
-/// Most files in a folder: many times what runs on one host.
+/// Most files in a folder: many times the number of pods on one host.
 const MAX_FILES: usize = 10_000;
 /// Most octets of a file.
 const MAX_FILE: u64 = 1 << 20;
 
-/// What the meta plugin needs to know of a pod.
+/// The parts of a pod that the meta plugin needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pod {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its UID, where it has one.
+    /// Its UID, if it has one.
     pub uid: Option<String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
@@ -36,22 +36,22 @@ pub struct Definition {
     pub name: String,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
-    /// `spec.config`: a CNI configuration or list; looked for in the folder of configurations when left out.
+    /// `spec.config`: a CNI configuration or list; if left out, it is in the folder of configurations.
     pub config: Option<String>,
 }
 
-/// Finds pods and definitions. `None` means that the place is whole and has no such object.
+/// Finds pods and definitions. `None` means that the source is complete and has no such object.
 pub trait Catalog {
     /// A pod.
     ///
     /// # Errors
-    /// When it is there twice, or the place cannot be read and may have it.
+    /// When it occurs twice, or when an unreadable part of the source may have it.
     fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, Error>;
 
     /// A definition.
     ///
     /// # Errors
-    /// As of [`Catalog::pod`].
+    /// As for [`Catalog::pod`].
     fn definition(&self, namespace: &str, name: &str) -> Result<Option<Definition>, Error>;
 
     /// All definitions that can be read.
@@ -64,7 +64,7 @@ pub trait Catalog {
 pub struct Folder {
     pods: BTreeMap<(String, String), Vec<(PathBuf, Pod)>>,
     definitions: BTreeMap<(String, String), Vec<(PathBuf, Definition)>>,
-    /// Why files could not be read: anything may be in them.
+    /// Why files could not be read. They may contain anything.
     damaged: Vec<String>,
 }
 
@@ -99,14 +99,14 @@ struct Spec {
     config: Option<String>,
 }
 
-/// Only what tells the kind: documents of other kinds may have any shape.
+/// Only the fields that identify the kind, because documents of other kinds may have any form.
 #[derive(Deserialize)]
 struct Head {
     #[serde(default)]
     kind: Option<String>,
 }
 
-/// Refuses what others may write: a definition makes root run any CNI plugin with any configuration.
+/// Refuses files that others may write, because a definition makes root run any CNI plugin with any configuration.
 fn guarded(metadata: &fs::Metadata) -> Result<(), String> {
     let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
     if mode & 0o002 != 0 {
@@ -119,7 +119,7 @@ fn guarded(metadata: &fs::Metadata) -> Result<(), String> {
 }
 
 impl Folder {
-    /// Reads a folder. A file that cannot be read is noted; it matters to those who miss something.
+    /// Reads a folder. A file that cannot be read is noted; it matters only if an object is missing.
     ///
     /// # Errors
     /// When the folder cannot be read, or everybody may write there.
@@ -253,7 +253,7 @@ impl Folder {
             Some([(_, one)]) => Ok(Some(one.clone())),
             Some([(a, _), (b, _), ..]) => {
                 let (a, b) = (a.display(), b.display());
-                let message = format!("{what} {namespace}/{name} is there twice: in {a} and in {b}");
+                let message = format!("{what} {namespace}/{name} occurs twice: in {a} and in {b}");
                 Err(Error::new(error::CONFIG, message))
             }
             // It may be in one of them.

@@ -1,13 +1,13 @@
-//! Changes on pods that run: what differs between a sandbox and what its pod selects, and how that is made good.
+//! Changes of running pods: the differences between a sandbox and its pod's selection, and how they are removed.
 //!
 //! | the pod selects | what is done | when it fails |
 //! | --- | --- | --- |
-//! | one more | ADD | DEL of what was begun; tried again later |
+//! | one more | ADD | DEL of the unfinished attachment; retried later |
 //! | one fewer | DEL | tried again |
 //! | another network under the same name | between networks of this fabric: the interface stays and changes its network; else DEL, then ADD | the old network again, from the octets of its ADD; not tried again until the pod or definition changes |
 //!
-//! One change at a time; other interfaces are not touched. Each step is in the journal before it is taken, and what a crash
-//! has left half done is taken away first.
+//! Changes are made one at a time, and do not touch other interfaces. Each step is in the journal before it is taken.
+//! Unfinished work of a crash is removed first.
 
 use std::fs;
 
@@ -28,18 +28,18 @@ pub struct Event {
     pub reason: &'static str,
     /// Name of the interface.
     pub interface: String,
-    /// The network, or why it failed.
+    /// The network, or the reason of the failure.
     pub message: String,
-    /// What was wanted, when it could not be had.
+    /// The wanted attachment, if it could not be made.
     pub failed: Option<Failed>,
 }
 
 /// A change that could not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// What was wanted; `None` for a removal.
+    /// The wanted attachment; `None` for a removal.
     pub wanted: Option<Attachment>,
-    /// Whether trying the same again disturbs the interface that is there.
+    /// Whether a retry would disturb the existing interface.
     pub disturbs: bool,
 }
 
@@ -48,13 +48,13 @@ pub struct Failed {
 pub enum Need {
     /// Nothing.
     Nothing,
-    /// Everything is to be taken away: its ADD or DEL did not end, or the host has been restarted.
+    /// Remove everything: its ADD or DEL did not end, or the host has been restarted.
     End,
-    /// These attachments beside the default one.
+    /// These attachments, besides the default one.
     Networks(Vec<Attachment>),
 }
 
-/// What a sandbox needs, by what the catalog says of its pod.
+/// What a sandbox needs, according to its pod in the catalog.
 ///
 /// # Errors
 /// When the catalog or the annotation is wrong: then everything stays as it is.
@@ -65,10 +65,10 @@ pub fn need(work: &Work, catalog: &dyn Catalog, sandbox: &Sandbox) -> Result<Nee
         return Ok(Need::End);
     }
     if sandbox.netns().is_empty() {
-        // The container has ended; the runtime says so next.
+        // The container has ended; the runtime will report that next.
         return Ok(Need::Nothing);
     }
-    // A pod whose object is gone is ending: the runtime takes its interfaces away.
+    // A pod whose object is gone is ending: the runtime removes its interfaces.
     let Some(pod) = catalog.pod(&sandbox.pod.namespace, &sandbox.pod.name)? else {
         return Ok(if sandbox.is_whole() {
             Need::Nothing
@@ -103,7 +103,7 @@ fn secondaries(sandbox: &Sandbox) -> Vec<Attachment> {
     held.cloned().collect()
 }
 
-/// Makes good what a sandbox needs; `is_open` says which wanted attachments may be tried now.
+/// Makes the changes that a sandbox needs. `is_open` returns whether a wanted attachment may be tried now.
 ///
 /// # Errors
 /// When the journal or the status cannot be written.
@@ -196,7 +196,7 @@ impl Change<'_> {
         });
     }
 
-    /// DEL. What cannot be removed stays in the journal as leaving.
+    /// DEL. An attachment that cannot be removed stays in the journal as leaving.
     fn detach(&mut self, i: usize) -> Result<Result<(), Error>, Error> {
         self.sandbox.attachments[i].state = State::Leaving;
         self.note()?;
@@ -224,7 +224,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// ADD; the attachment is whole afterwards, or on its way out.
+    /// ADD. Afterwards the attachment is complete, or is being removed.
     fn attach(&mut self, wanted: Attachment) -> Result<Result<(), Error>, Error> {
         let interface = wanted.interface.clone();
         self.sandbox.attachments.push(Attachment {
@@ -297,7 +297,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// DEL of the old one, then ADD of the new one; the old one again when that fails.
+    /// DEL of the old one, then ADD of the new one. If that fails, the old one is added again.
     fn exchange(&mut self, i: usize, old: &Attachment, wanted: &Attachment) -> Result<Result<(), Error>, Error> {
         if let Err(e) = self.detach(i)? {
             return Ok(Err(e));
@@ -308,7 +308,7 @@ impl Change<'_> {
         if self.place(&old.interface).is_none()
             && let Err(e) = self.attach(old.clone())?
         {
-            why.message = format!("{}; and {} cannot be put back: {}", why.message, old.network, e.message);
+            why.message = format!("{}; and {} cannot be restored: {}", why.message, old.network, e.message);
         }
         Ok(Err(why))
     }
@@ -321,7 +321,7 @@ struct FabricSwap {
     interface: String,
 }
 
-/// The swap, when both attachments are by our plugin alone, in one vDC, at one agent.
+/// The swap, if both attachments use only our plugin, in one vDC and at one agent.
 fn fabric_swap(container: &str, old: &Attachment, new: &Attachment) -> Option<FabricSwap> {
     let only = |a: &Attachment| match a.calls.as_slice() {
         [call] if call.kind == "vfabric" && a.default_route.is_none() => Config::parse(call.config.as_bytes()).ok(),
@@ -351,7 +351,7 @@ fn fabric_swap(container: &str, old: &Attachment, new: &Attachment) -> Option<Fa
 }
 
 impl FabricSwap {
-    /// Asks the agent; returns the result that ADD would have had.
+    /// Sends the request to the agent; returns the result that ADD would have had.
     fn make(&self, netns: &str) -> Result<String, Error> {
         let Reply::Attached(attached) = command::ask(&self.config.socket, &self.request)? else {
             return Err(Error::new(error::IO, "the agent sent a reply to something else"));

@@ -59,7 +59,7 @@ pub fn del(calls: &[Call], result: Option<&str>, environment: &Environment) -> R
     Ok(())
 }
 
-/// Whether a plugin needs a link of the host that is not there.
+/// Whether a plugin needs a link of the host that does not exist.
 fn lacks_master(call: &Call) -> bool {
     let master = call.key("master").filter(|m| !m.is_empty());
     // Asks `/proc`, which shows the links of this process' own namespace; `/sys` shows those of another one.
@@ -128,7 +128,7 @@ mod tests {
                 .contains("addresses")
         );
         del(&[call("absent0", "{}")], None, &environment).unwrap();
-        // What fails for another reason has failed, and so has an IPAM plugin that cannot take them back.
+        // Any other failure counts, and so does that of an IPAM plugin that cannot take the addresses back.
         for call in [call("lo", ipam), call("", ipam), call("absent0", r#"{"type":"p"}"#)] {
             let error = del(&[call], None, &environment).unwrap_err();
             assert!(error.message.contains("Link not found"), "{error}");

@@ -1,8 +1,8 @@
-//! Follows the catalog and changes pods that run ([`change`]).
+//! Follows the catalog and changes running pods ([`change`]).
 //!
 //! The folders of pods, of configurations and of the journal are watched (inotify(7)); everything is compared when one of them
-//! changes, and from time to time, because a notification may be lost. A sandbox has one worker at most, so that a plugin that
-//! hangs holds up its own pod only.
+//! changes, and from time to time, because a notification may be lost. A sandbox has at most one worker, so that a
+//! hanging plugin only delays its own pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
@@ -30,7 +30,7 @@ const SWEEP: Duration = Duration::from_secs(30);
 const WORKERS: usize = 16;
 /// First and longest pause before a change that failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
-/// What a change of a folder looks like: a file that was written is closed, a new one is moved in place.
+/// Events of a changed folder: a written file is closed, or a new one is moved into place.
 const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::MOVED_FROM)
@@ -40,19 +40,20 @@ const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
 struct Failure {
     failed: Failed,
     pause: Duration,
-    /// Never while the same is wanted.
+    /// Never, while the same attachment is wanted.
     again: Option<Instant>,
 }
 
-/// What is known of one sandbox from round to round.
+/// What is remembered of one sandbox between rounds.
 #[derive(Default)]
 struct Known {
     failures: BTreeMap<String, Failure>,
-    /// What was last said of it, so that it is said once.
+    /// The last logged message about it, so that it is logged once.
     said: Option<String>,
 }
 
-/// Changes that failed and must not be tried yet: what was wanted (nothing for a removal), by the name of the interface.
+/// Failed changes that must not be retried yet: the wanted attachment (none for a removal), by the name of the
+/// interface.
 struct Closed(Vec<(Option<Attachment>, String)>);
 
 impl Closed {
@@ -77,7 +78,7 @@ impl Known {
         self.closed(now).is_none_of(wanted, interface)
     }
 
-    /// What must not be tried now.
+    /// Changes that must not be tried now.
     fn closed(&self, now: Instant) -> Closed {
         let due = |f: &Failure| f.again.is_some_and(|at| at <= now);
         let closed = self.failures.iter().filter(|(_, f)| !due(f));
@@ -101,7 +102,7 @@ impl Known {
     }
 }
 
-/// What a worker has done.
+/// The result of a worker.
 type Done = (Slot, Result<Vec<Event>, Error>);
 
 fn failed(what: &str, e: impl std::fmt::Display) -> Error {
@@ -126,7 +127,7 @@ pub fn follow(settings: Settings, every: Duration, mut alive: impl FnMut()) -> R
         known: BTreeMap::new(),
         busy: BTreeSet::new(),
     };
-    // Watch first, then look: nothing can change in between unseen.
+    // Watch first, then read, so that no change in between is missed.
     follower.watch(&folders)?;
     Folder::read(&follower.work.settings.pods)?;
     loop {
@@ -163,18 +164,18 @@ fn wait(folders: &OwnedFd, wake: &EventFd, pause: Duration) -> Result<(), Error>
     let _ = wake.read();
     let mut buffer = [MaybeUninit::uninit(); 8192];
     let mut reader = inotify::Reader::new(folders, &mut buffer);
-    // Which file it was does not matter.
+    // It does not matter which file it was.
     while reader.next().is_ok() {}
     Ok(())
 }
 
 impl Follower {
-    /// Watches the folders; those that are watched already stay so.
+    /// Watches the folders. Folders that are already watched stay watched.
     fn watch(&self, folders: &OwnedFd) -> Result<(), Error> {
         let settings = &self.work.settings;
         for path in [&settings.pods, &settings.state_dir, &settings.conf_dir] {
             let watched = inotify::add_watch(folders, path, CHANGES);
-            // Without a folder of configurations there are none.
+            // If the folder of configurations does not exist, there are none.
             if *path != settings.conf_dir || path.exists() {
                 watched.map_err(|e| failed(&path.display().to_string(), e))?;
             }
@@ -201,7 +202,7 @@ impl Follower {
                     continue;
                 }
             };
-            // After a failure that was no interface's, the whole sandbox waits.
+            // After a failure that does not concern one interface, the whole sandbox waits.
             let waits = need == Need::Nothing || self.busy.len() >= WORKERS || !known.is_open(None, "", now);
             if waits {
                 continue;
@@ -238,7 +239,7 @@ impl Follower {
             Ok(events) => {
                 known.failures.remove("");
                 if events.is_empty() {
-                    // What has no effect, and what makes no difference that lasts, must not be repeated at once.
+                    // Work without effect, or without a lasting difference, must not be repeated at once.
                     known.note(&nothing(String::new()), now);
                 }
                 for event in events {
@@ -258,7 +259,7 @@ impl Follower {
             }
             Err(error) => {
                 if error.code == error::TRY_AGAIN {
-                    // A plugin is at work: no failure that gets longer and longer pauses.
+                    // A plugin is still working. That is not a failure, so the pauses do not grow.
                     known.failures.remove("");
                 } else {
                     tracing::warn!(container, %error, "not changed yet");
@@ -282,7 +283,7 @@ impl Known {
     }
 }
 
-/// A failure that is no interface's.
+/// A failure that does not concern one interface.
 fn nothing(message: String) -> Event {
     Event {
         reason: "FailedRemovingInterface",
@@ -295,7 +296,7 @@ fn nothing(message: String) -> Event {
     }
 }
 
-/// True when something can be done now. What is leaving comes first: its name is taken until then.
+/// True when something can be done now. Leaving attachments come first, because their names are taken until then.
 fn has_open(sandbox: &Sandbox, wanted: &[Attachment], open: impl Fn(Option<&Attachment>, &str) -> bool) -> bool {
     let others = || sandbox.attachments.iter().filter(|a| !a.default);
     let named = |a: &Attachment| wanted.iter().find(|w| w.interface == a.interface);
@@ -307,13 +308,13 @@ fn has_open(sandbox: &Sandbox, wanted: &[Attachment], open: impl Fn(Option<&Atta
         None => true,
     };
     let mut missing = wanted.iter().filter(missing).peekable();
-    // When nothing differs, it is the status.
+    // If nothing differs, only the status needs work.
     (stale.peek().is_none() && missing.peek().is_none())
         || stale.any(|a| open(None, &a.interface))
         || missing.any(|w| open(Some(w), &w.interface))
 }
 
-/// Makes good what one sandbox needs.
+/// Makes the changes that one sandbox needs.
 fn one(work: &Work, catalog: &Folder, slot: &Slot, closed: &Closed) -> Result<Vec<Event>, Error> {
     let busy = || Error::new(error::TRY_AGAIN, "the sandbox is being worked on");
     let turn = work.journal.turn(slot, true)?.ok_or_else(busy)?;
@@ -351,17 +352,17 @@ mod tests {
             has_open(sandbox, wanted, |w, interface| closed.is_none_of(w, interface))
         };
         let open = Closed(Vec::new());
-        // Leaving, and its DEL is to be tried later: whatever is wanted under its name waits.
+        // It is leaving, and its DEL is retried later: anything wanted under its name waits.
         for wanted in [&[][..], std::slice::from_ref(&a), std::slice::from_ref(&b)] {
             let leaving = with(&a, State::Leaving);
             assert!(can(&leaving, wanted, &open));
             assert!(!can(&leaving, wanted, &closed(None)), "{wanted:?}");
         }
-        // A swap that failed waits for something else to be wanted.
+        // A failed swap waits until something else is wanted.
         let held = with(&a, State::Held);
         assert!(!can(&held, std::slice::from_ref(&b), &closed(Some(&b))));
         assert!(can(&held, std::slice::from_ref(&b), &closed(Some(&a))));
-        // Nothing differs: it is the status.
+        // Nothing differs, so it is the status.
         assert!(can(&held, std::slice::from_ref(&a), &closed(Some(&b))));
     }
 

@@ -22,7 +22,7 @@ use super::routes::Route;
 use crate::error::Error;
 use crate::protocol::Slot;
 
-/// Longest wait for plugins that outlive the process that started them. They end when they have done their work; one that
+/// Longest wait for plugins that outlive the process that started them. They end when their work is done, but one that
 /// leaves a daemon behind must not block everything else.
 const ORPHANS: Duration = Duration::from_secs(10);
 /// Pause between two checks of them.
@@ -43,38 +43,38 @@ pub enum State {
 /// One interface of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// What the status calls the network: `namespace/name` of the definition, or the name of the CNI network.
+    /// The network's name in the status: `namespace/name` of the definition, or the name of the CNI network.
     pub network: String,
     /// Name of the CNI network.
     pub cni_network: String,
     /// Name of the interface.
     pub interface: String,
-    /// Whether the name was made here and not asked for.
+    /// Whether the name was made here and not requested.
     pub generated: bool,
     /// Whether it is the default network.
     pub default: bool,
     /// Its plugins, in the order of ADD.
     pub calls: Vec<Call>,
-    /// Where a plugin may describe the device.
+    /// The file in which a plugin may describe the device.
     pub device_info: Option<PathBuf>,
     /// Gateways, when it gets the default route.
     pub default_route: Option<Vec<IpAddr>>,
-    /// Default routes that it has pushed aside.
+    /// Default routes of others that it has replaced.
     pub displaced: Vec<Route>,
-    /// How far it is.
+    /// Its state.
     pub state: State,
     /// The result of ADD, octet for octet.
     pub result: Option<String>,
 }
 
-/// Which pod a sandbox belongs to.
+/// The pod of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodRef {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its UID, where the runtime knows it.
+    /// Its UID, if the runtime knows it.
     pub uid: Option<String>,
 }
 
@@ -89,9 +89,9 @@ pub struct Sandbox {
     pub pod: PodRef,
     /// Path of the network namespace.
     pub netns: String,
-    /// Which namespace that was: device and inode of its file.
+    /// The identity of that namespace: device and inode of its file.
     pub netns_id: (u64, u64),
-    /// In which run of the kernel.
+    /// The run of the kernel in which it existed.
     pub boot_id: String,
     /// `CNI_ARGS` of ADD.
     pub args: String,
@@ -101,7 +101,7 @@ pub struct Sandbox {
     pub attachments: Vec<Attachment>,
 }
 
-/// Which namespace a path stands for now.
+/// The identity of the namespace that a path leads to now.
 pub fn netns_id(path: &str) -> Option<(u64, u64)> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
@@ -114,7 +114,7 @@ pub fn boot_id() -> String {
 }
 
 impl Sandbox {
-    /// The path of its network namespace; empty when that is gone, or the path stands for another one.
+    /// The path of its network namespace; empty if it is gone, or if the path leads to another one.
     pub fn netns(&self) -> &str {
         let there = self.boot_id == boot_id() && netns_id(&self.netns) == Some(self.netns_id);
         if there { &self.netns } else { "" }
@@ -133,10 +133,11 @@ pub struct Journal {
     inherited: bool,
 }
 
-/// The right to work on one sandbox. It ends with the value, and with the process.
+/// The right to work on one sandbox. It ends when the value is dropped, or with the process.
 ///
-/// A runtime that loses patience kills the meta plugin, not its delegates: they go on, and would add what the next DEL has just
-/// removed. So there is a second lock, which the delegates inherit; the next call waits until they have ended.
+/// A runtime that times out kills the meta plugin but not its delegates: they would go on and add interfaces that the
+/// next DEL has just removed. So there is a second lock, which the delegates inherit; the next call waits until they
+/// have ended.
 #[derive(Debug)]
 pub struct Turn {
     path: PathBuf,
@@ -145,8 +146,8 @@ pub struct Turn {
 }
 
 impl Journal {
-    /// The journal in a folder, which is made where it does not exist, for its owner only: configurations of delegates may
-    /// hold secrets.
+    /// The journal in a folder. The folder is created if it does not exist; only its owner can read it, because
+    /// configurations of delegates may contain secrets.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -160,8 +161,8 @@ impl Journal {
         })
     }
 
-    /// The journal of a process that works on one sandbox: its delegates hold the second lock after its death. Those of a
-    /// process with several workers would hold each other's.
+    /// The journal of a process that works on one sandbox: its delegates hold the second lock after its death. The
+    /// delegates of a process with several workers would also hold the locks of the other workers.
     #[must_use]
     pub fn inherited(self) -> Self {
         Self {
@@ -170,7 +171,7 @@ impl Journal {
         }
     }
 
-    /// The lock that delegates inherit; nothing when somebody still has it after a while.
+    /// The lock that delegates inherit; none if somebody still has it after a while.
     fn delegates(&self, path: &Path) -> io::Result<Option<Flock<File>>> {
         let end = Instant::now() + ORPHANS;
         let mut file = File::options().create(true).truncate(false).write(true).open(path)?;
@@ -201,7 +202,7 @@ impl Journal {
         Error::io(format!("journal: {}: {}", path.display(), error.kind()))
     }
 
-    /// Waits for the right to work on a sandbox, or returns nothing when somebody has it and `at_once` is set.
+    /// Waits for the right to work on a sandbox. If `at_once` is set and somebody has it, returns none.
     ///
     /// # Errors
     /// When the lock cannot be made.
@@ -221,7 +222,7 @@ impl Journal {
                 Err((_, nix::errno::Errno::EINTR)) => continue,
                 Err((_, e)) => return Err(wrong(&e.into())),
             };
-            // The one before may have removed the file that was waited for.
+            // The previous holder may have removed the file for which we waited.
             let held = lock.metadata().map_err(|e| wrong(&e))?;
             let is_current = fs::metadata(&path).is_ok_and(|m| (m.dev(), m.ino()) == (held.dev(), held.ino()));
             if is_current {
@@ -233,10 +234,10 @@ impl Journal {
         }
     }
 
-    /// The sandbox, if it is there.
+    /// The sandbox, if it exists.
     ///
     /// # Errors
-    /// When its file is damaged: what was added can then not be taken away, which must not be passed over.
+    /// When its file is damaged: then its attachments cannot be removed, and that must not be ignored.
     pub fn get(&self, slot: &Slot) -> Result<Option<Sandbox>, Error> {
         let path = self.path(slot, "json");
         match fs::read(&path) {
@@ -299,7 +300,7 @@ impl Journal {
 }
 
 impl Turn {
-    /// Ends the turn and removes the lock's file: the sandbox is gone.
+    /// Ends the work and removes the lock's file, because the sandbox is gone.
     pub fn end(self) {
         for path in [&self.path.with_extension("delegates"), &self.path] {
             let _ = fs::remove_file(path);
@@ -377,7 +378,7 @@ pub(crate) mod tests {
             ..one.clone()
         };
         assert_eq!(other.netns(), "");
-        // One that waits for a lock whose file goes waits for the new file.
+        // A waiter for a lock whose file is removed waits for the new file.
         let (again, slot) = (journal.clone(), one.slot.clone());
         let waiting = std::thread::spawn(move || again.turn(&slot, false).unwrap().is_some());
         journal.remove(&turn, &one.slot).unwrap();

@@ -2,7 +2,8 @@
 //!
 //! **Problem.** A runtime asks for one network. Pods want more, each from its own plugin, chosen in an annotation (Network
 //! Plumbing Working Group, "Kubernetes Network Custom Resource Definition De-facto Standard" v1.3, below "NPWG"). However an
-//! ADD ends, the pod must have all of its interfaces or none; if it fails, every address that a delegate has allocated must be given back.
+//! ADD ends, the pod must have all of its interfaces or none; if it fails, every address that a delegate has allocated
+//! must be released.
 //!
 //! **Model.** [`catalog`] finds pods and definitions, [`annotation`] reads what a pod selects, [`plan`] turns both into a list
 //! of attachments, each with an interface name ([`names`]) and the configurations of its plugins ([`network`]). [`work`] carries

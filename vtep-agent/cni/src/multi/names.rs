@@ -17,7 +17,7 @@ pub enum Scheme {
     Kubevirt,
 }
 
-/// True for what Linux takes as the name of an interface: 1 to 15 characters without white space, `/`, `:` and `%`.
+/// True for a name that Linux accepts for an interface: 1 to 15 characters without white space, `/`, `:` and `%`.
 pub fn is_valid(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%');
     (1..=15).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(good)
@@ -29,8 +29,9 @@ fn hexadecimal(octets: &[u8], digits: usize) -> String {
 }
 
 impl Scheme {
-    /// The name for a network at a place in the annotation, counted from 1. `taken` are names that it cannot have: the hashed
-    /// schemes have one name for a network and return it all the same, so that the caller refuses the collision.
+    /// The name for a network at a place in the annotation, counted from 1. `taken` are names that it cannot have. The
+    /// hashed schemes have only one name for each network and return it even if it is taken, so the caller must refuse
+    /// the collision.
     pub fn name(self, network: &str, place: usize, taken: &BTreeSet<String>) -> String {
         match self {
             Self::Net => {

@@ -1,5 +1,5 @@
-//! CNI networks: a configuration or a list, from a definition or from the folder of configurations (NPWG 3.4.1), and what each
-//! plugin of one is given.
+//! CNI networks: a configuration or a list, from a definition or from the folder of configurations (NPWG 3.4.1), and
+//! the input of each of its plugins.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -144,7 +144,7 @@ impl Network {
             for file in files.iter().filter(of_kind) {
                 let small = fs::metadata(file).is_ok_and(|m| m.is_file() && m.len() <= MAX_CONFIG);
                 let text = small.then(|| fs::read_to_string(file).ok()).flatten();
-                // Other programs' files may contain anything; one that cannot be read has no name.
+                // Other programs' files may contain anything; an unreadable one has no name.
                 let named = |t: &String| {
                     serde_json::from_str::<Keys>(t).is_ok_and(|k| string(&k, "name").as_deref() == Some(name))
                 };
@@ -220,7 +220,7 @@ impl Network {
 }
 
 impl Call {
-    /// The configuration with the result of the plugins before, or of ADD.
+    /// The configuration with the result of the previous plugin, or of ADD.
     pub fn with_result(&self, result: Option<&str>) -> String {
         let whole = self.config.trim_end();
         match (result, whole.strip_suffix('}')) {
@@ -234,7 +234,7 @@ impl Call {
         string(&serde_json::from_str(&self.config).ok()?, key)
     }
 
-    /// The IPAM plugin that it names, if it does.
+    /// The IPAM plugin that it names, if there is one.
     pub fn ipam(&self) -> Option<String> {
         let keys: Value = serde_json::from_str(&self.config).ok()?;
         let kind = keys.get("ipam")?.get("type")?.as_str()?;

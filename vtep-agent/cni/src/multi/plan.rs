@@ -1,4 +1,4 @@
-//! From what a pod selects to the list of its attachments.
+//! Turns a pod's selection into the list of its attachments.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ fn find(settings: &Settings, catalog: &dyn Catalog, pod: &Pod, field: &str, s: &
         let message = format!("{field}: no definition {namespace}/{name}");
         Err(Error::new(error::CONFIG, message))
     };
-    // With the same words as for a missing definition, so that a pod learns nothing about other namespaces.
+    // The text is the same as for a missing definition, so that a pod learns nothing about other namespaces.
     let open = !settings.namespace_isolation || settings.global_namespaces.contains(namespace);
     if *namespace != pod.namespace && !open {
         return missing();
@@ -108,7 +108,7 @@ fn configured(settings: &Settings, catalog: &dyn Catalog) -> Result<Found, Error
     })
 }
 
-/// An attachment to be made. `runtime` is what the runtime asks of plugins with the matching capability.
+/// An attachment to make. `runtime` has the runtime's requests to plugins with the matching capability.
 fn attachment(
     settings: &Settings,
     slot: &Slot,
@@ -208,7 +208,7 @@ pub fn selected(
 /// The default network's plugins, for verbs without a pod.
 ///
 /// # Errors
-/// As of [`default`].
+/// As for [`default`].
 pub fn default_calls(settings: &Settings, catalog: &dyn Catalog) -> Result<(String, Vec<Call>), Error> {
     let found = configured(settings, catalog)?;
     let calls = found.network.calls(&Asked::default())?;
@@ -351,7 +351,7 @@ mod tests {
             (plain.network.as_str(), plain.interface.as_str(), plain.default),
             ("default/d", "eth0", true)
         );
-        // What the runtime asks goes to plugins that can do it.
+        // The runtime's requests go to the plugins that support them.
         let config: Value = serde_json::from_str(&plain.calls[0].config).unwrap();
         assert_eq!(config["runtimeConfig"], serde_json::json!({ "ips": ["192.0.2.1"] }));
         let own = of(&[(

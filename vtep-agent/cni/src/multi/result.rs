@@ -1,4 +1,4 @@
-//! Results of delegates in the version of CNI that was asked for.
+//! Results of delegates in the requested version of CNI.
 
 use serde_json::{Value, json};
 

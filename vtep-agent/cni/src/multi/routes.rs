@@ -1,8 +1,8 @@
 //! The default route of a pod: `default-route` gives it to one attachment (NPWG 4.1.2.1.9).
 //!
-//! Default routes of other interfaces are taken away and kept as the kernel showed them, so that they come back when the
-//! attachment goes. Those of the fabric's own attachments stay: the agent puts them back in any case, and their metric is
-//! larger than any that is set here.
+//! Default routes of other interfaces are removed but kept in the form in which the kernel showed them, so that they
+//! can be restored when the attachment is removed. Those of the fabric's own attachments stay: the agent would restore
+//! them anyway, and their metric is larger than any that is set here.
 
 use std::fs::File;
 use std::io;
@@ -34,7 +34,7 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 /// Routes of the fabric's agent.
 const PROTOCOL_AGENT: u8 = 118;
-/// Longest time for the kernel to reply, which it does while it is asked.
+/// Longest wait for the kernel's reply; it replies during the request.
 const PATIENCE_SECONDS: i64 = 30;
 
 /// A route as the kernel showed it: `struct rtmsg` and its attributes.
@@ -205,11 +205,11 @@ fn within<T: Send>(netns: &str, work: impl FnOnce() -> io::Result<T> + Send) -> 
     thread::scope(|s| s.spawn(inside).join().unwrap_or_else(|_| ended()))
 }
 
-/// Gives an interface the default route through gateways, the first of a family being preferred; without gateways it keeps the
-/// default routes that it has. Returns what other interfaces had.
+/// Gives an interface the default route through gateways; the first one of each family is preferred. Without gateways,
+/// the interface keeps its own default routes. Returns the default routes of other interfaces.
 ///
 /// # Errors
-/// When the namespace or interface is not there, or the kernel refuses a gateway. Nothing is changed then.
+/// When the namespace or interface does not exist, or the kernel refuses a gateway. Then nothing is changed.
 pub fn prefer(netns: &str, interface: &str, gateways: &[IpAddr]) -> Result<Vec<Route>, Error> {
     let work = || {
         let index = nix::net::if_::if_nametoindex(interface)?;
@@ -240,7 +240,7 @@ pub fn prefer(netns: &str, interface: &str, gateways: &[IpAddr]) -> Result<Vec<R
     within(netns, work).map_err(|e| Error::io(format!("default-route: interface {interface}: {e}")))
 }
 
-/// Puts routes back whose interfaces are still there.
+/// Restores routes whose interfaces still exist.
 ///
 /// # Errors
 /// When the namespace cannot be entered.
@@ -248,7 +248,7 @@ pub fn restore(netns: &str, routes: &[Route]) -> Result<(), Error> {
     let work = || {
         let mut netlink = Netlink::open()?;
         for route in routes {
-            // The interface, or what makes the gateway reachable, may have gone meanwhile: then so has the route.
+            // The interface, or the route to the gateway, may be gone by now; then this route is gone, too.
             let _ = netlink.add(route);
         }
         Ok(())

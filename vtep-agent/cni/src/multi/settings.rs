@@ -23,7 +23,7 @@ struct Valid {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
-    /// Version of CNI in which the result is worded.
+    /// Version of CNI of the result.
     #[serde(default)]
     pub cni_version: String,
     /// Name of the CNI network.
@@ -49,10 +49,10 @@ pub struct Settings {
     /// Folder in which plugins with the capability `CNIDeviceInfoFile` describe devices.
     #[serde(default = "device_info_dir")]
     pub device_info_dir: PathBuf,
-    /// Namespace of pods for which the runtime names none, and of `cluster_network` without one.
+    /// Namespace of pods for which the runtime names none, and of a `cluster_network` without one.
     #[serde(default = "namespace")]
     pub namespace: String,
-    /// How interfaces are named that the annotation gives no name.
+    /// How to name interfaces for which the annotation has no name.
     #[serde(default)]
     pub interface_names: Scheme,
     /// Pods may select definitions of their own namespace and of `global_namespaces` only.
@@ -61,7 +61,7 @@ pub struct Settings {
     /// Namespaces whose definitions every pod may select.
     #[serde(default)]
     pub global_namespaces: Vec<String>,
-    /// What the runtime asks of the default network.
+    /// The runtime's requests for the default network.
     #[serde(default)]
     pub runtime_config: Map<String, Value>,
     /// The result of a plugin before this one.
@@ -122,7 +122,7 @@ impl Settings {
     /// The settings of the follower: a configuration, or a list in which the first plugin is the meta plugin.
     ///
     /// # Errors
-    /// As of [`Settings::parse`].
+    /// As for [`Settings::parse`].
     pub fn of_file(text: &str) -> Result<Self, Error> {
         let wrong = |e: serde_json::Error| Error::new(error::DECODE, format!("network configuration: {e}"));
         let mut document: Map<String, Value> = serde_json::from_str(text).map_err(wrong)?;

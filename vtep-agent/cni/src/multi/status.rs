@@ -1,8 +1,8 @@
-//! What came of a pod's networks, as the client library of the working group writes it into the annotation
-//! `k8s.v1.cni.cncf.io/network-status` (NPWG 5).
+//! The result for a pod's networks, in the form in which the client library of the working group writes it into the
+//! annotation `k8s.v1.cni.cncf.io/network-status` (NPWG 5).
 //!
-//! There is no pod object to write to: the text of the annotation is a file for each pod. Beside it is the id of the container
-//! that it belongs to, so that a late DEL of an older container leaves it alone.
+//! There is no pod object to write to, so each pod has a file with the text of the annotation. Beside it is the id of
+//! the container that it belongs to, so that a late DEL of an older container does not touch it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -63,7 +63,7 @@ fn is_false(b: &bool) -> bool {
     !*b
 }
 
-/// The parts of a result that the status is made of.
+/// The parts of a result that are needed for the status.
 #[derive(Deserialize, Default)]
 struct Parts {
     #[serde(default)]
@@ -104,7 +104,7 @@ struct ResultRoute {
     gw: Option<IpAddr>,
 }
 
-/// The description of a device that a plugin has written, if it has.
+/// The description of a device, if a plugin has written one.
 fn device_info(path: &Path) -> Result<Option<Value>, Error> {
     let wrong = |why: &str| Error::new(error::DELEGATE, format!("device info {}: {why}", path.display()));
     match fs::metadata(path) {
@@ -161,7 +161,7 @@ fn of(attachment: &Attachment) -> Result<Vec<NetworkStatus>, Error> {
         if let Some(interface) = parts.interfaces.iter().find(|i| !i.sandbox.is_empty()) {
             (status.interface, status.mac, status.mtu) = (interface.name.clone(), interface.mac.clone(), interface.mtu);
         } else {
-            // A plugin that returns no interface has made the one that it was asked for (NPWG 5.1.1).
+            // A plugin that returns no interface has made the requested one (NPWG 5.1.1).
             status.interface = attachment.interface.clone();
         }
         return Ok(vec![status]);
@@ -196,7 +196,7 @@ fn of(attachment: &Attachment) -> Result<Vec<NetworkStatus>, Error> {
 /// The text of the annotation: documents with four spaces of indentation, commas between, in brackets.
 ///
 /// # Errors
-/// As of [`write()`].
+/// As for [`write()`].
 pub fn text(attachments: &[Attachment]) -> Result<String, Error> {
     let mut documents = Vec::new();
     for status in attachments.iter().map(of) {
@@ -218,7 +218,7 @@ pub fn path(folder: &Path, pod: &PodRef) -> PathBuf {
     folder.join(format!("{}_{}.json", pod.namespace, pod.name))
 }
 
-/// Holds back others that write or remove files in the folder. Nothing slow is done meanwhile.
+/// Makes others that write or remove files in the folder wait. Hold it only for quick work.
 fn locked(folder: &Path) -> io::Result<Flock<File>> {
     fs::create_dir_all(folder)?;
     let file = File::options()
@@ -249,7 +249,7 @@ pub fn write(folder: &Path, sandbox: &Sandbox) -> Result<String, Error> {
     Ok(text)
 }
 
-/// Removes a pod's status, unless it is another container's.
+/// Removes a pod's status, unless it belongs to another container.
 ///
 /// # Errors
 /// When the file cannot be removed.

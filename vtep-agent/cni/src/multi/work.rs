@@ -21,7 +21,7 @@ const CHECK_SINCE: &str = "0.4.0";
 /// Version of CNI from which on plugins know STATUS and GC.
 const STATUS_SINCE: &str = "1.1.0";
 
-/// Carries out what the environment and the configuration ask for; returns the result, where there is one.
+/// Carries out the command of the environment and the configuration; returns the result, if there is one.
 ///
 /// # Errors
 /// With the code of CNI.
@@ -65,7 +65,7 @@ pub fn run(environment: impl Fn(&str) -> Option<String>, input: &[u8]) -> Result
     }
 }
 
-/// What verbs and the follower work with.
+/// The data that verbs and the follower need.
 #[derive(Debug)]
 pub struct Work {
     /// The configuration.
@@ -93,7 +93,7 @@ fn within(sandbox: &Sandbox, interface: &str, netns: &str) -> Environment {
     }
 }
 
-/// Where verbs run that concern no container.
+/// The namespace in which verbs run that concern no container.
 fn nowhere(path: &str) -> Environment {
     Environment {
         container: String::new(),
@@ -114,7 +114,7 @@ fn of(attachment: &Attachment, error: Error) -> Error {
 }
 
 impl Work {
-    /// The pod that a runtime means. One that it does not name is called by the container's id.
+    /// The pod of a runtime's call. If the runtime does not name it, the container's id is its name.
     fn pod_ref(&self, slot: &Slot, args: &str) -> Result<PodRef, Error> {
         let of = |key: &str| argument(args, key).map(str::to_owned);
         let pod = PodRef {
@@ -122,7 +122,7 @@ impl Work {
             name: of("K8S_POD_NAME").unwrap_or_else(|| slot.container.clone()),
             uid: of("K8S_POD_UID"),
         };
-        // They become the name of a file, with an underscore between.
+        // They become a file name, with an underscore between them.
         if !annotation::is_name(&pod.namespace) {
             return Err(Error::environment(
                 "CNI_ARGS: K8S_POD_NAMESPACE",
@@ -136,10 +136,10 @@ impl Work {
         Ok(pod)
     }
 
-    /// What the catalog says of a pod: one that it does not have selects nothing.
+    /// The pod's entry in the catalog. A pod that the catalog does not have selects nothing.
     ///
     /// # Errors
-    /// When the catalog cannot be read, or has a namesake: a pod with another UID.
+    /// When the catalog cannot be read, or has another pod of the same name (with another UID).
     pub fn pod(catalog: &dyn Catalog, of: &PodRef) -> Result<Pod, Error> {
         let blank = || Pod {
             namespace: of.namespace.clone(),
@@ -176,10 +176,10 @@ impl Work {
         let id = netns_id(&netns).ok_or_else(missing)?;
         if let Some(mut held) = self.journal.get(slot)? {
             if held.is_whole() && held.netns_id == id && held.netns() == netns {
-                // The runtime asks again for what it has.
+                // The runtime repeats a request.
                 return self.result(&held);
             }
-            // An ADD that did not end, or that of a namespace that is gone.
+            // An earlier ADD did not end, or its namespace is gone.
             let there = held.netns().to_owned();
             self.tear_down(turn, &mut held, &there)?;
         }
@@ -201,7 +201,7 @@ impl Work {
         sandbox.attachments = std::iter::once(default).chain(selected).collect();
         self.journal.put(turn, &sandbox)?;
         self.add_all(turn, &mut sandbox).map_err(|why| {
-            // What cannot be taken away now stays in the journal for the runtime's DEL.
+            // Attachments that cannot be removed now stay in the journal for the runtime's DEL.
             let netns = sandbox.netns.clone();
             match self.tear_down(turn, &mut sandbox, &netns) {
                 Ok(()) => why,
@@ -224,7 +224,7 @@ impl Work {
                 .map(|r| r.get().to_owned());
             self.attach(sandbox, i, previous.as_deref())?;
         }
-        // Once all interfaces are there: plugins would otherwise set their default routes over this one.
+        // Do this after all interfaces exist, because plugins would otherwise set their default routes over this one.
         self.prefer(sandbox)?;
         status::write(&self.settings.status_dir, sandbox)?;
         for attachment in &mut sandbox.attachments {
@@ -233,7 +233,7 @@ impl Work {
         self.journal.put(turn, sandbox)
     }
 
-    /// Runs the plugins of one attachment. Its state is the caller's to change.
+    /// Runs the plugins of one attachment. The caller must change its state.
     ///
     /// # Errors
     /// Of the first plugin that fails.
@@ -250,7 +250,7 @@ impl Work {
         Ok(())
     }
 
-    /// Gives the default route to the attachment that asks for it, if one does and has not got it yet.
+    /// Gives the default route to the attachment that asks for it, if there is one and it does not have it yet.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -269,10 +269,10 @@ impl Work {
         Ok(())
     }
 
-    /// DEL of one attachment, with the octets of its ADD. Default routes that it had pushed aside come back.
+    /// DEL of one attachment, with the octets of its ADD. Default routes that it had replaced are restored.
     ///
     /// # Errors
-    /// Of the first plugin that fails; all is to be done again then.
+    /// Of the first plugin that fails; then everything must be repeated.
     pub fn detach(&self, sandbox: &Sandbox, attachment: &Attachment, netns: &str) -> Result<(), Error> {
         let environment = within(sandbox, &attachment.interface, netns);
         let done = delegate::del(&attachment.calls, attachment.result.as_deref(), &environment);
@@ -291,8 +291,8 @@ impl Work {
         Ok(())
     }
 
-    /// Takes everything of a sandbox away, the last attachment first. All are tried; those whose DEL failed stay in the
-    /// journal.
+    /// Removes everything of a sandbox, the last attachment first. It tries all of them; those whose DEL failed stay in
+    /// the journal.
     ///
     /// # Errors
     /// The failures.
@@ -329,7 +329,7 @@ impl Work {
     fn del(&self, slot: &Slot, netns: &str, path: &str) -> Result<(), Error> {
         let turn = self.turn(slot)?;
         if let Some(mut sandbox) = self.journal.get(slot)? {
-            // The runtime may no longer know the namespace; then it is the one of ADD, if that is still there.
+            // The runtime may no longer know the namespace; then use that of ADD, if it still exists.
             let there = Some(netns).filter(|n| netns_id(n) == Some(sandbox.netns_id));
             let netns = there.unwrap_or(sandbox.netns()).to_owned();
             if !path.is_empty() {
@@ -367,7 +367,7 @@ impl Work {
         Ok(())
     }
 
-    /// STATUS of the default network. Those that pods select are no condition for a pod to start.
+    /// STATUS of the default network. A pod can start whatever the status of selected networks.
     fn status(&self, path: &str) -> Result<(), Error> {
         let away = |e: Error| Error::new(error::NOT_AVAILABLE, e.message);
         let catalog = Folder::read(&self.settings.pods).map_err(away)?;
@@ -375,8 +375,8 @@ impl Work {
         delegate::each("STATUS", STATUS_SINCE, &calls, |c| c.config.clone(), &nowhere(path))
     }
 
-    /// GC: takes away sandboxes that are not listed, then lets the delegates do the same. A CNI network that only files in
-    /// `conf_dir` name may also be used by the runtime itself; its plugins are not asked.
+    /// GC: removes sandboxes that are not listed, then lets the delegates do the same. The runtime itself may use a CNI
+    /// network that only files in `conf_dir` name, so its plugins are not called.
     fn collect(&self, path: &str) -> Result<(), Error> {
         let valid = self.settings.valid();
         let mut failed = None;
@@ -387,7 +387,7 @@ impl Work {
             .iter()
             .filter(|s| ours(s) && !valid.contains(&s.slot))
         {
-            // All of them are tried, then the first failure is reported.
+            // Try all of them, then report the first failure.
             failed = failed.or(self.del(&sandbox.slot, "", path).err());
         }
         let left = self.journal.all()?;
@@ -397,7 +397,7 @@ impl Work {
             networks.push(plan::default_calls(&self.settings, &catalog)?);
         }
         for definition in catalog.definitions().iter().filter(|d| d.config.is_some()) {
-            // A definition that is wrong has no attachments to collect.
+            // A wrong definition has no attachments to collect.
             if let Ok(network) = Network::of(definition, &self.settings.conf_dir)
                 && let Ok(calls) = network.calls(&Asked::default())
             {

@@ -38,7 +38,7 @@ use vtep_agent::object::LocalVteps;
 use vtep_agent::stream::{self, Controller as Address};
 use vtep_proto::v1;
 
-/// Far more than anything here takes; only a failure waits for it.
+/// Far longer than anything here takes; only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 const TOPOLOGY: &str = r#"
@@ -72,7 +72,7 @@ pub fn ip(args: &[&str]) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
-/// A named network namespace that goes with the value.
+/// A named network namespace that is removed when the value is dropped.
 pub struct Netns(pub String);
 
 impl Netns {
@@ -315,7 +315,7 @@ impl World {
             .unwrap();
     }
 
-    /// Ends the agent wherever it is, requests under way included.
+    /// Ends the agent at any point, including its requests under way.
     pub fn kill_agent(&mut self) {
         if let Some(runtime) = self.agent.take() {
             runtime.shutdown_background();
@@ -372,7 +372,7 @@ impl World {
         pins
     }
 
-    /// Until something holds.
+    /// Waits until a condition holds.
     pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) {
         let end = tokio::time::Instant::now() + PATIENCE;
         while !holds(self).await {

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Netns, PATIENCE, ip};
 
-/// A plugin that notes what it is given: `VERB interface input` in the file `log`. It fails while there is a file named `fail-VERB`.
+/// A plugin that logs its input: `VERB interface input` in the file `log`. It fails while there is a file named
+/// `fail-VERB`.
 const RECORDER: &str = r#"#!/bin/sh
 input=$(cat)
 here=$(dirname "$0")
@@ -65,7 +66,7 @@ impl Multi {
         self.folder.path().join(name)
     }
 
-    /// Writes a file as editors and tools do that do not want to be read half-way.
+    /// Writes a file atomically, as careful editors and tools do.
     fn write(&self, file: &str, text: &str) {
         let new = self.path(".new");
         fs::write(&new, text).unwrap();
@@ -95,7 +96,7 @@ impl Multi {
             "ipam": { "type": "host-local", "dataDir": self.path("host-local"), "ranges": [[{ "subnet": subnet }]] } })
     }
 
-    /// Addresses that host-local has given out.
+    /// Addresses that host-local has allocated.
     pub fn leases(&self) -> Vec<String> {
         let networks = fs::read_dir(self.path("host-local")).into_iter().flatten().flatten();
         let files = networks.flat_map(|n| fs::read_dir(n.path()).unwrap().flatten());
@@ -105,7 +106,7 @@ impl Multi {
         names
     }
 
-    /// Lines of the recorder that start so.
+    /// Lines of the recorder that start with this text.
     pub fn recorded(&self, start: &str) -> Vec<String> {
         let log = fs::read_to_string(self.path("plugins/log")).unwrap_or_default();
         log.lines()
@@ -114,7 +115,7 @@ impl Multi {
             .collect()
     }
 
-    /// Makes the recorder fail at a verb, or no longer.
+    /// Makes the recorder fail at a verb, or stops that.
     pub fn fail(&self, verb: &str, fails: bool) {
         let file = self.path(&format!("plugins/fail-{verb}"));
         if fails {
@@ -162,7 +163,7 @@ impl Multi {
         child
     }
 
-    /// A call of a runtime, without holding up an agent in this process.
+    /// A call of a runtime that does not block an agent in this process.
     pub async fn call(&self, verb: &str, container: (&str, &str), netns: &str) -> Result<Value, Value> {
         self.call_with(verb, container, netns, json!({})).await
     }
@@ -211,7 +212,7 @@ impl Multi {
     }
 }
 
-/// What a call has printed.
+/// The output of a call.
 async fn ended(child: Child) -> Result<Value, Value> {
     let waiting = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
     let out = waiting.await.unwrap();
@@ -223,7 +224,7 @@ async fn ended(child: Child) -> Result<Value, Value> {
     }
 }
 
-/// A follower; it is killed with the value.
+/// A follower; it is killed when the value is dropped.
 pub struct Follower(Child, PathBuf);
 
 impl Follower {
@@ -240,7 +241,7 @@ impl Drop for Follower {
     }
 }
 
-/// Until something holds.
+/// Waits until a condition holds.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
@@ -249,7 +250,7 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The index of an interface: another one has another.
+/// The index of an interface, which shows whether it is still the same one.
 pub fn index(netns: &Netns, interface: &str) -> u64 {
     let links: Value = serde_json::from_str(&ip(&["-n", &netns.0, "-j", "link", "show", interface])).unwrap();
     links[0]["ifindex"].as_u64().unwrap()

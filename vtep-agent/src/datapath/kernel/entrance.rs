@@ -4,8 +4,8 @@
 //!
 //! Linux drops most of these without a counter, forwards some (spanning tree) and hands others to
 //! its own stack (LLDP). So they are dropped and counted at the entrance, when a port receives
-//! them. A chain there belongs to one link, and goes with it or with its port; all of them jump to
-//! the same rules.
+//! them. Each link has a chain of its own there, which is deleted with the link or its port; all chains jump to the
+//! same rules.
 
 use super::filter::Reason;
 use super::nft::expression::{Base, Rule};
@@ -19,7 +19,7 @@ pub(super) const TABLE: Table = Table {
 /// Frames by port and reason; packets add to it.
 pub(super) const DROPS: &str = "drops";
 const CHECK: &str = "check";
-/// Names of the ports' chains begin so; the index of the link follows.
+/// Prefix of the names of ports' chains; the index of the link follows.
 const PORT: &str = "port-";
 /// Reasons that are counted here.
 const REASONS: [Reason; 2] = [Reason::SourceMac, Reason::LinkGroup];

@@ -13,8 +13,8 @@ use super::netlink::{Netlink, Request};
 use crate::error::NetlinkError;
 use crate::object::{bridge_name, vxlan_name};
 
-/// NUD_NOARP | NUD_REACHABLE: what both a bridge and a VXLAN device take for a static
-/// entry that is not one of the host's own addresses (`bridge fdb add ... static`).
+/// NUD_NOARP | NUD_REACHABLE: to a bridge and to a VXLAN device, a static entry that is not one of the host's own
+/// addresses (`bridge fdb add ... static`).
 const STATIC: NeighbourState = NeighbourState::Other(0x42);
 /// MAC address of the default entry of a VXLAN device.
 const ANY_MAC: [u8; 6] = [0; 6];
@@ -126,7 +126,7 @@ pub(super) fn remove_port_station(index: u32, name: &str, mac: [u8; 6]) -> Reque
     )
 }
 
-/// Adds a VTEP to those that get what has no entry of its own.
+/// Adds a VTEP to those that get a copy of each frame whose destination has no entry.
 pub(super) fn add_flood(index: u32, vni: Vni, vtep: IpAddr) -> Request {
     let mut entry = message(
         AddressFamily::Bridge,
@@ -151,7 +151,7 @@ pub(super) fn remove_flood(index: u32, vni: Vni, vtep: IpAddr) -> Request {
     Request::new(RouteNetlinkMessage::DelNeighbour(entry), 0, what)
 }
 
-/// Answers requests for `ip` with `mac`.
+/// Makes the bridge answer requests for `ip` with `mac`.
 pub(super) fn set_neighbour(index: u32, vni: Vni, ip: IpAddr, mac: MacAddress, router: bool) -> Request {
     let flags = if router {
         NeighbourFlags::Router

@@ -1,4 +1,4 @@
-//! What workloads may say: a table of packet filters in the overlay.
+//! What workloads may send: a table of packet filters in the overlay.
 //!
 //! One rule set serves all ports; what differs between ports is in sets whose keys begin with
 //! the index of the link. A change of an attachment changes its own elements and nothing else
@@ -6,7 +6,7 @@
 //!
 //! - Frames from VXLAN devices pass: the leaf has admitted them. Frames from a link that is
 //!   not known are dropped, so that a port is closed until its elements are there.
-//! - What bridges drop themselves is dropped and counted before ([`super::entrance`]).
+//! - Frames that a bridge would drop without counting are dropped and counted earlier ([`super::entrance`]).
 //! - Frames with a VLAN tag are dropped.
 //! - Ports with port security: source MAC address; sender of ARP (RFC 826); source address of
 //!   IPv4 and IPv6; target and MAC address of neighbour discovery (RFC 4861); router
@@ -14,7 +14,7 @@
 //!   dropped (RFC 7113 section 3), and so are frames that hide a protocol behind SNAP (RFC 1042).
 //! - Broadcast and multicast frames above a rate are dropped.
 //!
-//! Nothing is handed to the IP stack of the overlay, and nothing comes out of it.
+//! No frame enters or leaves the IP stack of the overlay.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -239,8 +239,8 @@ impl Filter {
         format!("{VERSION} {} {}", self.limit.per_second, self.limit.burst).into_bytes()
     }
 
-    /// Makes the table again where somebody has changed anything in it, or where it is not
-    /// the one that this agent makes; returns whether it had to.
+    /// Rebuilds the table if somebody has changed anything in it, or if it is not the one that this agent makes;
+    /// returns whether it had to.
     pub(super) fn put_right(&mut self) -> Result<bool, NetlinkError> {
         let generation = self.nft.generation()?;
         if generation == self.generation && generation != 0 {
@@ -250,7 +250,7 @@ impl Filter {
         let rules = rules(&self.note(), self.limit);
         let at_entrance = entrance::rules(&self.note());
         if self.generation == 0 && there.is_some() {
-            // The first look. A table of another version may lack a set: then nothing is known.
+            // The first check. A table of another version may lack a set; then its contents count as unknown.
             self.ports = self.read().unwrap_or_default();
             let chains = self.nft.chains(entrance::TABLE)?;
             self.entrances = chains.iter().filter_map(|c| entrance::port_of(c)).collect();
@@ -277,7 +277,7 @@ impl Filter {
         let elements: Vec<(Set, Element)> = self.ports.values().flatten().cloned().collect();
         messages.extend(parts(&elements, |set, e| TABLE.add(set.name(), e)));
         self.nft.commit(&messages)?;
-        // A chain needs its link, which may be gone: each comes again with its port.
+        // A chain needs its link, which may be gone. Each chain is made again with its port.
         self.entrances.clear();
         self.late.clear();
         self.generation = self.nft.generation()?;
@@ -384,7 +384,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Forgets all ports but these, and what packets of those have left behind.
+    /// Forgets all other ports, and the counters that their packets left behind.
     pub(super) fn retain(&mut self, live: &HashSet<u32>) -> Result<(), NetlinkError> {
         let known = self.ports.keys().chain(&self.entrances).chain(self.late.keys());
         let known: HashSet<u32> = known.copied().collect();
@@ -454,7 +454,7 @@ fn link_local(mac: MacAddress) -> Ipv6Addr {
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
-/// What a port is held to.
+/// The elements that hold a port to its attachment.
 fn elements(index: u32, a: &Attachment) -> Elements {
     let mut all = Elements::new();
     // Frames of a workload that is not here come from nobody: the port is closed.
@@ -597,8 +597,7 @@ fn guarded() -> Vec<Rule> {
     ]
 }
 
-/// The field of that length at that place of the network header, with the link's index, is in
-/// the set.
+/// Holds when this field of the network header, together with the link's index, is in the set.
 fn network_field(set: Set, offset: u32, length: u32) -> Rule {
     let rule = Rule::new().link(0).load(Base::Network, offset, length, 1);
     rule.in_set(set.name())
@@ -658,8 +657,8 @@ fn ipv4_sent() -> Vec<Rule> {
 }
 
 fn ipv6() -> Vec<Rule> {
-    // What a station sends before it has an address (RFC 4861 section 4.1, RFC 4862 section
-    // 5.4.2, RFC 3590): reports and the end of a membership, solicitations.
+    // Packets that a station sends before it has an address (RFC 4861 section 4.1, RFC 4862 section 5.4.2, RFC 3590):
+    // solicitations, and reports and ends of memberships.
     let unspecified = [131u8, 132, 133, 135, 143].map(|kind| {
         Rule::new()
             .carries(ICMPV6)
@@ -683,7 +682,7 @@ fn ipv6_sent() -> Vec<Rule> {
     vec![
         Rule::new().later_ipv6_fragment().back(),
         Rule::new().reaches_its_payload().goto("ipv6-payload"),
-        // The headers end in another part (RFC 7113 section 2.2).
+        // The headers end in another fragment (RFC 7113 section 2.2).
         Rule::new().goto(&Reason::Malformed.chain()),
     ]
 }

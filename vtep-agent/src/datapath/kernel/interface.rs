@@ -20,8 +20,8 @@ use super::link;
 use super::netlink::{Netlink, Request};
 use crate::error::NetlinkError;
 
-/// Who made a route (rtm_protocol); a number that no routing daemon uses (iproute2's
-/// rt_protos), which distinguishes our routes from a workload's own.
+/// Marks our routes (rtm_protocol), so that they differ from a workload's own. No routing daemon uses this number
+/// (iproute2's rt_protos).
 const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(118);
 /// Rounds of comparing addresses: removing an IPv4 address takes others of its subnet with
 /// it (promote_secondaries is off by default), which the second round puts back.
@@ -81,10 +81,9 @@ impl Interface {
     }
 }
 
-/// Added to the index of a link, the metric of the routes over it. It is greater than what
-/// other programs use (0 for IPv4, 1024 for IPv6), so that the workload's own routes come
-/// first; and it differs between the links of a workload, so that each may have a default
-/// route.
+/// Metric of the routes over a link: this number plus the link's index. It is greater than what other programs use (0
+/// for IPv4, 1024 for IPv6), so that the workload's own routes come first; and it differs between the links of a
+/// workload, so that each may have a default route.
 const METRIC: u32 = 0x10000;
 
 fn wanted_routes(index: u32, attachment: &Attachment) -> BTreeSet<OurRoute> {
@@ -121,7 +120,7 @@ pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Att
     let place = |(route, metric): &OurRoute| (route.destination, *metric);
     let (ours, needed): (BTreeSet<_>, BTreeSet<_>) =
         (have.iter().map(place).collect(), wanted.iter().map(place).collect());
-    // Routes on the link first: the next hop of another may be reached by them.
+    // Add routes on the link first: another route's next hop may depend on them.
     let mut add: Vec<&OurRoute> = wanted.difference(&have).collect();
     add.sort_by_key(|(r, _)| r.via.is_some());
     let add = add.into_iter().map(|r| {
@@ -132,7 +131,7 @@ pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Att
         };
         (r, how)
     });
-    // A route that was replaced is not there any more to be removed.
+    // A route that was replaced need not be removed.
     let remove = have.difference(&wanted).filter(|r| !needed.contains(&place(r)));
     let remove = remove.map(|r| (r, Change::Remove));
     let requests = add.chain(remove).map(|(r, how)| route(index, attachment, r, how));
@@ -145,9 +144,9 @@ pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Att
 
 /// Waits until the interface receives packets for its IPv6 addresses.
 ///
-/// The kernel acknowledges an address before it is one for reception: the route to it comes with a work item that runs
-/// later (`addrconf_dad_work`), also where there is no duplicate address detection. On a busy machine that takes seconds,
-/// and what arrives before is dropped.
+/// The kernel acknowledges an address before it receives for it: a work item that runs later adds the local route
+/// (`addrconf_dad_work`), even without duplicate address detection. On a busy machine that takes seconds, and what
+/// arrives before is dropped.
 pub(super) fn await_addresses(netlink: &mut Netlink, attachment: &Attachment) -> Result<(), NetlinkError> {
     let start = Instant::now();
     let ips = attachment.addresses.iter().map(IpNet::addr);
@@ -179,18 +178,18 @@ fn is_received(netlink: &mut Netlink, ip: IpAddr) -> Result<bool, NetlinkError> 
     match answer {
         Ok(Some(RouteNetlinkMessage::NewRoute(route))) => Ok(route.header.kind == RouteType::Local),
         Ok(_) => Ok(false),
-        // No route at all: it is on its way.
+        // No route at all yet.
         Err(e) if e.errno == libc::ENETUNREACH => Ok(false),
         Err(e) => Err(e),
     }
 }
 
-/// What becomes of a route.
+/// How to add a route.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Change {
-    /// There must be none to that destination yet: one that is there is the workload's own.
+    /// Only if there is none to that destination: an existing one is the workload's own.
     Add,
-    /// Takes the place of one of ours.
+    /// Replaces one of ours.
     Replace,
     Remove,
 }

@@ -12,7 +12,7 @@ use super::link::{self, Link};
 use crate::error::NetlinkError;
 
 impl Kernel {
-    /// Moves or deletes what is ours in the host's namespace; returns how many links that were.
+    /// Moves or deletes our links in the host's namespace; returns how many there were.
     pub(super) fn move_out_of_home(&mut self) -> Result<usize, NetlinkError> {
         let links = link::dump(&mut self.underlay, None)?;
         let ours: Vec<&Link> = links.iter().filter(|l| l.is_ours() || l.is_out_of_use()).collect();
@@ -23,7 +23,7 @@ impl Kernel {
         let (ports, others): (Vec<&Link>, Vec<&Link>) = ours.iter().partition(|l| l.is_port());
         let moves = ports.iter().map(|l| link::move_to(l.index, &l.name, overlay)).collect();
         let moved = self.underlay.batch(moves);
-        // One that cannot be moved has a namesake in the overlay, which is the one in use.
+        // A link that cannot be moved has the name of one in the overlay, which is the one in use.
         let unmoved = ports
             .iter()
             .zip(moved)

@@ -25,8 +25,8 @@ use crate::object::{Segment, bridge_name, port_name, vxlan_name};
 pub(super) const OWNER_GROUP: u32 = 0x7666_6162;
 /// Link group of links that are out of use and about to be deleted ("vfdl").
 pub(super) const TRASH_GROUP: u32 = 0x7666_646c;
-/// Link group of what is deleted by the next request ("vfdm"): the kernel deletes a whole group in
-/// one go, which takes little longer than deleting a single link.
+/// Link group that the next request deletes ("vfdm"): the kernel deletes a whole group at once, which takes little
+/// longer than deleting a single link.
 pub(super) const DOOMED_GROUP: u32 = 0x7666_646d;
 /// Name of a link that is out of use and whose old name is needed; the kernel puts a number in place of `%d`.
 const RETIRED: &str = "vfd%d";

@@ -2,7 +2,7 @@
 //!
 //! | lost where | counted by |
 //! | --- | --- |
-//! | a workload's port: what it may not say, floods above the rate | the filter, by attachment and reason |
+//! | a workload's port: frames that it may not send, floods above the rate | the filter, by attachment and reason |
 //! | a link of a network (bridge, VXLAN device, port): no remote VTEP, no carrier, too long, no memory | the link |
 //! | the uplink: no room in its ring, errors, nobody to take the frame | the link |
 //! | in front of the uplink: its queue is full | the queueing discipline |
@@ -99,7 +99,7 @@ impl Kernel {
             .filter_map(|(link, _)| Some((link.index, link.as_bridge()?.get())))
             .collect();
         let of = |(link, stats): &(Link, Stats64)| {
-            // What a port receives, its workload has sent.
+            // Frames that a port receives were sent by its workload.
             let to_us = ([stats.rx_packets, stats.rx_bytes], [stats.tx_packets, stats.tx_bytes]);
             let (attachment, vni, received, sent) = match (link.as_vxlan(), link.attachment_id()) {
                 (Some(vni), _) => (None, vni.get(), to_us.0, to_us.1),
@@ -132,7 +132,7 @@ impl Kernel {
         let answer = self
             .underlay
             .get(RouteNetlinkMessage::GetLink(question), "read the uplink")?;
-        // One that is gone loses nothing.
+        // A link that is gone loses nothing.
         let Some(RouteNetlinkMessage::NewLink(message)) = answer else {
             return Ok(Vec::new());
         };

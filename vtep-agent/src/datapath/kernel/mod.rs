@@ -435,7 +435,8 @@ impl Datapath for Kernel {
                 .filter(|l| l.is_ours())
                 .map(|l| (l.name.clone(), l.index))
                 .collect();
-            // Links that an earlier run had taken out of use but not yet deleted; in later runs, those that wait already.
+            // Links that are out of use but not deleted: at the first comparison those of an earlier run, later those
+            // that wait for deletion.
             let left = snapshot.links().iter().filter(|l| l.is_out_of_use());
             self.trash.put(left.map(|l| l.index).collect());
             self.learn_places(&snapshot, expected);

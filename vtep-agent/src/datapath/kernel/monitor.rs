@@ -24,8 +24,8 @@ const RTNLGRP_NEIGH: u32 = 3;
 /// Receive buffer: a burst of some 1,000 notifications of 2 KiB each. When it overflows the
 /// kernel says so, and everything is compared.
 const RECEIVE_BUFFER: usize = 2 * 1024 * 1024;
-/// Changes that wait for the agent. A change that finds the queue full is turned into
-/// "something" as soon as there is room.
+/// Changes that wait for the agent. If the queue is full, the change is reported as [`Change::Anything`] as soon as
+/// there is room.
 const QUEUE: usize = 1024;
 
 /// What may differ from what is wanted.
@@ -77,7 +77,7 @@ fn listen(uplink: &str, socket: Socket, changes: mpsc::Sender<Change>) -> io::Re
     };
     let run = move || {
         loop {
-            let told = match socket.recv_from_full() {
+            let found = match socket.recv_from_full() {
                 Ok((datagram, _)) => listener.changes(&datagram),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => HashSet::from([Change::Anything]),
@@ -86,7 +86,7 @@ fn listen(uplink: &str, socket: Socket, changes: mpsc::Sender<Change>) -> io::Re
                     return;
                 }
             };
-            for change in told {
+            for change in found {
                 // The socket's buffer holds what comes while this waits.
                 if changes.blocking_send(change).is_err() {
                     return;
@@ -99,7 +99,7 @@ fn listen(uplink: &str, socket: Socket, changes: mpsc::Sender<Change>) -> io::Re
 }
 
 struct Listener {
-    /// Empty where it is not.
+    /// Empty if there is none.
     uplink: String,
     /// Networks of our bridges and VXLAN devices, by index: entries name only an index.
     networks: HashMap<u32, Vni>,
@@ -109,7 +109,7 @@ struct Listener {
 
 impl Listener {
     fn changes(&mut self, datagram: &[u8]) -> HashSet<Change> {
-        let mut told = HashSet::new();
+        let mut found = HashSet::new();
         let mut rest = datagram;
         while let Some(length) = rest.first_chunk::<4>().map(|b| u32::from_ne_bytes(*b) as usize) {
             let Some(message) = rest.get(..length).filter(|m| m.len() >= 16) else {
@@ -118,10 +118,10 @@ impl Listener {
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
             let parsed = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message).map(|m| m.payload);
             if let Ok(NetlinkPayload::InnerMessage(message)) = parsed {
-                told.extend(self.change(message));
+                found.extend(self.change(message));
             }
         }
-        told
+        found
     }
 
     fn change(&mut self, message: RouteNetlinkMessage) -> Option<Change> {

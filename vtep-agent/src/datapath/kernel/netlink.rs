@@ -1,9 +1,8 @@
 //! A synchronous rtnetlink socket (RFC 3549; linux/netlink.h).
 //!
-//! The kernel works a request off inside `send`, so there is nothing to wait for: a blocking
-//! socket on the thread that owns the datapath is the shortest way. Many requests go in one
-//! `send` ([`BATCH_OCTETS`]); each is acknowledged by itself, with the kernel's own words
-//! about a failure (extended acknowledgements).
+//! The kernel carries out a request inside `send`, so there is nothing to wait for: a blocking socket on the thread
+//! that owns the datapath is the simplest solution. Many requests go in one `send` ([`BATCH_OCTETS`]); each gets its
+//! own acknowledgement, with the kernel's text about a failure (extended acknowledgements).
 
 use std::io;
 
@@ -19,7 +18,7 @@ use crate::error::NetlinkError;
 const BATCH_REQUESTS: usize = 64;
 /// Octets that go in one `send`, for requests that are larger than usual.
 const BATCH_OCTETS: usize = 32 * 1024;
-/// How often a dump is repeated that the kernel says was interrupted by a change.
+/// How often a dump is repeated if the kernel says that a change interrupted it.
 const DUMP_ATTEMPTS: usize = 5;
 /// Longest time the kernel may take to answer; it answers inside `send`, so this only ends
 /// a wait that a lost message would make endless.
@@ -34,7 +33,7 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 /// Extended acknowledgement: a text (NLMSGERR_ATTR_MSG).
 const ATTR_MSG: u16 = 1;
 
-/// One request: what to send and how to call it in an error.
+/// One request: what to send, and its description for errors.
 pub(super) struct Request {
     pub(super) message: RouteNetlinkMessage,
     /// `NLM_F_CREATE`, `NLM_F_REPLACE` ...; `REQUEST` and `ACK` are added.
@@ -87,8 +86,8 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Sends requests and gives the outcome of each, in the same order. A request is worked
-    /// off whether or not one before it failed.
+    /// Sends requests and returns the outcome of each, in the same order. A request is carried out even if one before
+    /// it failed.
     pub(super) fn batch(&mut self, requests: Vec<Request>) -> Vec<Result<(), NetlinkError>> {
         let mut outcomes: Vec<Option<Result<(), NetlinkError>>> = requests.iter().map(|_| None).collect();
         let mut rest = requests.into_iter().enumerate().peekable();
@@ -179,12 +178,12 @@ impl Netlink {
                 return Ok(objects);
             }
         }
-        // Still changing: what was seen is as good as any; notifications tell the rest.
+        // Still changing: use the last dump; notifications report later changes.
         Ok(self.converse(message, NLM_F_DUMP, what)?.0)
     }
 
-    /// Sends a question and collects the objects of the answer; tells whether the kernel
-    /// says that they changed meanwhile.
+    /// Sends a query and collects the objects of the reply; returns whether the kernel says that they changed
+    /// meanwhile.
     fn converse(
         &mut self,
         message: RouteNetlinkMessage,
@@ -222,7 +221,7 @@ impl Netlink {
         }
     }
 
-    /// Appends a request to a buffer and gives its sequence number.
+    /// Appends a request to a buffer and returns its sequence number.
     fn serialize(&mut self, message: RouteNetlinkMessage, flags: u16, buffer: &mut Vec<u8>) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();

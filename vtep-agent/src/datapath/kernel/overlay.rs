@@ -1,10 +1,9 @@
-//! The network namespace in which everything of the tenants is on a host.
+//! The network namespace that contains everything of the tenants on a host.
 //!
 //! Bridges, VXLAN devices and the host's ends of workloads' interfaces live in a namespace of
-//! their own, the *overlay*. Linux keeps IP stack, routes, filters, connection tracking and
-//! the reassembly of fragments per namespace, so that tenants' frames meet none of the
-//! host's, whatever the host's are set to (`docs/adr/host-3`). A VXLAN device keeps its UDP
-//! socket in the namespace in which it was created, the host's: only tunnelled packets go
+//! their own, the *overlay*. Linux has an IP stack, routes, filters, connection tracking and reassembly of fragments
+//! for each namespace. So the host's never touch tenants' frames, however the host is configured (`docs/adr/host-3`). A
+//! VXLAN device keeps its UDP socket in the namespace in which it was created, the host's: only tunnelled packets go
 //! there.
 //!
 //! The overlay has a name, so that it survives the agent and can be looked into with
@@ -19,8 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::error::{AgentError, NetlinkError, NetnsError};
 use crate::netns::Netns;
 
-/// What the overlay must be set to, below `/proc/sys/net`. Files that a kernel does not have
-/// stand for something it does not do.
+/// Settings that the overlay must have, below `/proc/sys/net`. If a kernel lacks a file, it lacks the feature.
 const SETTINGS: &[(&str, &str)] = &[
     // br_netfilter would hand bridged frames to the filters of IP. It is on in a new namespace.
     ("bridge/bridge-nf-call-iptables", "0"),
@@ -43,7 +41,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("ipv6/conf/default/addr_gen_mode", "1"),
 ];
 
-/// The namespace, in the use of this value alone.
+/// The namespace, used by this value alone.
 pub struct Overlay {
     name: String,
     netns: Netns,
@@ -51,10 +49,10 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// Finds the namespace of that name or makes it. It stays when the value goes.
+    /// Finds or makes the namespace of that name. It stays when the value is dropped.
     ///
     /// # Errors
-    /// When the name stands for something else, another agent uses it, or the kernel refuses.
+    /// When the name belongs to something else, another agent uses it, or the kernel refuses.
     pub fn keep(name: &str) -> Result<Self, AgentError> {
         match Netns::named(name) {
             Ok(netns) => Self::new(name, netns),
@@ -99,7 +97,7 @@ impl Overlay {
         &self.netns
     }
 
-    /// Checks name and settings and puts right what differs; returns what that was.
+    /// Checks name and settings and corrects differences; returns a text for each.
     pub(super) fn put_right(&self) -> Result<Vec<String>, AgentError> {
         let mut changed = Vec::new();
         if self.netns.keep_name(&self.name)? {

@@ -1,9 +1,8 @@
 //! Places: the network namespaces into which workloads' interfaces go.
 //!
 //! A place is a name in `/run/netns`. Each time before anything is done there, the agent checks
-//! the name: it must stand for a network namespace, not one of the host's own, and not
-//! the place of another vDC under a second name. ([`crate::desired`] handles two vDCs that name
-//! the same place.)
+//! the name: it must be that of a network namespace, not one of the host's own, and not the place of another vDC under
+//! a second name. ([`crate::desired`] handles two vDCs that name the same place.)
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -82,12 +81,12 @@ impl Places {
 }
 
 impl Kernel {
-    /// Learns where ports lead that were made by an earlier run.
+    /// Learns where the ports of an earlier run lead.
     pub(super) fn learn_places(&mut self, snapshot: &Snapshot, expected: &Expected) {
         for link in snapshot.links().iter().filter(|l| l.is_port()) {
             let unknown = self.places.netns_of(&link.name).is_none();
             if let Some(a) = expected.get(&link.name).filter(|_| unknown) {
-                // Whether it may be there, the comparison says.
+                // The comparison decides whether the port may be there.
                 let _ = self.place(a);
             }
         }
@@ -105,7 +104,7 @@ impl Kernel {
         if let Some((_, what)) = self.places.own.iter().find(|(id, _)| *id == namespace.id()) {
             return Err(refused(format!("it is {what}")));
         }
-        // Numbers of namespaces are reused: check what the other name stands for now.
+        // Numbers of namespaces are reused: check the namespace that the other name has now.
         if let Some(name) = self.places.other_name(namespace.id(), a).filter(|_| !a.shared_netns)
             && self.worker.open(&name).is_ok_and(|other| other.id() == namespace.id())
         {

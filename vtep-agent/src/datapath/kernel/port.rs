@@ -15,7 +15,7 @@ use crate::netns::Netns;
 use crate::object::{Object, bridge_name, port_name, vxlan_name};
 
 impl Kernel {
-    /// Brings a port to what it must be; leaves alone what is right.
+    /// Makes a port as it must be; leaves alone what is right.
     pub(super) fn ensure_port(&mut self, step: &Step) -> Outcome {
         let Step::Ensure(Object::Port(port)) = step else {
             return Err(StepError::new(ErrorCode::Invalid, "a stray port cannot be asked for"));
@@ -40,12 +40,12 @@ impl Kernel {
             Some((host, interface)) => (host, interface, Done::InPlace),
             None => {
                 let (host, interface) = self.create_pair(a, bridge, &namespace)?;
-                (host, interface, Done::MadeAnew)
+                (host, interface, Done::Rebuilt)
             }
         };
         let changed = self.set_host_end(a, bridge, &host)?;
-        // A workload can take its interface down again and again: that is not waited for.
-        let wait = changed || done == Done::MadeAnew;
+        // Do not wait here: a workload can take its interface down again and again.
+        let wait = changed || done == Done::Rebuilt;
         if wait || !interface.is_right(a) {
             let a = a.clone();
             self.worker.run(&namespace, &a.netns.clone(), move || {
@@ -62,7 +62,7 @@ impl Kernel {
         Ok(done)
     }
 
-    /// The pair as it is. A pair of which the ends do not lie where they should is deleted.
+    /// The pair as it is. If its ends are not where they should be, it is deleted.
     fn find_pair(&mut self, a: &Attachment, namespace: &Netns) -> Result<Option<(Link, Interface)>, StepError> {
         let name = port_name(&a.id);
         let host = link::get(&mut self.netlink, &name)?;
@@ -166,7 +166,7 @@ impl Kernel {
         let retired = self.worker.run(&namespace, &netns, move || {
             let mut netlink = Netlink::open()?;
             let found = link::get_by_index(&mut netlink, peer)?;
-            // The workload may have moved it elsewhere; its index may be another's here.
+            // The workload may have moved it elsewhere; its index may be that of another link here.
             match found.filter(|l| l.is_ours() && l.peer == Some(index)) {
                 Some(own) => netlink.request(link::retire(own.index, &own.name)).map(|()| true),
                 None => Ok(false),
@@ -178,8 +178,8 @@ impl Kernel {
         })
     }
 
-    /// The namespace is gone, and with it the workload's end; should the host's end still
-    /// be there (the namespace lives on without a name), it serves nobody.
+    /// The namespace is gone, and the workload's end with it. If the host's end still exists (the namespace lives on
+    /// without a name), nobody uses it.
     fn remove_orphan(&mut self, a: &Attachment) -> Result<(), NetlinkError> {
         let name = port_name(&a.id);
         match link::get(&mut self.netlink, &name)? {

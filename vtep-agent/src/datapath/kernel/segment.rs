@@ -36,7 +36,7 @@ impl Work {
 }
 
 impl Kernel {
-    /// Brings segments to what they must be; leaves alone what is right.
+    /// Makes segments as they must be; leaves alone what is right.
     pub(super) fn ensure_segments(&mut self, steps: &[Step]) -> Vec<Outcome> {
         let mut works: Vec<Work> = steps
             .iter()
@@ -130,7 +130,7 @@ impl Kernel {
         }
     }
 
-    /// Deletes VXLAN devices of which something is wrong that cannot be changed.
+    /// Deletes VXLAN devices with a wrong attribute that cannot be changed.
     fn discard_unfit(&mut self, works: &mut [Work], links: &mut HashMap<String, Link>) -> Result<(), NetlinkError> {
         let mut unfit = Vec::new();
         for w in works.iter_mut().filter(|w| w.outcome.is_ok()) {
@@ -170,7 +170,7 @@ fn make(
     let (makers, requests): (Vec<_>, Vec<_>) = open.filter_map(|w| request(w, links).map(|r| (w, r))).unzip();
     for (w, result) in makers.into_iter().zip(netlink.batch(requests)) {
         match result {
-            Ok(()) => w.outcome = Ok(Done::MadeAnew),
+            Ok(()) => w.outcome = Ok(Done::Rebuilt),
             failed => w.note(failed),
         }
     }

@@ -1,13 +1,13 @@
-//! What may not change a tunnel: a table of packet filters in the host's namespace.
+//! Protects tunnels from forged packets: a table of packet filters in the host's namespace.
 //!
 //! Linux keeps the path MTU that an ICMP error claims with the route to the destination, for
 //! ten minutes and for everything that is sent there: one forged packet would cut the MTU of
 //! the tunnels of all tenants. The underlay's MTU is known (the agent checks the uplink's), so
 //! no such claim about another VTEP is ever true. Errors that quote a packet to a VTEP and
 //! say that it was too big (RFC 792, RFC 8201), and redirects of the route to one, are
-//! dropped before the kernel reads them; other errors and other destinations are as ever.
+//! dropped before the kernel reads them. Other errors and other destinations are not affected.
 //!
-//! The table touches nothing else, and tables of others do not touch it.
+//! The table affects nothing else, and tables of others do not affect it.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -47,8 +47,8 @@ impl Shield {
         Ok(shield)
     }
 
-    /// Makes the table again where it is missing; returns whether it had to. Others change
-    /// filters in this namespace all the time, so it is looked at each time.
+    /// Makes the table again if it is missing; returns whether it had to. Others change filters in this namespace all
+    /// the time, so it is checked each time.
     pub(super) fn put_right(&mut self) -> Result<bool, NetlinkError> {
         let there = self.nft.note(TABLE)?;
         let rules = rules();
@@ -83,7 +83,7 @@ impl Shield {
         Ok(())
     }
 
-    /// Brings the VTEPs to these.
+    /// Replaces the VTEPs with these.
     pub(super) fn set(&mut self, vteps: HashSet<IpAddr>) -> Result<(), NetlinkError> {
         let gone: HashSet<IpAddr> = self.vteps.difference(&vteps).copied().collect();
         self.nft.commit(&elements(&gone, |set, e| TABLE.remove(set, e)))?;

@@ -1,4 +1,4 @@
-//! What the kernel holds of ours, read in a few dumps.
+//! Our objects in the kernel, read in a few dumps.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -162,8 +162,8 @@ impl Snapshot {
     }
 
     /// Stations and flood entries. A station needs an entry in the VXLAN device and one in
-    /// the bridge; one of which only half is there is shown with no VTEP, which is never
-    /// what is wanted.
+    /// the bridge; if only one of the two exists, the station is shown without a VTEP, so that it differs from what is
+    /// wanted.
     fn stations(&self, vxlans: &HashMap<u32, Vni>) -> Vec<Object> {
         let mut halves: BTreeMap<(Vni, MacAddress), (Option<IpAddr>, bool)> = BTreeMap::new();
         let mut found = Vec::new();
@@ -278,7 +278,7 @@ fn read_interfaces(ports: &[&Link], expected: &Expected, worker: &mut Worker) ->
         });
         match read {
             Ok(read) => found.extend(read),
-            // Shown as not intact; the repair that follows says what is wrong.
+            // Shown as not intact; the repair that follows reports what is wrong.
             Err(error) => tracing::debug!(netns, %error, "cannot read a namespace"),
         }
     }

@@ -1,8 +1,8 @@
 //! Links that are out of use, and the thread that deletes them.
 //!
-//! **Problem.** This kernel takes some 20 ms to delete a link, and configures nothing else for a part of that. Nobody who
-//! detaches a workload has to wait for it: what counts is that the link carries nothing any more and that its names are
-//! free.
+//! **Problem.** The kernel takes some 20 ms to delete a link, and configures nothing else for a part of that. A caller
+//! that detaches a workload need not wait for it: it only matters that the link carries no frames any more and that its
+//! names are free.
 //!
 //! **Model.** A link is out of use once it carries [`link::TRASH_GROUP`] and is down; an interface also has a name of its own and is in no
 //! bridge ([`link::retire`], [`link::retire_segment`], one request each). The workload's end is treated alike in its
@@ -47,7 +47,7 @@ pub(super) struct Trash {
 }
 
 impl Trash {
-    /// Starts the thread, which ends with this.
+    /// Starts the thread, which ends when this value is dropped.
     pub(super) fn open(overlay: &Overlay) -> Result<Self, AgentError> {
         let fail = |e| NetlinkError::io("start the thread that deletes links", &e);
         let netlink = overlay.netns().within(Netlink::open).map_err(fail)??;

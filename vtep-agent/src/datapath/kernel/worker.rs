@@ -1,9 +1,8 @@
 //! Work inside other network namespaces.
 //!
-//! `setns(2)` changes only one thread. So a separate thread does this work: it enters the
-//! namespace, does the work, and never needs to return, because the
-//! next job says where to go. A netlink socket that it opens stays in the namespace in
-//! which it was opened.
+//! `setns(2)` changes only one thread. So a separate thread does this work: it enters the namespace and does the work.
+//! It never needs to return, because the next job names its own namespace. A netlink socket that it opens stays in the
+//! namespace in which it was opened.
 //!
 //! If a job does not return in time, only its thread is stuck, not the engine: the thread is left
 //! behind and another one takes its place. While the job runs, its namespace gets no other job.
@@ -90,7 +89,7 @@ impl Worker {
         let job: Job = Box::new(move || {
             let done = work();
             drop(busy);
-            // After the deadline nobody waits for it.
+            // After the deadline nobody waits for the result.
             let _ = answer.send(done);
         });
         if jobs.send(job).is_err() {

@@ -11,10 +11,10 @@ use p4_switch::port::pcap::format::{Reader, write_header, write_packet};
 
 use super::super::Failed;
 
-/// Between the time stamps of two frames. Readers whose clock counts microseconds must tell them apart.
+/// Difference between the time stamps of two frames. It must be visible to readers that count microseconds.
 const STEP: Duration = Duration::from_micros(10);
 
-/// Where the header of a file says its link type; 1 is Ethernet.
+/// Position of the link type in a file's header; 1 is Ethernet.
 const LINK_TYPE: std::ops::Range<usize> = 20..24;
 
 /// The switch's messages.
@@ -28,12 +28,12 @@ pub(super) struct Files {
     ports: BTreeSet<u32>,
     /// Time stamp of the last frame.
     now: Duration,
-    /// Whether frames came in that may still be under way.
+    /// Whether frames were sent that may still be under way.
     pending: bool,
 }
 
 impl Files {
-    /// True for a port that frames come in by.
+    /// True for a port on which frames arrive.
     pub(super) fn new(ports: &BTreeMap<u32, bool>) -> Result<Self, Failed> {
         let wrong = |e: std::io::Error| format!("files of the ports: {e}");
         let dir = tempfile::tempdir().map_err(wrong)?;
@@ -41,12 +41,12 @@ impl Files {
         for (port, is_input) in ports {
             let path = dir.path().join(format!("port{port}_in.pcap"));
             if !is_input {
-                // It ends at once: the switch need not wait for what it might bring.
+                // It ends at once, so that the switch does not wait for more frames on it.
                 write_header(&mut File::create(&path).map_err(wrong)?).map_err(wrong)?;
                 continue;
             }
             nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|e| wrong(e.into()))?;
-            // Open for both, so that neither side waits for the other to open.
+            // Opened for reading and writing, so that neither side waits until the other opens it.
             let mut pipe = OpenOptions::new().read(true).write(true).open(&path).map_err(wrong)?;
             write_header(&mut pipe).map_err(wrong)?;
             inputs.insert(*port, pipe);
@@ -65,12 +65,12 @@ impl Files {
         self.dir.path()
     }
 
-    /// Where the switch writes what goes wrong.
+    /// The file to which the switch writes its errors.
     pub(super) fn log(&self) -> Result<File, Failed> {
         File::create(self.dir.path().join(LOG)).map_err(|e| format!("{LOG}: {e}"))
     }
 
-    /// The last line of that, to be put behind an error.
+    /// The last line of that file, to add to an error.
     pub(super) fn last_words(&self) -> String {
         let log = std::fs::read(self.dir.path().join(LOG)).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
@@ -84,13 +84,13 @@ impl Files {
             .flat_map(|port| ["-i".to_owned(), format!("{port}@port{port}")])
     }
 
-    /// A frame comes in.
+    /// Sends a frame to the switch.
     pub(super) fn send(&mut self, port: u32, frame: &[u8]) -> Result<(), Failed> {
         self.now += STEP;
         let now = self.now;
         let pipe = self.inputs.get_mut(&port);
         let pipe = pipe.ok_or_else(|| format!("port {port} takes no more frames"))?;
-        // In one piece: the reader is a process that looks whenever it likes.
+        // In one piece, because the switch may read at any moment.
         let mut record = Vec::with_capacity(frame.len() + 16);
         write_packet(&mut record, now, frame).map_err(|e| e.to_string())?;
         pipe.write_all(&record).map_err(|e| format!("port {port}: {e}"))?;
@@ -98,18 +98,18 @@ impl Files {
         Ok(())
     }
 
-    /// No more frames come in: what waited for later ones of other ports is handled now.
+    /// Ends the input: the switch then handles frames that waited for later ones on other ports.
     pub(super) fn end(&mut self) {
         self.pending |= !self.inputs.is_empty();
         self.inputs.clear();
     }
 
-    /// Whether frames came in since the last [`Files::settled`].
+    /// Whether frames were sent since the last [`Files::settled`].
     pub(super) fn pending(&self) -> bool {
         self.pending
     }
 
-    /// What came in has been handled.
+    /// Notes that all frames sent so far have been handled.
     pub(super) fn settled(&mut self) {
         self.pending = false;
     }
@@ -133,11 +133,11 @@ impl Files {
         for port in &self.ports {
             let wrong = |e: std::io::Error| format!("what left by port {port}: {e}");
             let mut bytes = std::fs::read(self.output(*port)).map_err(wrong)?;
-            // Nothing has left: the header is still in the writer's buffer.
+            // No frame has left: the header is still in the writer's buffer.
             if bytes.is_empty() {
                 continue;
             }
-            // BMv2 writes link type 0; its ports are Ethernet all the same.
+            // BMv2 writes link type 0, although its ports are Ethernet.
             if let Some(link_type) = bytes.get_mut(LINK_TYPE) {
                 link_type.copy_from_slice(&1u32.to_ne_bytes());
             }

@@ -1,13 +1,13 @@
-//! A switch in a process of its own, with the command line of `simple_switch_grpc`: told what to hold over P4Runtime,
-//! fed from named pipes and read from files in pcap format.
+//! A switch in a separate process, with the command line of `simple_switch_grpc`. Its entries are written over
+//! P4Runtime; frames go in through named pipes and come out in files, in pcap format.
 //!
-//! Whatever a script asks for goes through what every controller uses, so two switches behind it can be compared
-//! although nothing of the one is known to the other.
+//! All requests of a script use the interface that every controller uses. So two independent switches can be compared.
 //!
-//! - Frames are files' because a network device takes none of less than 14 octets, and many scripts send such.
-//! - The switch reads its inputs by their time stamps: a frame is looked at once every other input has a later one or
-//!   has ended. So only with one input are commands between frames carried out between them; with more, all frames
-//!   come after all commands. Inputs end when a script asks for frames.
+//! - Frames go through files because a network device takes no frame of less than 14 octets, and many scripts send such
+//!   frames.
+//! - The switch reads its inputs by their time stamps: it reads a frame only when every other input has a later one or
+//!   has ended. So only with one input are commands between frames carried out between them; with more, all frames come
+//!   after all commands. Inputs end when a script asks for frames.
 //! - `simple_switch_grpc` refuses registers and value sets. A script that needs these fails there, and says so.
 
 mod files;
@@ -36,11 +36,11 @@ const DEVICE_ID: u64 = 1;
 const ELECTION_ID: u64 = 1;
 /// As many as `standard_metadata.priority` has values.
 const PRIORITIES: &str = "8";
-/// A switch serves sooner, on a machine that has time for it.
+/// Longest time until a switch serves; on an idle machine it takes much less.
 const START: Duration = Duration::from_secs(20);
-/// When no frame has left and the switch has slept for so long after the last one came in, none will leave.
+/// If no frame has left, and the switch has been asleep for this long since the last input, no frame will leave.
 const QUIET: Duration = Duration::from_millis(300);
-/// Time between two looks.
+/// Time between two checks.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A switch with one program.
@@ -50,12 +50,12 @@ pub struct Process {
     session: Session,
     wire: Wire,
     files: Files,
-    /// What was inserted; a second time it is modified.
+    /// Entities that were inserted; writing them again modifies them.
     kept: HashSet<Kept>,
     digests: Vec<(String, Vec<Vec<u8>>)>,
 }
 
-/// Names something that is set as a whole.
+/// Names an object that is set as a whole.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Kept {
     Member(u32, u32),
@@ -117,7 +117,7 @@ impl Process {
         P4RuntimeClient::new(self.session.channel())
     }
 
-    /// Writes one entity, when all that came in before has been handled.
+    /// Writes one entity, after all earlier frames have been handled.
     fn write(&mut self, kind: Type, entity: Entity) -> Result<(), Failed> {
         self.settle();
         let request = p4::WriteRequest {
@@ -137,7 +137,7 @@ impl Process {
         written.map(drop).map_err(|status| wire::refusal(&status))
     }
 
-    /// Inserts what is not kept yet, else modifies it.
+    /// Inserts an entity, or modifies it if it was inserted before.
     fn set(&mut self, what: Kept, entity: Entity) -> Result<(), Failed> {
         let kind = if self.kept.contains(&what) {
             Type::Modify
@@ -149,7 +149,7 @@ impl Process {
         Ok(())
     }
 
-    /// Reads the one entity that a pattern names, when all that came in has been handled.
+    /// Reads the one entity that a pattern names, after all earlier frames have been handled.
     fn read(&mut self, pattern: Entity) -> Result<Entity, Failed> {
         self.settle();
         let request = p4::ReadRequest {
@@ -171,14 +171,14 @@ impl Process {
         first.ok_or_else(|| "the switch has none of it".into())
     }
 
-    /// Waits until the switch has handled what came in.
+    /// Waits until the switch has handled all frames sent so far.
     fn settle(&mut self) {
         let mut size = self.files.written();
         let mut since = Instant::now();
         while self.files.pending() && since.elapsed() < QUIET {
             std::thread::sleep(LOOK);
             let now = self.files.written();
-            // A switch that wants to run and may not is not quiet, however long it takes.
+            // A switch that is ready to run but gets no processor is not quiet, however long that takes.
             if now != size || is_running(self.child.id()) {
                 (size, since) = (now, Instant::now());
             }
@@ -186,7 +186,7 @@ impl Process {
         self.files.settled();
     }
 
-    /// The same entry to be written, and to be named.
+    /// An entry as it is written, and as it is named.
     fn entry(&self, entry: &Entry) -> Result<p4::TableEntry, Failed> {
         self.wire.entry(entry)
     }
@@ -198,7 +198,7 @@ impl Drop for Process {
     }
 }
 
-/// Ends a switch that did not get so far as to be a target.
+/// Ends a switch whose start failed.
 struct Guard(Option<Child>);
 
 impl Drop for Guard {
@@ -208,7 +208,7 @@ impl Drop for Guard {
 }
 
 fn stop(child: &mut Child) {
-    // It keeps nothing, so it need not be asked.
+    // It has nothing to save, so it is killed.
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -223,12 +223,12 @@ fn is_running(pid: u32) -> bool {
     states.any(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R')))
 }
 
-/// An address that nobody serves on just now.
+/// An address on which nothing listens at the moment.
 fn free_address() -> std::io::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-/// Whether a switch was built with Thrift: then each instance needs a port for that.
+/// Whether a switch was built with Thrift. Then each instance needs a port for it.
 fn takes_thrift(binary: &Path) -> bool {
     let help = Command::new(binary).arg("--help").output();
     help.is_ok_and(|h| String::from_utf8_lossy(&h.stdout).contains("--thrift-port"))

@@ -55,7 +55,7 @@ impl Wire {
         for (field, part) in fields {
             key.extend(field_match(field, part)?);
         }
-        // Where there are priorities, 0 is none of them (section 9.1); scripts begin there.
+        // In scripts priorities begin with 0, but in P4Runtime with 1 (section 9.1).
         let priority = if table.match_fields.iter().any(has_priority) {
             entry.priority + 1
         } else {
@@ -199,7 +199,7 @@ fn has_priority(field: &config::MatchField) -> bool {
     )
 }
 
-/// One element of a key; nothing for one that everything fits (section 9.1.1).
+/// One element of a key; none if it matches everything (section 9.1.1).
 fn field_match(field: &config::MatchField, key: &Key) -> Result<Option<p4::FieldMatch>, Failed> {
     let Some(Match::MatchType(kind)) = &field.r#match else {
         return Err(format!("field {} has no standard match type", field.name));
@@ -307,7 +307,8 @@ pub(super) fn fields(data: &p4::P4Data) -> Result<Vec<Vec<u8>>, Failed> {
     }
 }
 
-/// What a switch says of an update that it refuses: of the update if it tells (section 10), else of the call.
+/// The switch's message about a refused update: the one for the update if there is one (section 10), otherwise the one
+/// for the call.
 pub(super) fn refusal(status: &tonic::Status) -> Failed {
     let details = rpc::Status::decode(status.details()).unwrap_or_default();
     let errors = details

@@ -1,4 +1,4 @@
-//! Whether an attachment makes sense; and the addresses that it is given.
+//! Checks an attachment, and allocates its addresses.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -54,7 +54,7 @@ impl Model {
         }
         let before = own.and_then(|o| self.attachments.get(o));
         let uid = before.map_or(Uid(self.next_uid), |a| a.uid);
-        // What it has is kept if it stays in its network.
+        // It keeps its addresses if it stays in its network.
         let kept = before.filter(|a| a.network == network_id);
         let given = || kept.map_or_else(|| self.free_mac(key, uid, network), |a| a.mac);
         let mac = spec.mac.unwrap_or_else(given);
@@ -127,7 +127,7 @@ impl Model {
         Ok(())
     }
 
-    /// A fresh address of each subnet: nobody has it, and no device may hold it for somebody else.
+    /// A new address of each subnet: no attachment has it, and no device may hold it for another one.
     fn free_ips(&self, fields: &Fields<'_>, network: &Network) -> Result<Vec<IpAddr>, ApiError> {
         let free = |(subnet, pool): (&SubnetSpec, &Addresses)| {
             let usable = |offset: u128| {
@@ -141,7 +141,7 @@ impl Model {
         network.spec.subnets.iter().zip(&*network.pools()).map(free).collect()
     }
 
-    /// What would make room in a subnet that is full: names a device that addresses wait for.
+    /// The expectation of an error for a full subnet: names a device for which addresses wait.
     fn why_full(&self, network: &Network, subnet: &SubnetSpec) -> String {
         let waits = self.quarantine.all().find_map(|number| match number {
             Number::Ip(of, ip) if *of == network.uid && subnet.cidr.contains(ip) => {
@@ -159,8 +159,8 @@ impl Model {
     }
 
     /// A locally administered MAC address (IEEE 802c) that nobody in the network has and no device may hold. The first
-    /// choice is made from the attachment's name, so that a namesake that comes back has the address that its
-    /// neighbours know; others are made from its identity.
+    /// choice is derived from the attachment's name, so that an attachment that is created again under the same name
+    /// has the address that its neighbours know; further choices are derived from its identity.
     fn free_mac(&self, key: &Key, uid: Uid, network: &Network) -> Mac {
         for attempt in 0u32..=u32::MAX {
             let mut hasher = DefaultHasher::new();
@@ -171,7 +171,7 @@ impl Model {
             let [a, b, c, d, e, ..] = hasher.finish().to_be_bytes();
             let mac = Mac([0x02, a, b, c, d, e]);
             let taken = network.used().macs.contains_key(&mac) || self.quarantine.holds(&Number::Mac(network.uid, mac));
-            // Never one of the fabric's routers.
+            // It is never one of the fabric's routers.
             if !taken && mac.0.get(..3) != Some(&[0x02, 0xfa, 0xb0]) {
                 return mac;
             }

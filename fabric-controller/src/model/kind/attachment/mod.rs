@@ -33,7 +33,7 @@ pub struct StoredAttachment {
     pub uid: Uid,
     /// As written.
     pub spec: AttachmentSpec,
-    /// Its MAC address: given once, kept for life.
+    /// Its MAC address: allocated once, kept for life.
     pub mac: Mac,
     /// Its IP addresses.
     pub ips: Vec<IpAddr>,
@@ -59,7 +59,7 @@ pub enum At {
     },
 }
 
-/// An attachment. It is what the store keeps of it, which readers share.
+/// An attachment. It contains the stored form, which readers share.
 #[derive(Debug)]
 pub struct Attachment {
     kept: Arc<StoredAttachment>,
@@ -168,7 +168,7 @@ impl TenantObject for StoredAttachment {
         std::slice::from_ref(&self.spec.network)
     }
 
-    /// Addresses mean something only in a network that is there.
+    /// Addresses only mean something in a network that exists.
     fn numbers(&self, model: &Model, key: &Key) -> Vec<Number> {
         let mut numbers = model.stored_place_numbers(&self.spec.place, self.access_id);
         let target = self.spec.migration.as_ref().and_then(|m| m.target(&self.spec.place));

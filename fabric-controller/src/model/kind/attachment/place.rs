@@ -18,11 +18,11 @@ use crate::model::{GREATEST_NUMBER, Model};
 
 /// Longest name of a Linux interface.
 const MAX_INTERFACE: usize = 15;
-/// Longest path of a network namespace (PATH_MAX is far beyond what anybody means).
+/// Longest name of a network namespace (PATH_MAX is far longer than any real one).
 const MAX_NETNS: usize = 255;
 
-/// Whether a namespace could have an interface of this name besides its own. Linux takes neither `/` nor `:`, and reads
-/// `%d` as "the next number"; `lo` is there already; `all` and `default` are what sysctl calls other things.
+/// Whether a namespace could have an interface of this name besides its own. Linux accepts neither `/` nor `:`, and
+/// reads `%d` as "the next number"; `lo` exists already; `all` and `default` mean something else to sysctl.
 fn is_interface(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_graphic() && !b"/:%".contains(&b);
     (1..=MAX_INTERFACE).contains(&name.len())
@@ -138,8 +138,8 @@ impl Model {
         }
     }
 
-    /// The access id that an attachment has if it stays where it is, in its network; a free one otherwise: at another
-    /// place the id would be something else to frames under way.
+    /// The access id of an attachment. It keeps its id if it stays at its place and in its network. Otherwise it gets a
+    /// free one, because frames under way still carry the old meaning of the id.
     fn access_id_at(
         &self,
         own: Option<AttachmentId>,
@@ -170,7 +170,7 @@ impl Model {
         Some(Key::new(user.vdc.clone(), Kind::Attachment, user.spec.name.clone()))
     }
 
-    /// Resolves where an attachment is and in which network; none if that is gone.
+    /// Resolves the place and network of an attachment; none if they do not exist any more.
     pub(in crate::model) fn resolve(
         &self,
         vdc: &Name,
@@ -196,7 +196,7 @@ impl Model {
         Some((network, at))
     }
 
-    /// Numbers that stand for a place.
+    /// The numbers of a place.
     pub(in crate::model) fn stored_place_numbers(&self, place: &Place, access_id: u16) -> Vec<Number> {
         match place {
             Place::Host { host, netns, interface } => match self.fabric.node(host) {

@@ -110,7 +110,7 @@ impl Model {
         self.touch_attachment(id, network);
     }
 
-    /// `next` is what it becomes; none if it goes.
+    /// `next` is its new state; none if it is deleted.
     pub(in crate::model) fn remove_attachment(&mut self, key: &Key, next: Option<&Attachment>, applied: &mut Applied) {
         let Some(id) = self
             .vdcs
@@ -122,7 +122,7 @@ impl Model {
         let Some(network) = self.attachments.get(id).map(|a| a.network) else {
             return;
         };
-        // While it still counts, so that all who know it are touched.
+        // Do this while it still counts, so that everything that knows it is touched.
         self.touch_attachment(id, network);
         let knew = self.devices_of(network);
         let Some(attachment) = self.attachments.remove(id) else {
@@ -175,8 +175,8 @@ impl Model {
         }
     }
 
-    /// The numbers of an attachment that goes, or becomes `next`, go into quarantine. What it keeps at the same place in
-    /// the same network keeps its meaning.
+    /// Puts the numbers of an attachment that is deleted, or becomes `next`, into quarantine. Numbers that it keeps at
+    /// the same place in the same network keep their meaning.
     fn leave_attachment(
         &mut self,
         old: &Attachment,

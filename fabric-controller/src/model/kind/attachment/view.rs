@@ -1,4 +1,4 @@
-//! What render functions see of an attachment, and its contributions.
+//! The view of an attachment, and its contributions.
 
 use vfabric_api::kind::Place;
 
@@ -68,7 +68,7 @@ impl Model {
         })
     }
 
-    /// Contributions that exist because of an attachment.
+    /// Contributions that an attachment owns.
     pub(in crate::model) fn sources_of_attachment(&self, id: AttachmentId) -> Vec<Source> {
         let Some(network) = self.attachments.get(id).and_then(|a| self.networks.get(a.network)) else {
             return Vec::new();

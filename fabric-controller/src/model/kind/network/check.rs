@@ -1,4 +1,4 @@
-//! Whether a network makes sense; and the VNI that it is given.
+//! Checks a network, and allocates its VNI.
 
 use ipnet::IpNet;
 use vfabric_api::error::{ApiError, ErrorCode};
@@ -56,7 +56,7 @@ impl Model {
             (Some((_, network)), Some(vni)) => {
                 return Err(fields.invalid("vni", vni, format!("{}, which cannot be changed", network.vni)));
             }
-            // One in quarantine is accepted: the network waits for it.
+            // A VNI in quarantine is accepted; the network waits for it.
             (None, Some(vni)) if !self.vnis.is_used(vni.get()) => vni,
             (None, Some(vni)) => {
                 let expected = "a VNI that no network and no router has";
@@ -88,7 +88,7 @@ impl Model {
             .ok_or_else(|| ApiError::new(ErrorCode::Exhausted, detail()))
     }
 
-    /// A network that changes while it has attachments or a router.
+    /// Checks a change of a network that has attachments or a router.
     fn check_network_in_use(
         &self,
         fields: &Fields<'_>,

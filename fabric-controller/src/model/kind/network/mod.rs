@@ -29,10 +29,10 @@ use crate::model::fields::Fields;
 use crate::model::number::{Number, Uid};
 use crate::model::pool::Addresses;
 
-/// What the store keeps of a network.
+/// A network as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredNetwork {
-    /// Its identity; 0 in stores of before there were identities.
+    /// Its identity; 0 in stores from before there were identities.
     #[serde(default)]
     pub uid: Uid,
     /// As written.
@@ -50,7 +50,7 @@ pub struct OnLeaf {
     pub group: u16,
 }
 
-/// A network and who uses it. It is what the store keeps of it, which readers share.
+/// A network and its users. It contains the stored form, which readers share.
 #[derive(Debug)]
 pub struct Network {
     kept: Arc<StoredNetwork>,
@@ -58,11 +58,11 @@ pub struct Network {
     pub vdc: Name,
     /// The router that joins it.
     pub router: Option<RouterId>,
-    /// Apart, because most networks of a large fabric are empty; none before the first attachment.
+    /// Boxed, because most networks of a large fabric are empty; none before the first attachment.
     used: Option<Box<Used>>,
 }
 
-/// What attachments have of a network.
+/// What attachments use of a network.
 #[derive(Debug)]
 pub struct Used {
     /// Attachments in it.
@@ -71,7 +71,7 @@ pub struct Used {
     pub macs: BTreeMap<Mac, AttachmentId>,
     /// IP addresses in use.
     pub ips: BTreeMap<IpAddr, AttachmentId>,
-    /// Which addresses of each subnet can be given out.
+    /// The free addresses of each subnet.
     pub(in crate::model) pools: Vec<Addresses>,
     /// Leaves that it has attachments on or under.
     pub leaves: BTreeMap<SwitchIndex, OnLeaf>,
@@ -80,7 +80,7 @@ pub struct Used {
 }
 
 impl Used {
-    /// Nothing, without pools.
+    /// Empty, without pools.
     const NOTHING: Self = Self {
         attachments: BTreeSet::new(),
         macs: BTreeMap::new(),
@@ -100,7 +100,7 @@ impl Deref for Network {
 }
 
 impl Network {
-    /// What attachments have of it, except for the pools: see [`Network::pools`].
+    /// What attachments use of it, except the pools: see [`Network::pools`].
     pub fn used(&self) -> &Used {
         static NOTHING: Used = Used::NOTHING;
         self.used.as_deref().unwrap_or(&NOTHING)
@@ -111,7 +111,7 @@ impl Network {
         self.parts_mut().1
     }
 
-    /// What the store keeps, and what attachments have.
+    /// The stored form, and what attachments use.
     pub(in crate::model) fn parts_mut(&mut self) -> (&StoredNetwork, &mut Used) {
         let Self { kept, used, .. } = self;
         let fresh = || {
@@ -123,7 +123,7 @@ impl Network {
         (kept, used.get_or_insert_with(fresh))
     }
 
-    /// Which addresses of each subnet can be given out.
+    /// The free addresses of each subnet.
     pub(in crate::model) fn pools(&self) -> Cow<'_, [Addresses]> {
         match &self.used {
             Some(used) => Cow::Borrowed(&used.pools),

@@ -12,7 +12,7 @@ use crate::model::kind::At;
 use crate::model::number::{Number, Uid};
 
 impl Model {
-    /// One more attachment of a network at a place.
+    /// Counts one more attachment of a network at a place.
     pub(in crate::model) fn arrive(&mut self, network: NetworkId, leaf: SwitchIndex, at: &At, applied: &mut Applied) {
         let Some(net) = self.networks.get(network) else { return };
         let (vni, router) = (net.vni.get(), net.router);
@@ -60,7 +60,7 @@ impl Model {
         self.touched.insert(Source::Flood(network, leaf));
     }
 
-    /// One attachment less of a network at a place.
+    /// Counts one attachment less of a network at a place.
     pub(in crate::model) fn depart(&mut self, network: NetworkId, leaf: SwitchIndex, at: &At, applied: &mut Applied) {
         let Some(net) = self.networks.get_mut(network) else {
             return;
@@ -125,7 +125,7 @@ impl Model {
         Some(found)
     }
 
-    /// A leaf no longer needs a router's VRF, nor the networks that it joins for the router's sake.
+    /// A leaf no longer needs a router's VRF, or the networks that it only had because of the router.
     pub(in crate::model) fn leave_routed(
         &mut self,
         (vrf, router): (Vni, Uid),
@@ -142,7 +142,7 @@ impl Model {
     }
 }
 
-/// One less; true when it was the last.
+/// Counts one less; true if it was the last one.
 fn count_down<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) -> bool {
     let Some(count) = counts.get_mut(&key) else {
         return false;

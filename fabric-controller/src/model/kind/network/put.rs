@@ -41,7 +41,8 @@ impl Model {
 
     pub(in crate::model) fn remove_network(&mut self, key: &Key) {
         let id = self.vdcs.get_mut(&key.vdc).and_then(|v| v.networks.remove(&key.name));
-        // Only a network without attachments and router is removed: what devices hold of it is in quarantine already.
+        // Only a network without attachments and router is removed, so the numbers that devices hold of it are in
+        // quarantine already.
         if let Some((id, network)) = id.and_then(|id| Some((id, self.networks.remove(id)?))) {
             self.waiting.end(Owner::Network(id));
             self.by_vni.remove(&network.vni.get());

@@ -61,8 +61,8 @@ pub(super) fn check_subnet(fields: &Fields<'_>, i: usize, subnet: &SubnetSpec) -
     Ok(())
 }
 
-/// Addresses that no host may have (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5, RFC 6890): leaves drop what is routed
-/// from or to them.
+/// Addresses that no host may have (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5, RFC 6890): leaves drop packets that
+/// are routed from or to them.
 const MARTIANS: [(&str, &str); 7] = [
     ("0.0.0.0/8", "this network"),
     ("127.0.0.0/8", "loopback"),
@@ -73,20 +73,20 @@ const MARTIANS: [(&str, &str); 7] = [
     ("ff00::/8", "multicast"),
 ];
 
-/// Addresses that each host gives itself, on every link again.
+/// Link-local addresses, which each host assigns to itself and which repeat on every link.
 const LINK_LOCAL: (&str, &str) = ("fe80::/10", "link-local");
 
-/// The first of these ranges that a test is true of.
+/// The first of these ranges that satisfies a test.
 fn range(test: impl Fn(&IpNet) -> bool) -> impl Fn(&(&'static str, &'static str)) -> bool {
     move |(range, _)| range.parse().is_ok_and(|range| test(&range))
 }
 
-/// The range that all addresses of a prefix are in, if no host may have any of them.
+/// The range that contains a whole prefix, if no host may have an address of it.
 pub(in crate::model) fn martian(net: &IpNet) -> Option<(&'static str, &'static str)> {
     MARTIANS.into_iter().find(range(|of| of.contains(net)))
 }
 
-/// Inside the prefix, and neither its first address nor, with IPv4, its last.
+/// The address is inside the prefix, and is neither its first address nor, for IPv4, its last.
 pub(in crate::model) fn is_host_address(cidr: &IpNet, ip: IpAddr) -> bool {
     cidr.contains(&ip) && ip != cidr.network() && (ip.is_ipv6() || ip != cidr.broadcast())
 }

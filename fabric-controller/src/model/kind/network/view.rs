@@ -1,4 +1,4 @@
-//! What render functions see of a network, and its contributions.
+//! The view of a network, and its contributions.
 
 use super::Network;
 use crate::ident::{AttachmentId, HostIndex, NetworkId, Owner, Source, SwitchIndex};
@@ -40,7 +40,7 @@ impl Model {
             .collect();
         let mine = |a: &&AttachmentId| {
             let here = |a: &Attachment| matches!(a.at, At::Port { leaf, .. } if leaf == on);
-            // A copy for one that waits would be dropped: its access id stands for nothing yet.
+            // A waiting attachment gets no copy: the copy would be dropped, because its access id means nothing yet.
             let waits = self.waits(Owner::Attachment(**a));
             self.attachments.get(**a).is_some_and(here) && !waits
         };
@@ -51,7 +51,7 @@ impl Model {
         let others = network.used().leaves.keys().filter(|l| **l != on);
         let remote = others.filter_map(|leaf| {
             let ports = self.paths.ports(on, *leaf);
-            // Spread over the uplinks by VNI and target; the same answer every time.
+            // Spread over the uplinks by VNI and destination; always the same for the same input.
             let at = (network.vni.get() as usize + leaf.index()) % ports.len().max(1);
             Some((self.fabric.switch_view(*leaf)?.vtep.clone(), *ports.get(at)?))
         });
@@ -64,7 +64,7 @@ impl Model {
         })
     }
 
-    /// Contributions that exist because of a network.
+    /// Contributions that a network owns.
     pub(in crate::model) fn sources_of_network(&self, id: NetworkId) -> Vec<Source> {
         let Some(network) = self.networks.get(id) else {
             return Vec::new();

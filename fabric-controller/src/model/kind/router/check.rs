@@ -1,4 +1,4 @@
-//! Whether a router makes sense; and the VRF that it is given.
+//! Checks a router, and allocates its VRF.
 
 use std::collections::HashSet;
 

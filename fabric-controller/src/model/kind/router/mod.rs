@@ -23,7 +23,7 @@ use crate::model::change::Applied;
 use crate::model::fields::Fields;
 use crate::model::number::{Number, Uid};
 
-/// What the store keeps of a router.
+/// A router as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRouter {
     /// Its identity.
@@ -101,7 +101,7 @@ impl TenantObject for StoredRouter {
         vec![Number::Vni(self.vrf.get())]
     }
 
-    /// Leaves hold a router as the networks that it joins.
+    /// Leaves hold a router in the form of the networks that it joins.
     fn followed(&self, key: &Key) -> Followed {
         let network = |name: &Name| Key::new(key.vdc.clone(), Kind::Network, name.clone());
         Followed {

@@ -55,7 +55,7 @@ impl Model {
             return;
         };
         let networks = self.routers.get(id).map(|r| r.networks.clone()).unwrap_or_default();
-        // While the networks still lead to the router, so that all its leaves are touched.
+        // Do this while the networks still point to the router, so that all its leaves are touched.
         for network in &networks {
             self.touch_network(*network);
         }

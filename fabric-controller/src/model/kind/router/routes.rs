@@ -1,4 +1,4 @@
-//! Static routes: whether they make sense, and which attachments they lead to.
+//! Static routes: their check, and the attachments to which they lead.
 //!
 //! A route leads to the attachment that has the address `via`. It is rendered with that attachment, on every leaf that
 //! has the attachment's host routes. So it comes and goes with the attachment, and no route leads to a MAC address or a
@@ -81,7 +81,7 @@ fn is_never_routed(to: &IpNet) -> bool {
 }
 
 impl Model {
-    /// Whether a router with so many routes fits into its vDC; `before`: how many it has now.
+    /// Checks that this many routes of a router fit into its vDC; `before` is the current number.
     pub(super) fn check_number_of_routes(
         &self,
         fields: &Fields<'_>,
@@ -107,7 +107,7 @@ impl Model {
         Err(fields.error(ErrorCode::Exhausted, "routes", needed, expected))
     }
 
-    /// Whether a router's routes still make sense when one of its networks has other subnets.
+    /// Checks that a router's routes are still valid if one of its networks gets other subnets.
     pub(in crate::model) fn check_routes_of(
         &self,
         fields: &Fields<'_>,

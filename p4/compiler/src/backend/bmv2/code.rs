@@ -20,7 +20,7 @@ pub(super) const ALGORITHMS: [&str; 8] = [
     "xor16",
 ];
 
-/// Externs of v1model and core, which are primitives and arrays of bmv2 or nothing.
+/// Externs of v1model and core. In bmv2 they are primitives and arrays, or have no counterpart.
 pub(super) const V1MODEL_EXTERNS: [&str; 12] = [
     "counter",
     "direct_counter",
@@ -250,7 +250,7 @@ impl Bmv2<'_> {
         }
     }
 
-    /// A named hash input; parts that are no fields are computed into variables first.
+    /// A named hash input. Parts that are not fields are first computed into variables.
     pub(super) fn calculation(
         &mut self,
         algorithm: u32,
@@ -366,8 +366,8 @@ impl Bmv2<'_> {
         id
     }
 
-    /// Id of the list that `@field_list(n)` fields form, or of the list of no fields. Never 0: that is how bmv2 says
-    /// that there is no clone, resubmission or recirculation; and it looks up every other.
+    /// Id of the list of the `@field_list(n)` fields, or of the empty list. Never 0: for bmv2, 0 means that there is no
+    /// clone, resubmission or recirculation, and it looks up all other ids.
     fn field_list(&mut self, n: Option<u32>) -> u32 {
         let id = n.map_or(1, |n| n + 2);
         if !self.json.field_lists.iter().any(|l| l.id == id) {

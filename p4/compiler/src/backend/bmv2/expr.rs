@@ -193,12 +193,12 @@ pub(super) fn boolean(e: &Expr) -> Value {
         ExprKind::Cast(a) => d2b(data(a)),
         ExprKind::Const(v) => Value::Bool(*v != BigInt::ZERO),
         ExprKind::Lookahead(o, w) => d2b(Value::Lookahead(*o, *w)),
-        // Numbers are no conditions; the type checker lets none get here.
+        // A number is not a condition; the type checker has refused such programs.
         ExprKind::Slice(..) | ExprKind::LastIndex(_) | ExprKind::Unary(..) => Value::Bool(false),
     }
 }
 
-/// A condition as bmv2's loader wants it where no operand's wrapping is added.
+/// A condition in the form that bmv2's loader wants where operands are not wrapped.
 pub(super) fn condition(e: &Expr) -> Value {
     boolean(e)
 }

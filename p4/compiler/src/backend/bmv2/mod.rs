@@ -181,8 +181,8 @@ impl Bmv2<'_> {
                         None if direct => Some(FieldRef("scalars".into(), self.temp(Ty::Bit(32), "meter"))),
                         None => None,
                     };
-                    // A direct meter has a cell for each entry that the table can hold; bmv2 refuses another number.
-                    // It makes a table with entries of its own just as large as these.
+                    // A direct meter has a cell for each entry that the table can hold; bmv2 refuses any other number.
+                    // bmv2 makes a table with constant entries exactly as large as the number of these entries.
                     let cells = |t: &lir::Table| match t.entries.len() as u32 {
                         0 => pipeline::max_size(t),
                         own => own,

@@ -151,7 +151,7 @@ impl Bmv2<'_> {
             });
             return;
         }
-        // Every combination of the masked values that the row's ranges fall into.
+        // Splits each range of the row into masked values, and returns every combination of these.
         let mut rows: Vec<Vec<(BigInt, Option<BigInt>)>> = vec![Vec::new()];
         for (m, ty) in row.iter().zip(types) {
             let parts = match m {
@@ -226,7 +226,7 @@ impl Bmv2<'_> {
             }
             Op::Advance(e) => out.push(p(ParserOpKind::Advance, vec![wrap(data(e))])),
             Op::Verify(c, e) => {
-                // Neither operand is wrapped once more here, unlike in every other operation.
+                // Here, unlike in all other operations, neither operand gets a second wrapping.
                 out.push(p(ParserOpKind::Verify, vec![condition(c), data(e)]));
             }
             other => {
@@ -284,7 +284,7 @@ pub(super) fn prefixes(lo: &BigInt, hi: &BigInt, width: u32) -> Vec<(BigInt, Opt
 mod tests {
     use super::*;
 
-    /// Whether the masked values take exactly the numbers from `lo` to `hi`.
+    /// Whether the masked values match exactly the numbers from `lo` to `hi`.
     fn covers(lo: u32, hi: u32, width: u32) -> usize {
         let parts = prefixes(&lo.into(), &hi.into(), width);
         for v in 0..1u32 << width {

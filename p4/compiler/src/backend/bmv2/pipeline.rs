@@ -33,7 +33,7 @@ impl Bmv2<'_> {
             conditionals: Vec::new(),
             action_calls: Vec::new(),
         };
-        // Where each table is applied; several sites share one node and part again by a variable.
+        // Where each table is applied. Several sites share one node; afterwards a variable says which way to go on.
         let mut sites: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for b in &order {
             if let Some(Term::Apply(t, _)) = graph.blocks.get(*b).map(|b| &b.term) {
@@ -50,7 +50,7 @@ impl Bmv2<'_> {
             .iter()
             .map(|b| (*b, self.entry_name(name, graph, *b, &site_vars)))
             .collect();
-        // No edge leads through an empty block, but the first one may be empty.
+        // No edge leads through an empty block, but the first block may be empty.
         let mut first = 0;
         for _ in 0..graph.blocks.len() {
             match graph.blocks.get(first) {
@@ -67,7 +67,7 @@ impl Bmv2<'_> {
         }
         for t in tables {
             if !sites.contains_key(t) {
-                // Applied where no packet gets to; the control plane knows it.
+                // No packet reaches the place where it is applied, but the control plane knows the table.
                 let names = self
                     .program
                     .tables
@@ -210,7 +210,7 @@ impl Bmv2<'_> {
             .map(|a| a.name.clone())
             .collect();
         let go = |b: usize| entry.get(&b).cloned().flatten();
-        // For each site the next node per key of `next_tables`.
+        // For each site, the next node for each key of `next_tables`.
         let mut per_site: Vec<IndexMap<String, Next>> = Vec::new();
         let by_hit = list.iter().any(|b| {
             matches!(
@@ -315,7 +315,7 @@ impl Bmv2<'_> {
             let target = match &k.expr.kind {
                 ExprKind::Load(Loc::Field(h, f)) => FieldRef(h.to_string(), f.to_string()),
                 ExprKind::Valid(HeaderRef::Named(h)) => FieldRef(h.to_string(), "$valid$".into()),
-                // A table that is never applied: its keys are not computed anywhere.
+                // A table that is never applied, so nothing computes its keys.
                 _ => FieldRef("scalars".into(), self.temp(k.expr.ty, "key")),
             };
             let match_type = self.match_type(&k.match_kind, t.span);

@@ -107,7 +107,8 @@ impl Ids {
     }
 }
 
-/// Ids of match fields, parameters or metadata fields: those of `@id`, the others by position, past ids that are taken.
+/// Ids of match fields, parameters or metadata fields: those of `@id` first. The others are numbered by position and
+/// skip ids that are taken.
 pub(super) fn field_ids<'a>(fields: impl Iterator<Item = &'a Annotations>, sink: &mut Sink) -> Vec<u32> {
     let mut taken = HashSet::new();
     let mut fixed = Vec::new();

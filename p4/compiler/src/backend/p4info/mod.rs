@@ -48,7 +48,8 @@ pub fn emit(program: &lir::Program, ir: &ir::Program, sink: &mut Sink) -> pb::P4
     info.out
 }
 
-/// Structs inside a controller header nest at most this deep; the type checker allows no cycles, this only bounds names.
+/// Deepest nesting of structs inside a controller header. The type checker allows no cycles; this only limits the
+/// length of names.
 const MAX_STRUCT_DEPTH: usize = 16;
 
 /// Annotations that the message expresses in other ways.
@@ -350,7 +351,7 @@ impl Info<'_> {
         pb::MatchField {
             id,
             name: k.name.clone(),
-            // A key cannot be left out, so `@hidden` is only passed on.
+            // A key cannot be hidden from the control plane, so `@hidden` is only copied.
             annotations: annotation_texts(&k.annotations, KEY_CONSUMED),
             bitwidth,
             r#match: Some(match_type(&k.match_kind)),
@@ -572,7 +573,8 @@ impl Info<'_> {
         }
     }
 
-    /// Fields in order with their names, those of structs inside by dotted names (at most [`MAX_STRUCT_DEPTH`] deep).
+    /// Fields in order with their names. Fields of nested structs have dotted names (at most [`MAX_STRUCT_DEPTH`]
+    /// levels).
     fn header_fields(&self, s: &ir::StructDecl, path: &str, out: &mut Vec<(ir::FieldDecl, String)>) {
         for f in &s.fields {
             let name = format!("{path}{}", f.annotations.control_name(&f.name));
@@ -592,7 +594,7 @@ impl Info<'_> {
         self.used.extend(used.map(|a| a.span));
     }
 
-    /// Reports annotations of structs and their fields that only mean something in controller headers and value sets.
+    /// Reports annotations of structs and their fields that have a meaning only in controller headers and value sets.
     fn unused_annotations(&mut self) {
         for s in &self.ir.structs {
             let fields = s.fields.iter().map(|f| &f.annotations);

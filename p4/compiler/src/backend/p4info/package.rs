@@ -68,7 +68,7 @@ impl Info<'_> {
                     continue;
                 }
             };
-            // The type checker lets only numbers of 32 bits through.
+            // The type checker has made sure that the numbers have at most 32 bits.
             *field = value.to_i32().unwrap_or(0);
         }
         out

@@ -42,7 +42,7 @@ impl Info<'_> {
                 };
                 (bits, name)
             }
-            // Enums are known by the type info only: nothing of theirs is translated.
+            // Only the type info describes enums; their values are not translated.
             _ => (width as i32, None),
         }
     }
@@ -56,7 +56,7 @@ impl Info<'_> {
             .get(id.index())?
             .annotations
             .get("p4runtime_translation")?;
-        // The type checker lets only a URI and a type through.
+        // The type checker has made sure that these are a URI and a type.
         let [uri, sdn] = a.values() else { return None };
         let sdn = match sdn {
             Value::Int(width) => SdnType::SdnBitwidth(width.to_i32()?),
@@ -108,7 +108,7 @@ impl Info<'_> {
                     Some(t) => R::TranslatedType(t),
                     None => {
                         let mut original = n.ty.clone();
-                        // A new type of a new type is described by what both are made of.
+                        // A new type over a new type is described by the original type of both.
                         while let Type::Newtype(inner) = original {
                             original = self
                                 .ir

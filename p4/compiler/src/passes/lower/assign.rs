@@ -47,7 +47,7 @@ impl Lower<'_> {
         self.store(&place, v, &left.ty, span);
     }
 
-    /// Saves computed stack indices, so that the place stays what it is while other code runs.
+    /// Saves computed stack indices, so that the place stays the same while other code runs.
     pub(super) fn freeze(&mut self, place: Place, span: Span) -> Place {
         let hold = |l: &mut Self, h: HeaderRef| match h {
             HeaderRef::At(s, i) if matches!(i.kind, ExprKind::Mux(..)) => {

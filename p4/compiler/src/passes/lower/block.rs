@@ -17,7 +17,7 @@ impl Lower<'_> {
         };
         for ((var, arg), param) in ctor.iter().zip(&inst.args).zip(&inst.params) {
             let Some(arg) = arg else { continue };
-            // An extern that is made as an argument is known by the parameter that it is given to.
+            // An extern that is created as an argument is named after its parameter.
             if let ir::ExprKind::Instance(made) = arg.kind {
                 let path = self.instance_name(id, &self.path);
                 self.object_names
@@ -163,7 +163,7 @@ impl Lower<'_> {
                     self.value_set(*id);
                 }
                 Local::Table(id) => {
-                    // In the order of declaration; one that is never applied does not exist.
+                    // In the order of declaration. A control that is never applied does not exist.
                     if self.applied.contains(id) {
                         self.table(*id);
                     }
@@ -332,8 +332,8 @@ impl Lower<'_> {
         self.out.deparser.extend(names);
     }
 
-    /// Reports what would be lost in silence: lists are made of the metadata's fields, aliases of the standard
-    /// metadata's.
+    /// Reports annotations that would be lost silently: field lists can only have fields of the metadata, aliases only
+    /// fields of the standard metadata.
     pub(super) fn unused_annotations(&mut self) {
         for f in self.program.structs.iter().flat_map(|s| &s.fields) {
             for (name, place) in [
@@ -367,7 +367,7 @@ impl Lower<'_> {
                 self.used_annotations.insert(a.span);
                 let mut leaves = Vec::new();
                 self.leaves(&p, &f.ty, &mut leaves);
-                // The type checker lets only numbers of 32 bits through.
+                // The type checker has made sure that the numbers have at most 32 bits.
                 for n in a.ints().filter_map(|n| u32::try_from(n).ok()) {
                     let fields = leaves.iter().filter_map(|(l, _)| match l {
                         Loc::Field(h, f) => Some((h.clone(), f.clone())),

@@ -54,7 +54,7 @@ impl Lower<'_> {
                 let Some(a) = self.program.actions.get(id.index()) else {
                     return Val::Unit;
                 };
-                // Actions that only other actions call are parts of these.
+                // An action that only other actions call becomes part of them.
                 if !self.in_action {
                     self.note_call(*id, a);
                 }
@@ -118,7 +118,7 @@ impl Lower<'_> {
         }
     }
 
-    /// What a body touches besides its parameters: an action sees its control's variables.
+    /// The variables that a body uses besides its parameters: an action sees those of its control.
     fn outer_footprint(&mut self, params: &[VarId], body: &[ir::Stmt]) -> Vec<String> {
         let mut seen = Seen::default();
         ir::walk::stmt_exprs(body, &mut |e| seen.expr(self.program, e));
@@ -133,7 +133,7 @@ impl Lower<'_> {
         out
     }
 
-    /// For each parameter its place, and the copy to make at the end.
+    /// For each parameter, its place and the copy to make at the end.
     pub(super) fn bind_args(
         &mut self,
         params: &[VarId],

@@ -1,6 +1,6 @@
 //! The controls that verify and update checksums: a list of calculations, which BMv2 runs around its pipelines.
-//! Controls applied in them are taken apart: their parameters are the arguments themselves, since nothing writes to
-//! them but the calculations.
+//! Controls applied in them are inlined. Their parameters stand directly for the arguments, because only the
+//! calculations write to them.
 
 use super::expr::truth;
 use super::parser::Top;
@@ -122,8 +122,8 @@ impl Lower<'_> {
         }
     }
 
-    /// A calculation's input holds fields and constants. Widened and joined values are taken apart into such; what
-    /// else must be computed is so when egress ends, for the checksums that are updated then.
+    /// A calculation's input consists of fields and constants. Widened and joined values are split into these. All
+    /// other values are computed when egress ends, which only works for checksums that are updated then.
     fn checksum_input(&mut self, leaves: Vec<Leaf>, update: bool, span: Span) -> Vec<Leaf> {
         let mut out = Vec::new();
         for leaf in leaves {

@@ -76,7 +76,7 @@ impl Lower<'_> {
         }
     }
 
-    /// `push_front` and `pop_front` of a stack that is no header stack.
+    /// `push_front` and `pop_front` of a stack that is not a header stack.
     pub(super) fn shift_list(&mut self, items: &[Place], ty: &Type, count: usize, push: bool, span: Span) {
         let size = items.len();
         let count = count.min(size);
@@ -120,7 +120,7 @@ impl Lower<'_> {
         self.emit(Op::Assign(loc, INDEX, value), span);
     }
 
-    /// Runs code for the element that the index selects; with an index outside nothing happens.
+    /// Runs code for the element that the index selects; an index outside the stack has no effect.
     pub(super) fn choose(&mut self, index: &Expr, items: &[Place], span: Span, f: &mut dyn FnMut(&mut Self, &Place)) {
         let join = self.new_block("join");
         for (i, item) in items.iter().enumerate() {
@@ -136,7 +136,7 @@ impl Lower<'_> {
         self.end_block(Term::Goto(join), join, span);
     }
 
-    /// The value of the selected element; outside the stack it is that of the nearest one.
+    /// The value of the selected element; for an index outside the stack, that of the nearest element.
     pub(super) fn chosen(&self, index: &Expr, items: &[Place]) -> Option<Expr> {
         self.chosen_by(index, items, 0, &|l, p| l.to_scalar(Val::Place(p.clone())))
     }
@@ -168,7 +168,7 @@ impl Lower<'_> {
         }
     }
 
-    /// Sets the validity of the header a place stands for.
+    /// Sets the validity of the header at a place.
     pub(super) fn set_valid(&mut self, place: &Place, valid: bool, span: Span) {
         match place {
             Place::Header(h, _) => self.emit(Op::SetValid(h.clone(), valid), span),
@@ -179,7 +179,7 @@ impl Lower<'_> {
         }
     }
 
-    /// Extracts into the header a place stands for.
+    /// Extracts into the header at a place.
     pub(super) fn extract(&mut self, place: &Place, size: Option<&Expr>, span: Span) {
         match place {
             Place::Header(h @ (HeaderRef::Named(_) | HeaderRef::Next(_)), _) => {

@@ -1,4 +1,5 @@
-//! Expressions: what has effects is pulled out in order, the rest stays a tree (section "Expression evaluation order").
+//! Expressions: parts with effects are evaluated first, in order; the rest stays a tree (section "Expression evaluation
+//! order").
 
 use super::{Lower, Mode, Place, Val};
 use crate::ast::BinOp;
@@ -83,12 +84,12 @@ impl Lower<'_> {
         }
     }
 
-    /// A deep expression goes through a variable: readers of the document bound its nesting.
+    /// A deep expression is split by means of a variable, because readers of the document limit the nesting.
     fn shallow(&mut self, e: Expr, span: crate::source::Span) -> Expr {
         if deeper(&e, MAX_TREE) { self.save(e, span) } else { e }
     }
 
-    /// An index is used several times: a large one goes through a variable.
+    /// An index is used several times, so a large one is stored in a variable.
     fn index_value(&mut self, index: &ir::Expr) -> Expr {
         let i = self.scalar(index);
         if deeper(&i, MAX_INDEX_TREE) {

@@ -64,7 +64,7 @@ struct Frame {
     copy_out: Vec<CopyOut>,
 }
 
-/// Where a parameter's value goes back to.
+/// The place to which a parameter's value is copied back.
 #[derive(Clone)]
 enum Target {
     Place(Place),
@@ -108,9 +108,9 @@ pub(crate) struct Lower<'a> {
     value_sets: HashMap<(String, ir::ValueSetId), String>,
     /// `nextIndex` of stacks of header unions, by the first union's name.
     next_index: HashMap<Rc<str>, lir::Loc>,
-    /// Which action the control plane knows by a name.
+    /// The action that the control plane knows by a name.
     action_names: HashMap<String, ir::ActionId>,
-    /// Code that runs when egress ends, however it ends.
+    /// Code that runs whenever egress ends, also by `exit`.
     late: Vec<(Op, Span)>,
     taken: HashSet<Rc<str>>,
     /// The next number to make a name unique with.
@@ -134,9 +134,9 @@ pub(crate) struct Lower<'a> {
 
 /// Deepest nesting of inlined calls.
 const MAX_INLINE_DEPTH: usize = 64;
-/// Most statements and expressions after inlining; calls that double each other end here.
+/// Most statements and expressions after inlining. Without this limit, calls that double each other would not end.
 const MAX_STEPS: usize = 1_000_000;
-/// Most blocks of one graph; an exponential chain of calls ends here.
+/// Most blocks of one graph; stops an exponential chain of calls.
 const MAX_BLOCKS: usize = 100_000;
 
 /// Lowers a checked program that has a v1model `main`.

@@ -21,7 +21,8 @@ impl Lower<'_> {
         let Some(inst) = self.program.instances.get(id.index()) else {
             return String::new();
         };
-        // One that a table's property makes has a name only if the property is annotated with one, and that is whole.
+        // An instance made in a table's property has a name only if the property is annotated with one; that is then
+        // the full name.
         let path = if inst.global || (inst.nameless && inst.annotations.has("name")) {
             String::new()
         } else {

@@ -1,4 +1,4 @@
-//! Storage for variables: structs fall apart into fields, headers, stacks and unions.
+//! Storage for variables: structs are split into fields, headers, stacks and unions.
 
 use super::{Lower, Place};
 use crate::ir::ty::Type;
@@ -268,7 +268,7 @@ impl Lower<'_> {
         }
     }
 
-    /// Names of everything the place covers, to see whether two places overlap.
+    /// Names of all storage in the place, to see whether two places overlap.
     pub(super) fn footprint(&self, place: &Place, out: &mut Vec<String>) {
         match place {
             Place::Scalar(Loc::Field(h, f), _) if &**h == "scalars" || &**h == "standard_metadata" => {

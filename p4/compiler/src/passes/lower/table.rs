@@ -1,4 +1,4 @@
-//! Tables and the actions they run.
+//! Tables and the actions that they run.
 
 use super::{Frame, Lower, Mode, Place, Val};
 use crate::ast::Direction;
@@ -223,7 +223,7 @@ impl Lower<'_> {
         }
         self.out.called.push(lir::Action {
             name,
-            // The program gives all arguments, nothing is left for the control plane.
+            // The program supplies all arguments, so none is left for the control plane.
             params: Vec::new(),
             graph: lir::Graph::default(),
             annotations: a.annotations.clone(),
@@ -271,7 +271,7 @@ impl Lower<'_> {
         };
         for (i, k) in t.keys.iter().enumerate() {
             let mut v = self.scalar(&k.expr);
-            // BMv2 matches on fields and validity bits only; everything else is computed before.
+            // BMv2 matches only on fields and validity bits; other keys are computed into variables first.
             if !matches!(
                 v.kind,
                 ExprKind::Load(lir::Loc::Field(..)) | ExprKind::Valid(lir::HeaderRef::Named(_))
@@ -301,8 +301,8 @@ impl Lower<'_> {
     }
 }
 
-/// Priorities as given; an entry without one is `delta` behind the entry before it, the first such that the last one
-/// gets 1 (larger wins) or 1 itself (section "Entry priority").
+/// Priorities as given. An entry without one differs by `delta` from the entry before it. If the first entry has none,
+/// it gets 1, or, where the larger number wins, such a number that the last entry gets 1 (section "Entry priority").
 fn prioritise(entries: &mut [lir::Entry], given: &[ir::TableEntry], largest_wins: bool, delta: &BigInt) {
     let mut last: Option<BigInt> = None;
     let n = entries.len();

@@ -1,8 +1,8 @@
 //! Short arrays in one long one, by the buddy system (Knowlton, 1965).
 //!
 //! Arrays come in sizes that are powers of two, and lie at multiples of their size. One that is given back is joined with
-//! its other half if that is free too. Nodes of a trie grow at the same pace, so what smaller arrays leave behind would
-//! otherwise be of no use to the larger ones.
+//! its other half if that is free too. The nodes of a trie grow at the same pace, so without joining, the space of
+//! smaller arrays would be of no use to the larger ones.
 
 /// Sizes: 1 to 64, which holds all children of a node.
 const ORDERS: usize = 7;
@@ -12,7 +12,7 @@ fn order(len: usize) -> usize {
     (len.max(1).next_power_of_two().trailing_zeros() as usize).min(ORDERS - 1)
 }
 
-/// Entries of a list that lead nowhere any more, before it is tidied up.
+/// Stale entries that a list may have before it is tidied up.
 const STALE: usize = 256;
 
 /// Free blocks of one order.

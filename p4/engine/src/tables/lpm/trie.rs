@@ -37,7 +37,7 @@ impl Node {
     }
 }
 
-/// By the next six bits, the prefixes of up to five bits that they begin with.
+/// For each value of the next six bits, the prefixes of up to five bits with which it begins.
 const BEGINNINGS: [u64; 64] = {
     let mut table = [0; 64];
     let mut value = 0;
@@ -84,7 +84,7 @@ enum Best {
 
 /// Where a walk towards a prefix ended.
 enum Stop {
-    /// At the node that the prefix ends in; which of its prefixes it is.
+    /// At the node in which the prefix ends, with its index among the node's prefixes.
     Here(u32, u32),
     /// The node has no such child.
     NoBranch(u32),
@@ -276,7 +276,7 @@ impl Trie {
         node.children + rank
     }
 
-    /// Lets the rest of a prefix grow from a new node.
+    /// Adds a new node with the rest of a prefix.
     fn grow(&mut self, mut at: u32, mut key: impl Bits, mut length: u32, slot: u32) {
         loop {
             let path = (length / CHUNK).min(PATH_CHUNKS) * CHUNK;

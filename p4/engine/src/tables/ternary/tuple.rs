@@ -140,8 +140,8 @@ impl Tuple {
         }
     }
 
-    /// `best` may have become too high by removals, which costs probes and changes no result; after as many removals as
-    /// there are entries it is worth looking for it.
+    /// Removals may leave `best` too high, which costs probes but changes no result. After as many removals as there
+    /// are entries, it is worth searching for it again.
     fn find_best(&mut self, records: &Shared) {
         self.removed = 0;
         let heads = self.index.slots().map(|slot| Extra(records.extra(slot)).priority());

@@ -1,8 +1,8 @@
-//! The same updates against switches that are processes of their own, ours and simple_switch_grpc.
+//! The same updates against switches in separate processes: ours and simple_switch_grpc.
 //!
 //! Both get the same program, the same client and the same batches, once with few entries in the table and once with
-//! many. Figures: updates per second of the clock and of the server's processor time, and how much its resident memory
-//! grew for each entry that was put in.
+//! many. Figures: updates per second of wall-clock time and of the server's processor time, and growth of its resident
+//! memory per inserted entry.
 
 use std::path::Path;
 use std::process::Command;
@@ -36,7 +36,7 @@ struct Server {
 impl Server {
     /// Starts simple_switch_grpc, or our own switch, without a program.
     fn start(peer: Option<&Path>) -> Result<Self, Error> {
-        // Another process may take it in between; then this one says so and ends.
+        // Another process may take the port in between; then this one ends with an error.
         let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = match peer {
             Some(peer) => Command::new(peer),
@@ -94,7 +94,7 @@ pub(super) async fn compare(
     Ok(())
 }
 
-/// Name of a ratio of two figures of this name, which ends with their unit.
+/// Name of the ratio of two figures with this name, which ends with their unit.
 fn ratio_of(figure: &str) -> String {
     let what = figure.split_once("_per_").map_or(figure, |(what, _)| what);
     format!("{}_ratio", what.rsplit_once('_').map_or(what, |(what, _)| what))

@@ -1,4 +1,4 @@
-//! `Write` of requests that are encoded beforehand: what is measured is the server, not how fast a client encodes.
+//! `Write` of requests that are encoded beforehand, so that the server is measured and not the client's encoder.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use tonic::client::Grpc;

@@ -1,4 +1,4 @@
-//! Network namespaces and veths for one run; they go when it ends.
+//! Network namespaces and veths for one run; they are removed when it ends.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,7 +35,7 @@ fn remove_leftovers() {
     for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
         let process = name.strip_prefix(PREFIX);
         if process.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
-            // Somebody else may have been faster.
+            // Somebody else may have removed it first.
             let _ = ip(&format!("netns del {name}"));
         }
     }
@@ -53,7 +53,7 @@ impl Bed {
         let namespace = format!("{PREFIX}{}", std::process::id());
         let dir = std::env::temp_dir().join(&namespace);
         ip(&format!("netns add {namespace}"))?;
-        // From here on, dropping removes.
+        // From here on, dropping the value removes it.
         let bed = Self { namespace, dir };
         std::fs::create_dir_all(&bed.dir)?;
         let own = nix::unistd::gettid();
@@ -62,7 +62,7 @@ impl Bed {
             ip(&format!(
                 "-n {namespace} link add p{port} type veth peer name g{port} netns {own}"
             ))?;
-            // Nobody else speaks on these links.
+            // Nothing else sends on these links.
             for link in [format!("-n {namespace} link set p{port}"), format!("link set g{port}")] {
                 ip(&format!("{link} addrgenmode none"))?;
                 ip(&format!("{link} up"))?;

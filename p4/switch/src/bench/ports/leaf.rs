@@ -1,5 +1,5 @@
-//! The fabric's leaf between two hosts: from the tunnel of one, bridged in a network, into the tunnel of the other. Of
-//! all its paths this is the longest that has no copies.
+//! The fabric's leaf between two hosts: from the tunnel of one, bridged in a network, into the tunnel of the other.
+//! This is the longest of its paths without copies.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ fn mapped(address: [u8; 4]) -> String {
     hex(&octets)
 }
 
-/// The leaf's program, with the entries that a packet of ours meets.
+/// The leaf's program, with the entries that our packets hit.
 pub(in crate::bench) fn with_entries(path: &Path) -> Result<Vec<u8>, Error> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let text = std::fs::read(path).map_err(|error| named(&error))?;

@@ -2,11 +2,10 @@
 //!
 //! A generator on one veth sends, as fast as it can and at fixed rates, through the switch to another veth, in network
 //! namespaces made for it. The limit is a bare forwarder: the same ports and threads without a pipeline. Every switch is
-//! a separate process, so that its cost can be separated from the generator's. Delivered packets are counted
-//! by the receiving device; a second capture would cost what is measured.
+//! a separate process, so that its cost can be separated from the generator's. The receiving device counts delivered
+//! packets, because another capture would affect the measurement.
 //!
-//! Programs bring their entries along as constant ones, so that every switch is set up alike and nothing has to be
-//! written before packets flow.
+//! Programs contain their entries as constant ones, so that every switch is set up alike and no controller is needed.
 
 pub(super) mod bed;
 pub(super) mod leaf;
@@ -35,7 +34,7 @@ const RATES: [u32; 8] = [50_000, 100_000, 200_000, 300_000, 400_000, 600_000, 80
 const LOSS_AT: u32 = 200_000;
 /// How long each is offered.
 const STEP: Duration = Duration::from_millis(700);
-/// Less than this share delivered, and higher rates show nothing new.
+/// If less than this share is delivered, higher rates are not tried.
 const OVERLOAD: f64 = 0.5;
 /// Octets of frames, without the checksum of the wire.
 const SIZES: [usize; 2] = [64, 1400];
@@ -55,7 +54,7 @@ pub(crate) struct PortsOptions {
     /// Forwarding threads of our switches [default: one for each core]
     #[arg(long)]
     threads: Option<NonZeroU16>,
-    /// How often all is measured; the best counts, as what else the machine does only makes it slower.
+    /// How often everything is measured; the best counts, because other work on the machine can only slow it down.
     #[arg(long, default_value_t = 2)]
     rounds: u32,
 }
@@ -66,7 +65,7 @@ impl PortsOptions {
     }
 }
 
-/// What one switch did with frames of one size.
+/// The figures of one switch with frames of one size.
 #[derive(Clone, Copy, Default)]
 struct Figures {
     pps: f64,
@@ -77,7 +76,7 @@ struct Figures {
 }
 
 impl Figures {
-    /// The better of each.
+    /// The better value of each figure.
     fn merge(self, other: Self) -> Self {
         Self {
             pps: self.pps.max(other.pps),
@@ -95,7 +94,7 @@ impl Figures {
 /// Namespaces cannot be made, or a switch does not forward.
 pub(super) fn run(options: &PortsOptions) -> Result<Report, Error> {
     std::thread::scope(|scope| {
-        // A thread of its own, as it moves to another network namespace.
+        // Use a thread of our own, because it moves to another network namespace.
         let measured = scope.spawn(|| measure_all(options));
         measured.join().unwrap_or_else(|_| Err("the benchmark panicked".into()))
     })

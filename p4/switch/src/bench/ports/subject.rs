@@ -1,4 +1,4 @@
-//! Switches that are measured, each a process.
+//! The measured switches, each a separate process.
 
 use super::super::process::Process;
 use super::bed::Bed;

@@ -1,4 +1,5 @@
-//! Frames to send, and a generator that costs little: batches of frames with one call, past the queueing discipline.
+//! Frames to send, and a cheap generator: it sends batches of frames with one call and bypasses the queueing
+//! discipline.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,9 @@ use super::subject::Kind;
 
 /// Flows, so that threads share the work.
 const FLOWS: u16 = 64;
-/// Frames that are sent at once at a fixed rate: as many as the clock's coarseness needs.
+/// Frames that are sent at once at a fixed rate; the resolution of the clock needs as many.
 const BATCH: usize = 32;
-/// How long the last frames get to arrive.
+/// How long to wait for the last frames.
 const SETTLE: Duration = Duration::from_millis(60);
 /// Frames whose latency is measured.
 const PINGS: usize = 2000;
@@ -56,7 +57,7 @@ pub(super) fn udp(to: [u8; 6], dst: [u8; 4], ports: (u16, u16), payload: &[u8]) 
     frame
 }
 
-/// What a switch of this kind forwards from port 1 to port 2, one frame for each flow.
+/// Frames that a switch of this kind forwards from port 1 to port 2, one for each flow.
 pub(in crate::bench) fn frames(kind: Kind, size: usize) -> Vec<Vec<u8>> {
     let flow = |flow: u16| match kind {
         Kind::Leaf | Kind::PeerLeaf => leaf::frame(flow, size),
@@ -69,7 +70,7 @@ pub(in crate::bench) fn frames(kind: Kind, size: usize) -> Vec<Vec<u8>> {
     (0..FLOWS).map(flow).collect()
 }
 
-/// What became of frames.
+/// Counts of sent and received frames.
 pub(super) struct Run {
     pub(super) sent: u64,
     pub(super) delivered: u64,
@@ -126,7 +127,7 @@ impl Generator {
     pub(super) fn first(&mut self, frames: &[Vec<u8>], since: Instant) -> Result<Duration, Error> {
         let mut rx = self.open_receiver()?;
         let passed = self.until_arrival(frames, &mut *rx, since)?;
-        // What is still on the way must not be taken for what comes next.
+        // Frames still under way must not be mistaken for later ones.
         std::thread::sleep(SETTLE);
         Ok(passed)
     }
@@ -190,11 +191,11 @@ impl Generator {
             }
             if due < sent + BATCH as u64 {
                 let ahead = (sent + BATCH as u64 - due) as f64 / f64::from(rate);
-                // The switch needs the processor more than the clock needs watching.
+                // Sleep: the switch needs the processor.
                 std::thread::sleep(Duration::from_secs_f64(ahead));
                 continue;
             }
-            // After a pause of the machine, what was missed is made up for, but not all at once.
+            // After a pause of the machine, missed frames are made up for, but not all at once.
             for frame in frames.by_ref().take(BATCH.max(((due - sent) as usize).min(2 * BATCH))) {
                 self.tx.send(frame);
                 sent += 1;

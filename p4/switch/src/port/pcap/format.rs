@@ -8,7 +8,7 @@ const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
 /// `LINKTYPE_ETHERNET`.
 const ETHERNET: u32 = 1;
-/// Octets of a record that are believed; a file that says more is damaged.
+/// Longest record that is accepted, in octets; a file with a longer one is damaged.
 const MOST: usize = 256 << 10;
 
 /// A frame with its time, since 1970.

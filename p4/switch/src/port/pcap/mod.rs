@@ -1,7 +1,7 @@
-//! Capture files: as ports, and beside ports to see what passes.
+//! Capture files: as ports, and as records of the frames of other ports.
 //!
-//! One thread writes all files, so that no forwarding thread waits for a disk: a [`Tap`] that finds its queue full loses
-//! the record, and says how many at the end; a [`FilePort`] is all there is of its frames, and waits.
+//! One thread writes all files, so that no forwarding thread waits for a disk: a [`Tap`] that finds its queue full
+//! loses the record, and reports the number at the end. A [`FilePort`] is the only output of its frames, so it waits.
 
 pub mod format;
 mod port;

@@ -12,7 +12,7 @@ use super::record::Track;
 use crate::port::memory::{self, Wire};
 use crate::port::{Lane, Port, Receive, Transmit};
 
-/// How often a file that waits for a program looks whether there is one.
+/// How often a file that waits for a program checks whether there is one.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A port that receives the packets of one file and sends to another. It can be opened many times; each time the file is
@@ -24,8 +24,8 @@ pub struct FilePort {
 }
 
 impl FilePort {
-    /// A port of these files; without one, nothing is received, or what is sent is lost. Packets are received once
-    /// `is_ready` says so, which a switch without a program is not.
+    /// A port of these files; without an input file, nothing is received; without an output file, sent frames are lost.
+    /// Packets are received once `is_ready` returns true, that is, once the switch has a program.
     pub fn new(
         input: Option<PathBuf>,
         output: Option<Track>,

@@ -18,7 +18,8 @@ enum Order {
     Write(usize, Duration, Vec<u8>),
 }
 
-/// Opens capture files and writes them. It ends, with all written, when it and all [`Track`]s are dropped.
+/// Opens capture files and writes them. When it and all [`Track`]s are dropped, the rest is written and the thread
+/// ends.
 pub struct Recorder {
     orders: Option<SyncSender<Order>>,
     lost: Arc<AtomicU64>,
@@ -52,7 +53,7 @@ impl Recorder {
         })
     }
 
-    /// Makes a capture file; one that is there is replaced.
+    /// Creates a capture file, or replaces an existing one.
     ///
     /// # Errors
     /// It cannot be written; the error names it.
@@ -81,7 +82,7 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.orders = None;
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so.
+            // A panic was already reported.
             let _ = thread.join();
         }
         let lost = self.lost.load(Ordering::Relaxed);
@@ -108,7 +109,7 @@ impl Track {
 
     /// Records a frame, and waits for room.
     pub fn write(&self, frame: &[u8]) {
-        // Fails when the thread has ended, which has been said.
+        // Fails if the thread has ended, which was already reported.
         let _ = self.orders.send(self.order(frame));
     }
 }
@@ -124,7 +125,7 @@ fn run(inbox: &Receiver<Order>) {
         let order = match inbox.try_recv() {
             Ok(order) => order,
             Err(TryRecvError::Empty) => {
-                // Before sleeping, so that readers of the files see what was captured.
+                // Flush before sleeping, so that readers of the files see everything captured so far.
                 for file in &mut files {
                     if let Some(Err(error)) = file.as_mut().map(|(_, output)| output.flush()) {
                         failed(file, &error);
@@ -135,7 +136,7 @@ fn run(inbox: &Receiver<Order>) {
                     Err(_) => return,
                 }
             }
-            // Dropping flushes; an error then has nobody to go to but the log.
+            // Dropping flushes, too, but then an error can only be logged.
             Err(TryRecvError::Disconnected) => {
                 for file in &mut files {
                     if let Some(Err(error)) = file.as_mut().map(|(_, output)| output.flush()) {

@@ -1,11 +1,11 @@
-//! What rules are made of.
+//! Expressions, of which rules consist.
 //!
 //! A rule is a list of expressions over registers; the first that does not hold ends it, and
 //! so does one that asks for octets that the packet does not have.
 
 use super::message::Attributes;
 
-/// Where an octet of a packet is counted from.
+/// From where the offset of an octet counts.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) enum Base {
     Ethernet = 0,
@@ -131,13 +131,13 @@ impl Rule {
         self.meta(META_PROTOCOL, 0).compare(AT_LEAST, &[0])
     }
 
-    /// Holds when the packet has an octet behind its headers: it is not the later part of
-    /// one, and its headers do not end in such a part.
+    /// Holds when the packet has an octet after its headers: it is not a later fragment, and its headers do not end in
+    /// a later fragment.
     pub(in super::super) fn reaches_its_payload(self) -> Self {
         self.load(Base::Transport, 0, 1, 0).compare(AT_LEAST, &[0])
     }
 
-    /// Holds for a part of an IPv6 packet that is not its first (RFC 8200 section 4.5).
+    /// Holds for a fragment of an IPv6 packet, except the first (RFC 8200 section 4.5).
     pub(in super::super) fn later_ipv6_fragment(self) -> Self {
         self.expression("exthdr", |a| {
             a.number(1, REGISTER);
@@ -183,7 +183,7 @@ impl Rule {
     fn update(self, set: &str, name: &str, fill: impl FnOnce(&mut Attributes)) -> Self {
         self.expression("dynset", |a| {
             a.text(1, set);
-            // NFT_DYNSET_OP_ADD: what is there stays.
+            // NFT_DYNSET_OP_ADD: an existing element stays as it is.
             a.number(3, 0);
             a.number(4, REGISTER);
             a.nest(7, |e| {

@@ -33,7 +33,7 @@ const SET_INTERVAL: u32 = 0x04;
 const SET_EVAL: u32 = 0x20;
 const SET_CONCAT: u32 = 0x80;
 
-/// Keys that packets may add to a set. One that is full adds no more; what is in it still works.
+/// Keys that packets may add to a set. A full set takes no more, but its elements still work.
 const MAX_FILLED: u32 = 65_535;
 
 /// Attributes under construction.
@@ -94,7 +94,7 @@ pub(in super::super) struct Message {
     pub(super) flags: u16,
     pub(super) family: Family,
     pub(super) body: Attributes,
-    /// What it is for, in an error.
+    /// Its description, for errors.
     pub(super) what: String,
 }
 
@@ -110,7 +110,7 @@ pub(in super::super) struct Table {
 pub(in super::super) struct Hook {
     pub(in super::super) number: u32,
     pub(in super::super) priority: i32,
-    /// What becomes of a packet that no rule decides about.
+    /// What happens to a packet that no rule decides about.
     pub(in super::super) drop: bool,
 }
 

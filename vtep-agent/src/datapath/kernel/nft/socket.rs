@@ -1,7 +1,6 @@
-//! The conversation with nf_tables in one network namespace.
+//! The exchange with nf_tables in one network namespace.
 //!
-//! Changes go in a transaction: the kernel takes all of it over or nothing, and packets see
-//! it at once.
+//! Changes go in a transaction: the kernel applies all of it or nothing, and packets see it all at once.
 
 use std::io;
 
@@ -29,7 +28,7 @@ const ANSWER_TIMEOUT_SECONDS: i64 = 30;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLMSG_HEADER: usize = 16;
-/// Header of netlink's packet filters: family, version, number.
+/// Header of nfnetlink messages: family, version, resource id.
 const NFGENMSG: usize = 4;
 
 /// A socket in one network namespace: that of the thread that opened it.
@@ -47,7 +46,7 @@ impl Nft {
             socket.set_cap_ack(true)?;
             let timeout = nix::sys::time::TimeVal::new(ANSWER_TIMEOUT_SECONDS, 0);
             nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimeout, &timeout)?;
-            // Only the first user namespace's root may exceed the system's limit.
+            // Only root of the initial user namespace may exceed the system's limit.
             let forced = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::SndBufForce, &SEND_BUFFER);
             if forced == Err(nix::errno::Errno::EPERM) {
                 nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::SndBuf, &SEND_BUFFER)?;
@@ -103,7 +102,8 @@ impl Nft {
         let mut failed = None;
         loop {
             for (kind, sequence, body) in self.receive().map_err(fail)? {
-                // From `begin` to the end message; what is left of an earlier conversation is not.
+                // Only messages from `begin` to the end message belong to it; others are left over from an earlier
+                // exchange.
                 let of_this = sequence.wrapping_sub(begin) <= last.wrapping_sub(begin).wrapping_add(1);
                 if kind != NLMSG_ERROR || !of_this {
                     continue;
@@ -126,7 +126,7 @@ impl Nft {
         }
     }
 
-    /// Sends a question and collects what comes back until the end of it.
+    /// Sends a query and collects the replies until the end message.
     fn ask(
         &mut self,
         kind: u16,

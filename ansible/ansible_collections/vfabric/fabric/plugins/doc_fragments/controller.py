@@ -43,13 +43,13 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds that one call may take. A call that waits for devices gets that time on top.
+    description: Seconds that one call may take. The time in which a call waits for devices is added.
     type: int
     default: 30
   retries:
     description:
-      - Times that a call is sent again after the connection was refused or the controller answered 503 or 429.
-      - Delays grow from half a second to eight, and are drawn at random.
+      - How often a call is sent again if the connection was refused or the controller returned 503 or 429.
+      - Random delays, which grow from half a second to eight.
     type: int
     default: 4
 """
@@ -58,9 +58,9 @@ options:
 options:
   owner:
     description:
-      - Who looks after the objects from now on, such as V(ansible) or V(file:web.yaml).
-      - An object that another owner looks after is not changed, unless O(force=true).
-      - If it is left out, an object keeps the owner that it has, and one with an owner is not changed.
+      - The owner of the objects from now on, such as V(ansible) or V(file:web.yaml).
+      - An object of another owner is not changed, unless O(force=true).
+      - If it is left out, objects keep their owner, and an object with an owner is not changed.
     type: str
   force:
     description: Whether objects of other owners are changed, too.
@@ -72,8 +72,8 @@ options:
 options:
   labels:
     description:
-      - Labels, which selectors of lists choose by; at most 32 pairs of a key and a value. An empty dictionary removes all.
-      - If they are left out, those that are there stay as they are.
+      - Labels, by which lists can be filtered; at most 32 pairs of a key and a value. An empty dictionary removes all.
+      - If they are left out, existing labels stay as they are.
     type: dict
 """
 
@@ -82,7 +82,7 @@ options:
   wait:
     description:
       - Whether to wait until every device has applied the change.
-      - The task fails if a device refuses it, or the time is over. The change is stored nevertheless.
+      - The task fails if a device refuses it, or if the time runs out. The change is stored nevertheless.
     type: bool
     default: false
   wait_timeout:

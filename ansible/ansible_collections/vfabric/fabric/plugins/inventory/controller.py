@@ -66,7 +66,7 @@ options:
     type: int
     default: 30
   retries:
-    description: Times that a call is sent again after the connection was refused or the controller answered 503 or 429.
+    description: How often a call is sent again if the connection was refused or the controller returned 503 or 429.
     type: int
     default: 4
 """

@@ -29,7 +29,7 @@ FIRST_DELAY = 0.5
 MAX_DELAY = 8.0
 # Statuses which mean that the controller did nothing, and may do it later: it cannot now, or the caller asks too often.
 REPEATED = (503, 429)
-# Largest answer that is read: a listing of a thousand objects is below 1 MiB, the entities of a big leaf below 64.
+# Largest response that is read: a listing of a thousand objects is below 1 MiB, the entities of a big leaf below 64.
 MAX_ANSWER = 64 << 20
 # Objects per page of a listing: the API's maximum.
 PAGE = 1000
@@ -38,7 +38,7 @@ MAX_WAIT = 60.0
 
 
 class Answer:
-    """An answer with a status of success."""
+    """A response with a status of success."""
 
     def __init__(self, status, body):
         self.status = status
@@ -59,7 +59,7 @@ class Client:
         self.sleep = sleep
 
     def get(self, path, query=None):
-        """The body of what is at a path."""
+        """The object at a path."""
         return self.call("GET", path, query).body
 
     def find(self, path, query=None):
@@ -72,7 +72,7 @@ class Client:
             raise
 
     def is_missing(self, path):
-        """Whether nothing is there; what the caller may not see is not missing."""
+        """Whether nothing exists at a path. An object that the caller may not see does not count as missing."""
         try:
             return self.find(path) is None
         except ControllerError as error:
@@ -110,7 +110,7 @@ class Client:
                     raise
                 least = min(error.retry_after, MAX_DELAY)
             most = min(MAX_DELAY, FIRST_DELAY * 2**attempt)
-            # Many playbooks that saw the same fault must not come back at the same moment.
+            # Playbooks that met the same fault must not all repeat their calls at the same moment.
             self.sleep(least + random.uniform(0, most))
         raise AssertionError("there is at least one attempt")
 
@@ -125,7 +125,7 @@ class Client:
             headers["If-Match"] = '"%d"' % revision
         query = {k: texts(v) for k, v in (query or {}).items() if v is not None and v is not False}
         url = self.settings.server + path + ("?" + urlencode(query) if query else "")
-        # The controller answers when its own patience ends; the network gets the rest.
+        # The controller replies when its own wait ends; the rest of the time is for the network.
         timeout = self.settings.timeout + float(query.get("wait", 0))
         try:
             response = self.opener(
@@ -156,7 +156,7 @@ class Client:
             raise from_answer(method, path, status, octets) from error
 
     def unanswered(self, method, path, timeout, error):
-        """Why there is no answer."""
+        """Why there is no reply."""
         reason = reason_of(error)
         server = self.settings.server
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -186,13 +186,13 @@ def texts(value):
 
 
 def reason_of(error):
-    """What is behind an error of urllib."""
+    """The cause of an error of urllib."""
     reason = getattr(error, "reason", None) if isinstance(error, URLError) else None
     return reason if isinstance(reason, BaseException) else error
 
 
 def read_error(error):
-    """The body of an answer with an error status; empty if it cannot be read."""
+    """The body of a response with an error status; empty if it cannot be read."""
     try:
         return error.read(MAX_ANSWER)
     except (OSError, http.client.HTTPException, ValueError):

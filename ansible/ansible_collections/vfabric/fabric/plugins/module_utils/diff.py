@@ -81,7 +81,7 @@ def item(change, before, after):
 
 
 def device(plan, when):
-    """What a device would be asked to hold and no longer to hold."""
+    """The entities that a device would get and lose."""
 
     def side(name):
         held = (e for e in plan["entities"] if e.get(name) is not None)

@@ -34,7 +34,7 @@ def apply(task):
 
 
 def import_topology(task):
-    """Makes the inventory be as a topology says."""
+    """Makes the inventory equal to a topology."""
     change(task, "PUT", path_of("inventory"), read(task, "topology"))
 
 

@@ -12,9 +12,9 @@ from ansible_collections.vfabric.fabric.plugins.module_utils.client import path_
 from ansible_collections.vfabric.fabric.plugins.module_utils.problem import ControllerError
 from ansible_collections.vfabric.fabric.plugins.module_utils.task import given
 
-# States of a device that is not meant to be there.
+# States of a device that should not exist.
 LEAVING = "leaving"
-# What brings a device into a state, and the states in which nothing is to be done for it.
+# The call that brings a device into a state, and the states in which none is needed.
 VERBS = {
     "drained": ("drain", ("drained",)),
     "in_service": ("undrain", ("in_service", "arriving")),
@@ -55,7 +55,7 @@ class Device:
         self.fields = fields
 
     def work(self, task):
-        """Makes the device be as the options say."""
+        """Brings the device into the state that the options describe."""
         name, state = task.options["name"], task.options["state"]
         path = path_of("inventory", self.plural, name)
         item = task.client.find(path)
@@ -65,7 +65,7 @@ class Device:
         self.present(task, path, item)
         if state in VERBS:
             verb, reached = VERBS[state]
-            # A planned device is not there yet: what it would be afterwards, the controller cannot say.
+            # A planned device does not exist yet, so the controller cannot show its later state.
             item = task.client.find(path)
             if item is None:
                 task.module.warn("%s `%s` does not exist, so only its addition is planned" % (self.word, name))
@@ -127,7 +127,7 @@ class Device:
             self.late(task, item, "it has not arrived")
 
     def late(self, task, item, what):
-        """Fails: a device is where it should not be any more."""
+        """Fails because a device still exists that should not."""
         task.result["object"] = item
         reasons = "; ".join(item.get("waiting") or []) or "no reason is known"
         name = task.options["name"]
@@ -146,7 +146,7 @@ def end_of(link, switch, port):
 
 
 def ensure_link(task):
-    """Makes a link be there or not."""
+    """Creates or removes a link."""
     a, b = task.options["a"], task.options["b"]
     links = [link["spec"] for link in task.client.get(path_of("inventory"))["links"]]
     at = [link for link in links if end_of(link, a["switch"], a["port"])]

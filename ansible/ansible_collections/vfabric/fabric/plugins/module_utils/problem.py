@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 
-# Octets of an answer that is not of this API that an error repeats.
+# Most octets of a foreign response that an error quotes.
 SHOWN = 200
 
 
 class ControllerError(Exception):
-    """A call that failed: refused by the controller, or not answered by it.
+    """A call that failed: the controller refused it or did not reply.
 
     :ivar status: HTTP status; None if there was no answer.
     :ivar code: stable code of the API such as C(invalid); of a call without an answer, C(unreachable) or C(settings).
@@ -48,7 +48,7 @@ def settings_error(message):
 
 
 def from_answer(method, path, status, body):
-    """The error that an answer with an error status means.
+    """The error for a response with an error status.
 
     :arg body: the octets of the answer.
     """
@@ -69,6 +69,6 @@ def from_answer(method, path, status, body):
 
 
 def field(error):
-    """The name of a wrong field; of the whole body, the API has only a dot."""
+    """The name of a wrong field; for the whole body, the API has only a dot."""
     name = error.get("field")
     return "body" if name in (".", "", None) else name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the controller is and how to be let in: options, environment, and the client's configuration file.
+"""The controller's address and the caller's credentials: options, environment, and the client's configuration file.
 
 An option wins over the environment, both win over the file. The file is that of C(fabricctl): C(server), C(ca) and
 C(token), the last two paths relative to the file.

@@ -15,7 +15,7 @@ from ansible_collections.vfabric.fabric.plugins.module_utils import diff, settin
 from ansible_collections.vfabric.fabric.plugins.module_utils.client import MAX_WAIT, Client, path_of
 from ansible_collections.vfabric.fabric.plugins.module_utils.problem import ControllerError, settings_error
 
-# Seconds between two questions whether something has come about; a little less or more, by chance.
+# Seconds between two checks whether something has happened; randomly a little less or more.
 POLL = 1.0
 
 
@@ -29,7 +29,7 @@ def change_spec():
 
 
 def owner_spec():
-    """The options of a change of what may have an owner."""
+    """The options of a change of objects that may have an owner."""
     return {
         "owner": {"type": "str"},
         "force": {"type": "bool", "default": False},
@@ -74,7 +74,7 @@ class Task:
         self.module.exit_json(**self.result)
 
     def owned(self):
-        """Parameters that say who looks after what is changed."""
+        """Parameters about the owner of the changed objects."""
         return {"owner": self.options.get("owner") or None, "force": self.options.get("force") or None}
 
     def query(self, **more):
@@ -86,7 +86,7 @@ class Task:
         return query
 
     def plan(self, method, path, query=None, body=None, revision=None):
-        """Asks what a change would do. The outcome and its differences become part of the result."""
+        """Asks the controller what a change would do. The outcome and its differences become part of the result."""
         query = dict(query or {}, dry_run=True, reason=self.options.get("reason") or None, **self.owned())
         outcome = self.client.call(method, path, query, body, revision).body
         self.result["plan"] = outcome
@@ -103,7 +103,7 @@ class Task:
         self.module.warn("not planned, as tasks before this one were not carried out: %s" % why)
 
     def poll(self, ask, done):
-        """Asks until it is done, or the time is over; returns the last answer."""
+        """Asks until it is done or the time runs out; returns the last response."""
         if self.deadline is None:
             self.deadline = time.monotonic() + self.options["wait_timeout"]
         while True:

@@ -13,7 +13,7 @@ from ansible_collections.vfabric.fabric.plugins.module_utils.client import path_
 from ansible_collections.vfabric.fabric.plugins.module_utils.problem import ControllerError
 from ansible_collections.vfabric.fabric.plugins.module_utils.task import given
 
-# Times that an object is read and written before its other writers win.
+# How often an object is read and written before the module gives up against other writers.
 ATTEMPTS = 4
 
 
@@ -32,7 +32,7 @@ class Kind:
 
 
 def needs_nothing(vdc, spec):
-    """A vDC needs nothing to be there."""
+    """A vDC does not depend on other objects."""
     return []
 
 
@@ -42,7 +42,7 @@ def network_of(vdc, name):
 
 
 def inside_vdc(vdc, spec):
-    """What the objects in a vDC need: the vDC, networks that they name, and a place."""
+    """What objects in a vDC depend on: the vDC, the networks that they name, and a place."""
     found = [("vdc `%s`" % vdc, path_of("vdcs", vdc))]
     names = list(spec.get("networks") or [])
     if spec.get("network"):
@@ -76,7 +76,7 @@ def ensure(kind):
 
 
 class Ensure:
-    """Makes one object be as the options say."""
+    """Brings one object into the state that the options describe."""
 
     def __init__(self, task, kind):
         self.task = task
@@ -164,7 +164,7 @@ class Ensure:
                 self.task.result["diff"] = [diff.entry(header, *sides)]
             return False
         self.task.result["changed"] = diff.changes(outcome)
-        # What the last attempt planned, somebody else's change made obsolete.
+        # Somebody else's change has made the last attempt's plan obsolete.
         self.task.result.pop("diff", None)
         self.task.show(outcome, before, after)
         return True
@@ -183,7 +183,7 @@ class Ensure:
         return None
 
     def finish(self, view):
-        """The object is stored as it is to be; waits for devices if asked to."""
+        """The object is stored as desired; waits for devices if asked to."""
         waits = self.task.options["wait"] and not self.task.check
         if waits and (view.get("applied") or {}).get("progress") == "pending":
             view = self.task.poll(

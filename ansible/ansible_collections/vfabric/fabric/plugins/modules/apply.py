@@ -9,7 +9,7 @@ module: apply
 short_description: Apply an intent to a fabric as one transaction
 version_added: 0.1.0
 description:
-  - Makes vDCs be as an intent says, with the networks, routers and attachments in them. All of it happens, or nothing.
+  - Brings vDCs with their networks, routers and attachments into the state that an intent describes. All of it happens, or nothing.
 author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:
   - vfabric.fabric.controller
@@ -25,7 +25,7 @@ options:
       - Needs the Python package PyYAML.
     type: path
   prune:
-    description: Also deletes what the named vDCs hold and the intent does not name.
+    description: Also deletes objects of the named vDCs that the intent does not name.
     type: bool
     default: false
 seealso:

@@ -84,7 +84,7 @@ options:
       - New attachments are, if it is left out.
     type: bool
   allowed_addresses:
-    description: What the workload may speak from besides its own addresses, 64 entries at the most.
+    description: Further addresses from which the workload may send; at most 64 entries.
     type: list
     elements: dict
     suboptions:

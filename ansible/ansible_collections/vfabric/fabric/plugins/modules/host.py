@@ -21,11 +21,11 @@ options:
     required: true
   state:
     description:
-      - V(present) adds or changes it, and leaves it drained or gone if it is.
+      - V(present) adds or changes it. A device that is drained or gone stays so.
       - V(in_service) also ends a drain.
       - V(drained) also keeps new attachments away from it.
-      - V(gone) says that it is dead, so that its leaf shuts it out.
-      - V(absent) removes it. It leaves when every device has confirmed that it forgot it.
+      - V(gone) declares it dead, so that its leaf shuts it out.
+      - V(absent) removes it. It is deleted when all devices have confirmed that they no longer use it.
     type: str
     choices: [present, absent, drained, gone, in_service]
     default: present
@@ -34,7 +34,7 @@ options:
     type: bool
     default: false
   uplink:
-    description: The port that its uplink is cabled to. Needed to add it; its leaf does not change.
+    description: The port to which its uplink is connected. Needed to add it; its leaf cannot change.
     type: dict
     suboptions:
       switch:
@@ -77,7 +77,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 object:
-  description: The host as the controller shows it; in check mode, as it is, or what it would be made from.
+  description: The host as the controller shows it; in check mode, its current state, or the specification of a new one.
   returned: unless O(state=absent)
   type: dict
   sample:

@@ -71,18 +71,18 @@ fabric:
   type: dict
   sample: {name: lab, revision: 20, switches: {ok: 4, total: 4}, hosts: {ok: 4, total: 4}}
 inventory:
-  description: What the fabric is made of, with the identity and the state of each object.
+  description: The inventory, with the identity and the state of each object.
   returned: when it is gathered
   type: dict
   sample: {fabric: {name: lab}, switches: [], links: [], hosts: []}
 switches:
-  description: The switches and how far each is.
+  description: The switches, each with its state.
   returned: when they are gathered
   type: list
   elements: dict
   sample: [{name: leaf1, role: leaf, status: {state: in_sync}}]
 hosts:
-  description: The hosts and how far each is.
+  description: The hosts, each with its state.
   returned: when they are gathered
   type: list
   elements: dict
@@ -100,7 +100,7 @@ drops:
   elements: dict
   sample: [{switch: leaf1, reason: host_vni, host: host1, packets: 3, bytes: 180}]
 entities:
-  description: What a device should hold, and whether it does.
+  description: The entities that a device should hold, and whether it holds them.
   returned: when they are gathered
   type: list
   elements: dict

@@ -25,7 +25,7 @@ options:
       - Needs the Python package PyYAML.
     type: path
   prune:
-    description: Plan also to delete what the named vDCs hold and the intent does not name.
+    description: Also plans to delete objects of the named vDCs that the intent does not name.
     type: bool
     default: false
   topology:
@@ -62,7 +62,7 @@ would_change:
   type: bool
   sample: true
 plan:
-  description: The plan, with the objects that would come, change and go, and what each device would be asked for.
+  description: The plan, with the objects that would be created, changed and deleted, and the changes on each device.
   returned: success
   type: dict
   sample:

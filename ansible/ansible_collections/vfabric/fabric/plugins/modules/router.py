@@ -33,7 +33,7 @@ options:
   networks:
     description:
       - All networks that it joins. A network has one router at most, and subnets of joined networks do not overlap.
-      - Needed to create a router. If it is left out later, the router joins what it joined.
+      - Needed to create a router. If it is left out later, the router's networks stay as they are.
     type: list
     elements: str
   routes:

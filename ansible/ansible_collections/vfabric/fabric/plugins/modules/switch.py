@@ -21,11 +21,11 @@ options:
     required: true
   state:
     description:
-      - V(present) adds or changes it, and leaves it drained or gone if it is.
+      - V(present) adds or changes it. A device that is drained or gone stays so.
       - V(in_service) also ends a drain.
       - V(drained) also lets paths avoid it while there are others; it gets no new attachments.
-      - V(gone) says that it is dead, so that its neighbours shut it out.
-      - V(absent) removes it. It leaves when every device has confirmed that it forgot it.
+      - V(gone) declares it dead, so that its neighbours shut it out.
+      - V(absent) removes it. It is deleted when all devices have confirmed that they no longer use it.
     type: str
     choices: [present, absent, drained, gone, in_service]
     default: present
@@ -34,7 +34,7 @@ options:
     type: bool
     default: false
   role:
-    description: What it is for. Needed to add it; it does not change.
+    description: Its role. Needed to add it; it cannot change.
     type: str
     choices: [leaf, spine]
   device_id:
@@ -50,7 +50,7 @@ options:
     description: Address and port of its P4Runtime server, as in V(192.0.2.2:9559). Needed to add it.
     type: str
   access_ports:
-    description: All ports of a leaf that tenants' machines are cabled to; an empty list removes all.
+    description: All ports of a leaf to which tenants' machines are connected; an empty list removes all.
     type: list
     elements: int
 """
@@ -77,7 +77,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 object:
-  description: The switch as the controller shows it; in check mode, as it is, or what it would be made from.
+  description: The switch as the controller shows it; in check mode, its current state, or the specification of a new one.
   returned: unless O(state=absent)
   type: dict
   sample:

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: topology
-short_description: Make a fabric's inventory be as a topology says
+short_description: Bring a fabric's inventory into the state of a topology
 version_added: 0.1.0
 description:
-  - Makes the controller's inventory of switches, links and hosts be as a topology says, in one transaction. What the topology
+  - Makes the controller's inventory of switches, links and hosts equal to a topology, in one transaction. What the topology
     does not name is removed.
 author: The vfabric authors (!UNKNOWN)
 extends_documentation_fragment:

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use fabric_bootz::enrol::book::Book;
 use fabric_bootz::enrol::serve::{Desk, Keys, serve as serve_enrolment};
+use fabric_bootz::enrol::unary::serve as serve_unary;
 use fabric_controller::access::audit::AuditLog;
 use fabric_controller::access::oidc;
 use fabric_controller::bootz::settings::Settings;
@@ -256,7 +257,13 @@ async fn serve(args: &Args) -> Result<()> {
     controller.start(fleet);
 
     let enrolling = async {
-        let Some((listener, book, keys)) = enrolment else {
+        let Some(Enrolment {
+            listener,
+            unary,
+            book,
+            keys,
+        }) = enrolment
+        else {
             return std::future::pending().await;
         };
         let roster = Arc::clone(&controller);
@@ -267,7 +274,16 @@ async fn serve(args: &Args) -> Result<()> {
             Arc::clone(&secrets.credentials),
             args.tls_ca.clone(),
         );
-        serve_enrolment(desk, listener, stop.clone().cancelled_owned()).await
+        let devices = async {
+            match unary {
+                Some(listener) => serve_unary(Arc::clone(&desk), listener, stop.clone().cancelled_owned()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            done = serve_enrolment(Arc::clone(&desk), listener, stop.clone().cancelled_owned()) => done,
+            done = devices => done,
+        }
     };
     let agent_server = hosts.serve(agents, &secrets.credentials, stop.clone().cancelled_owned());
     let rest = Listener::tls(rest, "REST", LIMITS, &secrets.credentials, ClientCertificates::Welcome)?;
@@ -301,8 +317,18 @@ async fn serve(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The parts for enrolment.
+struct Enrolment {
+    /// For the provisioning server.
+    listener: tokio::net::TcpListener,
+    /// For devices that prove their identity in the TLS handshake.
+    unary: Option<tokio::net::TcpListener>,
+    book: Book,
+    keys: Keys,
+}
+
 /// The parts for enrolment, if it is enabled.
-async fn enrolment(args: &Args) -> Result<Option<(tokio::net::TcpListener, Book, Keys)>> {
+async fn enrolment(args: &Args) -> Result<Option<Enrolment>> {
     let Some(path) = &args.bootz else { return Ok(None) };
     let settings = Settings::load(path).context("--bootz")?;
     let keys = settings.keys().with_context(|| format!("--bootz {}", path.display()))?;
@@ -310,7 +336,20 @@ async fn enrolment(args: &Args) -> Result<Option<(tokio::net::TcpListener, Book,
     let listener = tokio::net::TcpListener::bind(settings.listen).await;
     let listener = listener.with_context(|| format!("--bootz: listen: {}", settings.listen))?;
     info!(address = %settings.listen, "enrolment");
-    Ok(Some((listener, book, keys)))
+    let unary = match settings.unary {
+        Some(address) => {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            info!(%address, "enrolment of devices that make unary calls");
+            Some(listener.with_context(|| format!("--bootz: unary: {address}"))?)
+        }
+        None => None,
+    };
+    Ok(Some(Enrolment {
+        listener,
+        unary,
+        book,
+        keys,
+    }))
 }
 
 /// The identity provider, if there is one.

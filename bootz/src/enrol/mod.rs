@@ -17,3 +17,4 @@
 
 pub mod book;
 pub mod serve;
+pub mod unary;

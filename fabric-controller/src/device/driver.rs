@@ -90,6 +90,8 @@ pub enum Event {
     /// Somebody else had changed something that is not part of the read-back, and the device or its driver has corrected
     /// it.
     Repaired(String),
+    /// It came a step further on its way into service, beside those of [`Driver::connect`].
+    Step(Milestone),
     /// Something about the device is wrong, in words; `None` when it is right again.
     Warning(Warning, Option<String>),
 }

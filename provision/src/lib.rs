@@ -63,6 +63,7 @@ pub mod client;
 pub mod command;
 pub mod control;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod directory;
 pub mod error;
 pub mod http;

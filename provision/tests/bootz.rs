@@ -179,7 +179,7 @@ async fn strangers_and_clones_are_refused_and_named() {
         said.contains("leased to `leaf1`, but its certificate is of `leaf2`"),
         "{said}"
     );
-    fabric.board.set_leases([].iter());
+    fabric.board.set_leases::<Ipv4Addr>([].iter());
     to_the_end(&Client::open(&swapped).unwrap(), &fabric.bootz).await;
 }
 

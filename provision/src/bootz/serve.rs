@@ -1,6 +1,6 @@
 //! The conversation with a device.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -288,8 +288,7 @@ impl Talk {
         if let Err(words) = idevid.fits(chassis) {
             return Err(End::Refused(Some(name), Status::permission_denied(words)));
         }
-        if let IpAddr::V4(address) = self.peer.ip().to_canonical()
-            && let Some(Holder::Switch(leased)) = self.desk.board.holder(address, now())
+        if let Some(Holder::Switch(leased)) = self.desk.board.holder(self.peer.ip().to_canonical(), now())
             && leased != name
         {
             let words = format!(

@@ -438,7 +438,7 @@ mod tests {
 
     #[test]
     fn offers_are_bounded_and_expire() {
-        let mut leases = Leases::default();
+        let mut leases = Leases::<Ipv4Addr>::default();
         let place = Place {
             mac: Mac([2, 0, 0, 0, 0, 0xff]),
             own: None,

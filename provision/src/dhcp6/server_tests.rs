@@ -195,7 +195,7 @@ fn contradictions_are_refused_and_shown_at_the_switch() {
 #[test]
 fn leases_are_renewed_and_what_is_unknown_or_elsewhere_is_named() {
     let mut bench = Bench::new();
-    // Before a lease: RENEW is told so, REBIND is left to the server that knows it.
+    // Before a lease: RENEW learns that there is none, REBIND is left to the server that knows it.
     let own = ia(5, &["2001:db8:1::11"]);
     let unknown = bench.ask(5, 1, &[(2, DUID), (3, &own)]).unwrap();
     assert_eq!(unknown.associations, [(5, vec![], Some(3))]);

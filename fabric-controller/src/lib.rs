@@ -50,6 +50,7 @@ pub mod engine;
 pub mod entity;
 pub mod events;
 pub mod ident;
+pub mod images;
 pub mod metrics;
 pub mod model;
 pub mod reconcile;

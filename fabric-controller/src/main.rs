@@ -23,6 +23,7 @@ use fabric_controller::controller::{Controller, Start};
 use fabric_controller::device::claim::Claim;
 use fabric_controller::driver::launch::Devices;
 use fabric_controller::driver::vtep::VtepServer;
+use fabric_controller::images::{Bounds, Shelf};
 use fabric_controller::render::FabricRender;
 use fabric_controller::secrets::Secrets;
 use fabric_controller::store::{RedbStore, Window};
@@ -99,6 +100,15 @@ struct Args {
     /// Settings of enrolment (YAML): the paths of keys, certificates and vouchers. Without it no switch can enrol
     #[arg(long)]
     bootz: Option<PathBuf>,
+    /// Directory of images for switches, which the provisioning server serves. Without it images cannot be uploaded
+    #[arg(long)]
+    images: Option<PathBuf>,
+    /// Largest image, in octets
+    #[arg(long, default_value_t = 8 << 30, requires = "images")]
+    image_octets: u64,
+    /// Largest size of all images together, in octets
+    #[arg(long, default_value_t = 64 << 30, requires = "images")]
+    images_octets: u64,
     /// Pipelines of another compiler: {leaf,spine}.json and {leaf,spine}.p4info.bin
     #[arg(long)]
     pipeline_dir: Option<PathBuf>,
@@ -243,6 +253,14 @@ async fn serve(args: &Args) -> Result<()> {
     };
     let controller = Controller::load(start, store, Arc::new(FabricRender)).await?;
     controller.set_credentials(Arc::clone(&secrets.credentials));
+    if let Some(directory) = &args.images {
+        let bounds = Bounds {
+            each: args.image_octets,
+            total: args.images_octets,
+        };
+        let shelf = Shelf::open(directory, bounds).with_context(|| format!("--images {}", directory.display()))?;
+        controller.set_images(Arc::new(shelf));
+    }
     let stop = CancellationToken::new();
     let hosts = VtepServer::new();
     hosts.serve_below(Arc::clone(&controller).below());

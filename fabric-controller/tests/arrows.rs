@@ -27,6 +27,7 @@ const ROOMS: &[&str] = &[
     "metrics",
     "secrets",
     "bootz",
+    "images",
     "controller",
     "bench",
     "testing",

@@ -32,6 +32,7 @@ pub mod gate;
 mod history;
 #[cfg(test)]
 mod history_tests;
+mod images;
 mod intent;
 mod inventory;
 #[cfg(test)]
@@ -95,6 +96,7 @@ use crate::device::reports::Reports;
 use crate::device::{Device, Registry};
 use crate::engine::{Engine, Rendered};
 use crate::events::{Events, News};
+use crate::images::Shelf;
 use crate::model::fabric::Fabric;
 use crate::render::Render;
 use crate::store::{Store, StoreError};
@@ -153,6 +155,8 @@ pub struct Controller<S> {
     fleet: std::sync::OnceLock<Fleet>,
     /// Of this process, for metrics; none in tests.
     credentials: std::sync::OnceLock<Arc<Credentials>>,
+    /// Images for switches, if there is a place for them.
+    images: std::sync::OnceLock<Arc<Shelf>>,
     progress: Arc<Notify>,
     timings: AllTimings,
     events: Arc<Events>,
@@ -251,6 +255,7 @@ impl<S: Store> Controller<S> {
             revisions: tokio::sync::watch::Sender::new(revision),
             followed: Followed::default(),
             credentials: std::sync::OnceLock::new(),
+            images: std::sync::OnceLock::new(),
             fleet: std::sync::OnceLock::new(),
             progress,
             timings,

@@ -11,6 +11,7 @@ mod events;
 mod export;
 mod get;
 mod history;
+mod image;
 mod intent;
 mod inventory;
 mod plan;
@@ -92,6 +93,9 @@ enum Command {
     /// Show how switches come into service
     #[command(subcommand)]
     Ztp(ztp::Command),
+    /// Upload, list and delete images that switches install
+    #[command(subcommand)]
+    Image(image::Command),
     /// Show the fabric at a glance
     Status(Output),
     /// Show and change the controllers that this command line knows
@@ -162,6 +166,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Audit(args) => users::audit(&session, args).await,
             Command::Inventory(command) => inventory::run(client, command).await,
             Command::Ztp(command) => ztp::run(&session, command).await,
+            Command::Image(command) => image::run(client, command).await,
             Command::Status(output) => {
                 let (status, links) = (client.fabric().await?, client.links().await?);
                 output.output.print(&status, || tables::fabric(&status, &links))

@@ -4,6 +4,7 @@
 //! `cargo xtask fuzz NAME --seconds N` runs one on a seed corpus with reproducible mutations; the targets in `fuzz/`
 //! pass them to libFuzzer. An input that was a finding is kept as a file in `regressions/NAME/`, and the tests run it from then on.
 
+mod boot;
 mod daemons;
 pub mod differential;
 pub mod generate;
@@ -29,7 +30,7 @@ pub struct Target {
 
 /// All targets.
 pub fn targets() -> impl Iterator<Item = &'static Target> {
-    p4_tools::TARGETS.iter().chain(&daemons::TARGETS)
+    p4_tools::TARGETS.iter().chain(&daemons::TARGETS).chain(&boot::TARGETS)
 }
 
 /// The target of that name.

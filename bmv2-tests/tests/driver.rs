@@ -41,6 +41,7 @@ use p4runtime_proto::p4::config::v1::{
     match_field::{Match as MatchKind, MatchType},
 };
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use vfabric_api::provisioning::BootStep;
 
 const ROUTE: u32 = 0x0200_0001;
 const ACL: u32 = 0x0200_0002;
@@ -392,7 +393,15 @@ async fn what_others_set_on_ports_over_gnmi_is_put_right() {
         Event::Repaired("port 1 (a) was disabled".into())
     );
     assert!(switch.get("a").unwrap().enabled);
-    // While a controller watches: an operator with the necessary rights changes each setting.
+    let Event::Step(configured) = next(&mut driver).await else {
+        panic!("the ports are configured");
+    };
+    let words = "ports: 2; settings that were changed: 1";
+    assert_eq!(
+        (configured.step, configured.detail.as_str()),
+        (BootStep::Configured, words)
+    );
+    // While somebody looks: an operator with the rights to do so, each of what can be set.
     switch.set_enabled("b", false).unwrap();
     assert_eq!(
         next(&mut driver).await,

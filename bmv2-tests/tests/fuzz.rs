@@ -76,6 +76,11 @@ fn netlink_datagrams_are_read_whatever_they_are() {
     fuzz("netlink");
 }
 
+#[test]
+fn dhcpv6_datagrams_are_answered_whole_or_not_at_all() {
+    fuzz("dhcp6");
+}
+
 /// Each target has a test here and a libFuzzer target in `fuzz/`, and each folder of regression inputs is a target's.
 #[test]
 fn every_target_is_run_everywhere() {

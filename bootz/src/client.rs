@@ -329,30 +329,55 @@ impl Client {
         })
     }
 
-    /// Reports that the device serves, once. The server must be the one that the bootstrap data named.
+    /// Reports that the device serves, once. The authority that the bootstrap data named must vouch for the server.
     ///
     /// # Errors
     /// The server cannot be reached or refuses.
     pub async fn report(&self, enrolled: &Enrolled) -> Result<(), BootzError> {
+        self.report_to(&enrolled.server, enrolled).await
+    }
+
+    async fn report_to(&self, server: &str, enrolled: &Enrolled) -> Result<(), BootzError> {
         let words = format!("serving at {}", enrolled.config.listen);
         let report = self.device.report(BootstrapStatus::Success, &words);
-        let mut talk = Talk::begin(
-            &enrolled.server,
-            Some(enrolled.trust()?),
-            Say::ReportStatusRequest(report),
-        )
-        .await?;
+        let mut talk = Talk::begin(server, Some(enrolled.trust()?), Say::ReportStatusRequest(report)).await?;
         self.prove(&mut talk, &Secret::generate(), None).await?;
         talk.acknowledged().await?;
         self.write("reported", "")
     }
 
-    /// Reports that the device serves, and tries until that succeeds; then renews its certificate, each time before it
-    /// expires. Never returns.
-    pub async fn keep(&self, mut enrolled: Enrolled) {
+    /// Reports to the first server that takes it.
+    async fn report_to_any(&self, servers: Vec<String>, enrolled: &Enrolled) -> Result<(), BootzError> {
+        let mut refused = message("the Bootz server", "none is known");
+        for server in servers {
+            match self.report_to(&server, enrolled).await {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    /// Renews at the first server that does it.
+    async fn renew(&self, servers: Vec<String>, enrolled: &Enrolled) -> Result<Enrolled, BootzError> {
+        let mut refused = message("the Bootz server", "none is known");
+        for server in servers {
+            match self.bootstrap(&server, Some(enrolled.trust()?)).await {
+                Ok(new) => return self.install(&new).map(|_| new),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    /// Reports that the device serves, as often as it takes, then renews its certificate before it ends, for good. `named`
+    /// are the servers that DHCP names at that moment (`HOST:PORT`): they come before the one of the last exchange, which may
+    /// have moved.
+    pub async fn keep(&self, mut enrolled: Enrolled, named: impl Fn() -> Vec<String> + Send) {
         let mut retry = waits();
         while !self.is_reported() {
-            if let Err(error) = self.report(&enrolled).await {
+            let servers = candidates(named(), &enrolled.server);
+            if let Err(error) = self.report_to_any(servers, &enrolled).await {
                 let wait = retry.next().unwrap_or(RETRY.1);
                 tracing::warn!(
                     error = words(&error),
@@ -361,7 +386,7 @@ impl Client {
                 tokio::time::sleep(wait).await;
             }
         }
-        tracing::info!(server = enrolled.server, "enrolment has ended");
+        tracing::info!("enrolment has ended");
         let mut retry = waits();
         loop {
             let left = enrolled.renew_in(UnixTime::now()).unwrap_or_default();
@@ -369,11 +394,8 @@ impl Client {
                 tokio::time::sleep(left.min(LOOK_AGAIN)).await;
                 continue;
             }
-            let renewed = match enrolled.trust() {
-                Ok(trust) => self.bootstrap(&enrolled.server, Some(trust)).await,
-                Err(error) => Err(error),
-            };
-            match renewed.and_then(|new| self.install(&new).map(|_| new)) {
+            let servers = candidates(named(), &enrolled.server);
+            match self.renew(servers, &enrolled).await {
                 Ok(new) => {
                     tracing::info!("the certificate was renewed");
                     (enrolled, retry) = (new, waits());
@@ -386,6 +408,14 @@ impl Client {
             }
         }
     }
+}
+
+/// Servers to try, each once: those that are named now, then the one of before.
+fn candidates(mut named: Vec<String>, before: &str) -> Vec<String> {
+    if !named.iter().any(|server| server == before) {
+        named.push(before.to_owned());
+    }
+    named
 }
 
 /// Waits between attempts: they grow, and have jitter.

@@ -14,8 +14,8 @@ use bootz_proto::bootz::control_card_state::ControlCardStatus;
 use bootz_proto::bootz::identity::Type as IdentityType;
 use bootz_proto::bootz::report_status_request::BootstrapStatus;
 use bootz_proto::bootz::{
-    BootstrapDataResponse, BootstrapDataSigned, ChassisDescriptor, ControlCardState, GetBootstrapDataRequest, Identity,
-    ReportStatusRequest, StreamBootstrapDataResponse,
+    BootstrapDataResponse, BootstrapDataSigned, ChassisDescriptor, ControlCardState, GetBootstrapDataRequest,
+    GetBootstrapDataResponse, Identity, ReportStatusRequest, StreamBootstrapDataResponse,
 };
 use bootz_proto::request::SigningRequest;
 use prost::Message as _;
@@ -30,7 +30,10 @@ use crate::transport::{Sealed, Secret};
 use crate::voucher;
 use crate::x509::{Anchors, check_signature, sign, signing_key};
 
-/// A device with the identity and the trust that its manufacturer gave it.
+/// What errors call the bootstrap data.
+const WHAT: &str = "the bootstrap data";
+
+/// A device with what it was made with.
 pub struct Device {
     manufacturer: String,
     part_number: String,
@@ -94,10 +97,10 @@ impl Device {
         key: Arc<dyn SigningKey>,
         makers: &[u8],
     ) -> Result<Self, BootzError> {
-        const WHAT: &str = "the identity key";
+        const KEY: &str = "the identity key";
         let idevid = Idevid::read(certificate)?;
-        let probe = sign(WHAT, key.as_ref(), b"probe")?;
-        idevid.check_signature(WHAT, b"probe", &probe)?;
+        let probe = sign(KEY, key.as_ref(), b"probe")?;
+        idevid.check_signature(KEY, b"probe", &probe)?;
         Ok(Self {
             manufacturer: manufacturer.to_owned(),
             part_number: model.to_owned(),
@@ -203,18 +206,51 @@ impl Device {
         nonce: &[u8],
         now: UnixTime,
     ) -> Result<BootstrapDataResponse, BootzError> {
-        const WHAT: &str = "the bootstrap data";
-        let pinned = voucher::pinned(&response.ownership_voucher, &self.serial, &self.makers, now)?;
-        let owner = voucher::owner(&response.ownership_certificate, &pinned, now)?;
-        let signature = BASE64_STANDARD.decode(response.response_signature.trim());
-        let signature = signature.map_err(|_| BootzError::Signature(WHAT))?;
         let octets = &response.encrypted_serialized_bootstrap_data;
-        check_signature(WHAT, &owner, octets, &signature)?;
+        let (voucher, owner) = (&response.ownership_voucher, &response.ownership_certificate);
+        self.is_of_owner(voucher, owner, &response.response_signature, octets, now)?;
         let opened = secret.open(&Sealed {
             encapsulated: response.encapsulated_key.clone(),
             octets: octets.clone(),
         })?;
-        let data = BootstrapDataSigned::decode(opened.as_slice()).map_err(|error| message(WHAT, error))?;
+        self.own_part(&opened, nonce)
+    }
+
+    /// As [`Self::accept`], for the answer to a unary call, which the connection has encrypted.
+    ///
+    /// # Errors
+    /// What does not hold. Nothing of the answer may be used then.
+    pub fn accept_unary(
+        &self,
+        response: &GetBootstrapDataResponse,
+        nonce: &[u8],
+        now: UnixTime,
+    ) -> Result<BootstrapDataResponse, BootzError> {
+        let octets = &response.serialized_bootstrap_data;
+        let (voucher, owner) = (&response.ownership_voucher, &response.ownership_certificate);
+        self.is_of_owner(voucher, owner, &response.response_signature, octets, now)?;
+        self.own_part(octets, nonce)
+    }
+
+    /// Whether the owner that a voucher for this device pins has signed these octets.
+    fn is_of_owner(
+        &self,
+        voucher: &[u8],
+        owner: &[u8],
+        signature: &str,
+        octets: &[u8],
+        now: UnixTime,
+    ) -> Result<(), BootzError> {
+        let pinned = voucher::pinned(voucher, &self.serial, &self.makers, now)?;
+        let owner = voucher::owner(owner, &pinned, now)?;
+        let signature = BASE64_STANDARD.decode(signature.trim());
+        let signature = signature.map_err(|_| BootzError::Signature(WHAT))?;
+        check_signature(WHAT, &owner, octets, &signature)
+    }
+
+    /// What signed data holds for this device and this exchange.
+    fn own_part(&self, octets: &[u8], nonce: &[u8]) -> Result<BootstrapDataResponse, BootzError> {
+        let data = BootstrapDataSigned::decode(octets).map_err(|error| message(WHAT, error))?;
         if data.nonce != BASE64_STANDARD.encode(nonce) {
             return Err(BootzError::Nonce(WHAT));
         }

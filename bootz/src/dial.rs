@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -150,6 +150,21 @@ impl Service<Uri> for Connector {
 /// # Errors
 /// It cannot be reached, or nobody vouches for it.
 pub async fn connect(address: &str, trusted: Option<Anchors>) -> Result<BootstrapClient<Channel>, BootzError> {
+    connect_as(address, trusted, None).await
+}
+
+/// A certificate chain, the own certificate first, and its key.
+pub type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// As [`connect`], and shows a certificate in the TLS handshake: the IDevID for unary calls.
+///
+/// # Errors
+/// As [`connect`], or the key is not that of the certificate.
+pub async fn connect_as(
+    address: &str,
+    trusted: Option<Anchors>,
+    shown: Option<Shown>,
+) -> Result<BootstrapClient<Channel>, BootzError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier {
         trusted,
@@ -157,10 +172,16 @@ pub async fn connect(address: &str, trusted: Option<Anchors>) -> Result<Bootstra
     };
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| crate::error::message("TLS", error))?;
-    let mut config = config
+    let config = config
         .dangerous() // rustls' word for every verifier of one's own
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match shown {
+        None => config.with_no_client_auth(),
+        Some((chain, key)) => {
+            let config = config.with_client_auth_cert(chain, key);
+            config.map_err(|error| crate::error::message("the identity key", error))?
+        }
+    };
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.enable_sni = false;
     let failed = |source| BootzError::Connect {

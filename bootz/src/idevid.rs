@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bootz_proto::bootz::ChassisDescriptor;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::oid_registry::OID_X509_SERIALNUMBER;
 
@@ -14,6 +15,8 @@ const WHAT: &str = "the IDevID certificate";
 const LONGEST: usize = 64 * 1024;
 /// Longest serial number, in octets.
 const LONGEST_SERIAL: usize = 128;
+/// Characters of a serial number that are shown.
+const SHOWN: usize = 64;
 
 /// A device's certificate, and those that lead to its manufacturer.
 #[derive(Debug, Clone)]
@@ -38,7 +41,7 @@ impl Idevid {
         if text.len() > LONGEST {
             return Err(problem("it is too long"));
         }
-        let mut chain = if text.contains("-----BEGIN") {
+        let chain = if text.contains("-----BEGIN") {
             certificates(WHAT, text.as_bytes())?
         } else {
             let der = BASE64_STANDARD.decode(text.trim());
@@ -46,6 +49,21 @@ impl Idevid {
                 der.map_err(|_| problem("neither PEM nor base64"))?,
             )]
         };
+        Self::of_chain(chain)
+    }
+
+    /// From a chain as TLS has it: the device's own certificate first. That the device has its key is for the caller to know.
+    ///
+    /// # Errors
+    /// There is none, it cannot be read, or it names no serial number.
+    pub fn of_chain(mut chain: Vec<CertificateDer<'static>>) -> Result<Self, BootzError> {
+        let problem = |problem: &str| BootzError::Certificate {
+            what: WHAT,
+            problem: problem.into(),
+        };
+        if chain.is_empty() {
+            return Err(problem("none"));
+        }
         let certificate = chain.remove(0);
         let (serial, fingerprint) = {
             let parsed = parse(WHAT, &certificate)?;
@@ -85,6 +103,22 @@ impl Idevid {
     /// It is not.
     pub fn check_signature(&self, what: &'static str, octets: &[u8], signature: &[u8]) -> Result<(), BootzError> {
         check_signature(what, &self.certificate, octets, signature)
+    }
+
+    /// Whether the chassis that a device describes has its serial number. A chassis without one fits.
+    ///
+    /// # Errors
+    /// In words, if it has another.
+    pub fn fits(&self, chassis: Option<&ChassisDescriptor>) -> Result<(), String> {
+        let said = chassis.map_or("", |c| c.serial_number.as_str());
+        if said.is_empty() || said.eq_ignore_ascii_case(&self.serial) {
+            return Ok(());
+        }
+        let said: String = said.chars().take(SHOWN).collect();
+        Err(format!(
+            "it says serial number {said:?}, but its certificate is for {}: a clone?",
+            self.serial
+        ))
     }
 
     /// Serial number of the device.

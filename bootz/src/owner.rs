@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bootz_proto::bootz::{BootstrapDataSigned, StreamBootstrapDataResponse};
+use bootz_proto::bootz::{BootstrapDataSigned, GetBootstrapDataResponse, StreamBootstrapDataResponse};
 use prost::Message as _;
 use rustls::sign::SigningKey;
 
 use crate::error::BootzError;
+use crate::idevid::Idevid;
 use crate::proof::Proven;
 use crate::transport;
 use crate::voucher::read_signed;
@@ -74,15 +75,34 @@ impl Owner {
         }
     }
 
+    fn voucher_for(&self, serial: &str) -> Result<Vec<u8>, BootzError> {
+        let missing = || BootzError::Voucher(format!("for device `{serial}` is missing: expected {serial}.{ENDING}"));
+        self.voucher(serial)?.ok_or_else(missing)
+    }
+
+    /// Signs bootstrap data for a device that has proven its identity in the TLS handshake: the connection encrypts it.
+    ///
+    /// # Errors
+    /// There is no voucher for the device.
+    pub fn sign(&self, to: &Idevid, data: &BootstrapDataSigned) -> Result<GetBootstrapDataResponse, BootzError> {
+        let ownership_voucher = self.voucher_for(to.serial())?;
+        let octets = data.encode_to_vec();
+        let signature = sign("the owner's key", self.key.as_ref(), &octets)?;
+        Ok(GetBootstrapDataResponse {
+            ownership_voucher,
+            ownership_certificate: self.certificate.clone(),
+            response_signature: BASE64_STANDARD.encode(signature),
+            serialized_bootstrap_data: octets,
+            ..GetBootstrapDataResponse::default()
+        })
+    }
+
     /// Encrypts bootstrap data to a device and signs it.
     ///
     /// # Errors
     /// There is no voucher for the device, or its transport key cannot be used.
     pub fn seal(&self, to: &Proven, data: &BootstrapDataSigned) -> Result<StreamBootstrapDataResponse, BootzError> {
-        let serial = to.idevid.serial();
-        let voucher = self.voucher(serial)?;
-        let missing = || BootzError::Voucher(format!("for device `{serial}` is missing: expected {serial}.{ENDING}"));
-        let voucher = voucher.ok_or_else(missing)?;
+        let voucher = self.voucher_for(to.idevid.serial())?;
         let sealed = transport::seal(&to.key, &data.encode_to_vec())?;
         let signature = sign("the owner's key", self.key.as_ref(), &sealed.octets)?;
         Ok(StreamBootstrapDataResponse {

@@ -61,8 +61,14 @@ pub fn signer(name: &str) -> Signer {
 impl Signer {
     /// A device of this manufacturer.
     pub fn device(&self, serial: &str) -> Made {
+        self.device_with(serial, |_| {})
+    }
+
+    /// A device whose certificate differs in something.
+    pub fn device_with(&self, serial: &str, change: impl FnOnce(&mut CertificateParams)) -> Made {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        change(&mut params);
         let oid = DnType::CustomDnType(vec![2, 5, 4, 5]);
         params.distinguished_name.push(oid, serial);
         Made {

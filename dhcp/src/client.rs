@@ -91,6 +91,11 @@ impl Client {
         }
     }
 
+    /// The lease that is in force now; none while there is none.
+    pub fn current(&self) -> Option<Lease> {
+        self.leases.borrow().clone()
+    }
+
     /// Asks the server for fresh options.
     pub fn ask_again(&self) {
         self.again.notify_one();

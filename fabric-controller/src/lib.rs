@@ -53,6 +53,7 @@ pub mod entity;
 pub mod events;
 pub mod host_enrolment;
 pub mod ident;
+pub mod images;
 pub mod metrics;
 pub mod model;
 pub mod reconcile;

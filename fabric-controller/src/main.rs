@@ -15,6 +15,8 @@ use clap::{Parser, ValueEnum};
 use fabric_bootz::authority::Authority;
 use fabric_bootz::enrol::book::Book;
 use fabric_bootz::enrol::serve::{Desk as SwitchDesk, Keys, serve as serve_enrolment};
+use fabric_bootz::enrol::serve::{Desk, Keys, serve as serve_enrolment};
+use fabric_bootz::enrol::unary::serve as serve_unary;
 use fabric_controller::access::audit::AuditLog;
 use fabric_controller::access::oidc;
 use fabric_controller::bootz::settings::Settings;
@@ -27,6 +29,7 @@ use fabric_controller::driver::vtep::VtepServer;
 use fabric_controller::enrolment_token::Tokens;
 use fabric_controller::host_enrolment::desk::{Desk, Signer};
 use fabric_controller::host_enrolment::serve::Service;
+use fabric_controller::images::{Bounds, Shelf};
 use fabric_controller::render::FabricRender;
 use fabric_controller::secrets::Secrets;
 use fabric_controller::store::{RedbStore, Window};
@@ -119,6 +122,15 @@ struct Args {
     /// Days for which certificates of hosts are valid
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=825))]
     host_certificate_days: u32,
+    /// Directory of images for switches, which the provisioning server serves. Without it images cannot be uploaded
+    #[arg(long)]
+    images: Option<PathBuf>,
+    /// Largest image, in octets
+    #[arg(long, default_value_t = 8 << 30, requires = "images")]
+    image_octets: u64,
+    /// Largest size of all images together, in octets
+    #[arg(long, default_value_t = 64 << 30, requires = "images")]
+    images_octets: u64,
     /// Pipelines of another compiler: {leaf,spine}.json and {leaf,spine}.p4info.bin
     #[arg(long)]
     pipeline_dir: Option<PathBuf>,
@@ -264,6 +276,14 @@ async fn serve(args: &Args) -> Result<()> {
     let controller = Controller::load(start, store, Arc::new(FabricRender)).await?;
     controller.set_credentials(Arc::clone(&secrets.credentials));
     controller.set_pace(args.probe_interval);
+    if let Some(directory) = &args.images {
+        let bounds = Bounds {
+            each: args.image_octets,
+            total: args.images_octets,
+        };
+        let shelf = Shelf::open(directory, bounds).with_context(|| format!("--images {}", directory.display()))?;
+        controller.set_images(Arc::new(shelf));
+    }
     let stop = CancellationToken::new();
     let hosts = VtepServer::new();
     hosts.serve_below(Arc::clone(&controller).below());
@@ -289,7 +309,13 @@ async fn serve(args: &Args) -> Result<()> {
     controller.start(fleet);
 
     let enrolling = async {
-        let Some((listener, book, keys)) = enrolment else {
+        let Some(Enrolment {
+            listener,
+            unary,
+            book,
+            keys,
+        }) = enrolment
+        else {
             return std::future::pending().await;
         };
         let roster = Arc::clone(&controller);
@@ -300,7 +326,16 @@ async fn serve(args: &Args) -> Result<()> {
             Arc::clone(&secrets.credentials),
             args.tls_ca.clone(),
         );
-        serve_enrolment(desk, listener, stop.clone().cancelled_owned()).await
+        let devices = async {
+            match unary {
+                Some(listener) => serve_unary(Arc::clone(&desk), listener, stop.clone().cancelled_owned()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            done = serve_enrolment(Arc::clone(&desk), listener, stop.clone().cancelled_owned()) => done,
+            done = devices => done,
+        }
     };
     let agent_server = hosts.serve(agents, &secrets.credentials, stop.clone().cancelled_owned());
     let rest = Listener::tls(rest, "REST", LIMITS, &secrets.credentials, ClientCertificates::Welcome)?;
@@ -334,8 +369,18 @@ async fn serve(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The parts for enrolment.
+struct Enrolment {
+    /// For the provisioning server.
+    listener: tokio::net::TcpListener,
+    /// For devices that prove their identity in the TLS handshake.
+    unary: Option<tokio::net::TcpListener>,
+    book: Book,
+    keys: Keys,
+}
+
 /// The parts for enrolment, if it is enabled.
-async fn enrolment(args: &Args) -> Result<Option<(tokio::net::TcpListener, Book, Keys)>> {
+async fn enrolment(args: &Args) -> Result<Option<Enrolment>> {
     let Some(path) = &args.bootz else { return Ok(None) };
     let settings = Settings::load(path).context("--bootz")?;
     let keys = settings.keys().with_context(|| format!("--bootz {}", path.display()))?;
@@ -343,7 +388,20 @@ async fn enrolment(args: &Args) -> Result<Option<(tokio::net::TcpListener, Book,
     let listener = tokio::net::TcpListener::bind(settings.listen).await;
     let listener = listener.with_context(|| format!("--bootz: listen: {}", settings.listen))?;
     info!(address = %settings.listen, "enrolment");
-    Ok(Some((listener, book, keys)))
+    let unary = match settings.unary {
+        Some(address) => {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            info!(%address, "enrolment of devices that make unary calls");
+            Some(listener.with_context(|| format!("--bootz: unary: {address}"))?)
+        }
+        None => None,
+    };
+    Ok(Some(Enrolment {
+        listener,
+        unary,
+        book,
+        keys,
+    }))
 }
 
 /// The parts for the enrolment of hosts, if there is an authority for it.

@@ -106,9 +106,10 @@ impl Line {
         });
     }
 
-    /// The step that the switch has reached.
+    /// The step that the switch has come to. Its ports are configured beside the other steps, in no order with them.
     fn reached(&self) -> Option<BootStep> {
-        self.steps.iter().rev().find(|s| !s.trouble).map(|s| s.step)
+        let counts = |s: &&TimelineStep| !s.trouble && s.step != BootStep::Configured;
+        self.steps.iter().rev().find(counts).map(|s| s.step)
     }
 
     /// The next step, as text.

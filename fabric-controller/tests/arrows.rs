@@ -29,6 +29,7 @@ const ROOMS: &[&str] = &[
     "bootz",
     "enrolment_token",
     "host_enrolment",
+    "images",
     "controller",
     "bench",
     "testing",

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, ServerConfig, SignatureScheme};
 
 use crate::credentials::Credentials;
 use crate::spiffe::Subject;
-use crate::verify::Verifier;
+use crate::verify::{AnyCertificate, Verifier};
 
 /// HTTP/2 in ALPN (RFC 9113, section 3.2).
 pub(crate) const H2: &[u8] = b"h2";
@@ -25,6 +25,10 @@ pub enum ClientCertificates {
     Welcome,
     /// By their requests; HTTP/2 and HTTP/1.1.
     NotAsked,
+    /// By a certificate of any authority ([`crate::Claim::Shown`]): the handshake proves that the client has its key, and the
+    /// server judges the chain itself. For devices that only their manufacturer vouches for. A client without a certificate is
+    /// let in, so that the server can say what is missing. HTTP/2 alone.
+    Shown,
 }
 
 /// Presents the newest certificate.
@@ -63,10 +67,13 @@ pub(crate) fn server(
             builder.with_client_cert_verifier(Verifier::of_any_clients(Arc::clone(credentials)))
         }
         ClientCertificates::NotAsked => builder.with_no_client_auth(),
+        ClientCertificates::Shown => {
+            builder.with_client_cert_verifier(Arc::new(AnyCertificate(Arc::clone(&credentials.provider))))
+        }
     };
     let mut config = builder.with_cert_resolver(Arc::new(Newest(Arc::clone(credentials))));
     config.alpn_protocols = match clients {
-        ClientCertificates::Required => vec![H2.to_vec()],
+        ClientCertificates::Required | ClientCertificates::Shown => vec![H2.to_vec()],
         ClientCertificates::Welcome | ClientCertificates::NotAsked => vec![H2.to_vec(), HTTP_1_1.to_vec()],
     };
     // A resumed session would be trusted on the basis of a certificate that was checked when it began.

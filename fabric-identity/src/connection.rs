@@ -38,6 +38,9 @@ pub enum Claim {
     Nobody(SpiffeError),
     /// A member of the fabric.
     Member(Identity),
+    /// A certificate chain that nobody has judged yet, the client's own first; the client has its key
+    /// ([`crate::ClientCertificates::Shown`]).
+    Shown(Arc<[CertificateDer<'static>]>),
 }
 
 /// Whether a connection is still open, for servers that keep something for its peer.
@@ -86,7 +89,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.claim {
             Claim::PlainText => write!(f, "{} (plain text)", self.address),
-            Claim::NoCertificate => self.address.fmt(f),
+            Claim::NoCertificate | Claim::Shown(_) => self.address.fmt(f),
             Claim::Nobody(why) => write!(f, "{} ({why})", self.address),
             Claim::Member(identity) => write!(f, "{identity} at {}", self.address),
         }

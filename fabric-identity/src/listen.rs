@@ -134,6 +134,7 @@ pub struct Listener {
     name: &'static str,
     limits: Limits,
     tls: Option<(TlsAcceptor, Arc<Credentials>)>,
+    clients: ClientCertificates,
 }
 
 impl Listener {
@@ -144,6 +145,7 @@ impl Listener {
             name,
             limits,
             tls: None,
+            clients: ClientCertificates::NotAsked,
         }
     }
 
@@ -161,6 +163,7 @@ impl Listener {
         let acceptor = TlsAcceptor::from(Arc::new(config::server(credentials, clients)?));
         Ok(Self {
             tls: Some((acceptor, Arc::clone(credentials))),
+            clients,
             ..Self::plain(tcp, name, limits)
         })
     }
@@ -190,6 +193,7 @@ impl Listener {
             name: self.name,
             limits: self.limits,
             tls: self.tls,
+            clients: self.clients,
             notices: Notices::default(),
         });
         let mut handshakes = JoinSet::new();
@@ -243,6 +247,7 @@ struct Door {
     name: &'static str,
     limits: Limits,
     tls: Option<(TlsAcceptor, Arc<Credentials>)>,
+    clients: ClientCertificates,
     notices: Notices,
 }
 
@@ -287,15 +292,20 @@ impl Door {
             .1
             .peer_certificates()
             .map(|chain| chain.iter().map(|c| c.clone().into_owned()).collect());
+        let is_shown = self.clients == ClientCertificates::Shown;
         let claim = match chain.as_deref().and_then(|chain| chain.first()) {
             None => Claim::NoCertificate,
+            Some(_) if is_shown => Claim::Shown(chain.as_deref().unwrap_or_default().into()),
             Some(certificate) => match member(credentials, certificate) {
                 Ok(identity) => Claim::Member(identity),
                 Err(why) => Claim::Nobody(why),
             },
         };
         let validity = chain.as_deref().and_then(|chain| validity(chain.first()?).ok());
-        let end = chain.map(|chain| until_untrusted(Arc::clone(credentials), End::Client, chain));
+        // A chain that is only shown is judged with each call.
+        let end = chain
+            .filter(|_| !is_shown)
+            .map(|chain| until_untrusted(Arc::clone(credentials), End::Client, chain));
         let io = Io::Tls(Box::new(stream));
         let peer = Peer {
             address,

@@ -129,7 +129,7 @@ fn measure(bench: &Bench, dir: &std::path::Path) -> Result<()> {
     let shell = Shell {
         ports,
         server: Server::new(Arc::clone(&settings), Leases::default()),
-        keeper: Box::new(Journal::open(dir)?.journal),
+        keeper: Box::new(Journal::open::<Ipv4Addr>(dir)?.journal),
         directory: Arc::new(ArcSwap::from_pointee(inventory(bench.switches)?)),
         board,
         stop: Arc::clone(&stop),

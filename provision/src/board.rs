@@ -3,7 +3,7 @@
 //! Everything here is bounded, because outsiders can cause every entry.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use vfabric_api::ident::{Mac, Name};
 
+use crate::dhcp::address::Address;
 use crate::dhcp::leases::{Holder, Lease, Seconds};
 
 /// Most steps that are kept for each switch; the oldest are dropped first.
@@ -112,8 +113,8 @@ pub struct Trouble {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Given {
     /// The address.
-    pub address: Ipv4Addr,
-    /// Its holder.
+    pub address: IpAddr,
+    /// Who has it.
     pub holder: Holder,
     /// The hardware address that asked for it.
     pub mac: Mac,
@@ -179,7 +180,7 @@ struct Inner {
     switches: BTreeMap<Name, Timeline>,
     strangers: HashMap<Mac, (Seconds, Stranger)>,
     troubles: VecDeque<Trouble>,
-    leases: HashMap<Ipv4Addr, Lease>,
+    leases: HashMap<IpAddr, Lease<IpAddr>>,
     counters: BTreeMap<&'static str, u64>,
     log: Log,
     /// Limits how many refusals of machines without a name are reported.
@@ -364,22 +365,32 @@ impl Board {
         }
     }
 
-    /// The leases on the disk.
-    pub fn set_leases<'a>(&self, leases: impl Iterator<Item = &'a Lease>) {
-        self.inner().leases = leases.map(|l| (l.address, l.clone())).collect();
+    /// The leases of one version of IP on the disk.
+    pub fn set_leases<'a, A: Address>(&self, leases: impl Iterator<Item = &'a Lease<A>>) {
+        self.inner().leases.retain(|address, _| address.is_ipv4() != A::IS_V4);
+        self.leased(leases);
     }
 
     /// Adds leases that are now on the disk.
-    pub fn leased<'a>(&self, leases: impl Iterator<Item = &'a Lease>) {
+    pub fn leased<'a, A: Address>(&self, leases: impl Iterator<Item = &'a Lease<A>>) {
         let mut inner = self.inner();
         for lease in leases {
-            inner.leases.retain(|_, known| known.holder != lease.holder);
-            inner.leases.insert(lease.address, lease.clone());
+            let of_it =
+                |address: &IpAddr, known: &Lease<IpAddr>| known.holder == lease.holder && address.is_ipv4() == A::IS_V4;
+            inner.leases.retain(|address, known| !of_it(address, known));
+            let address = lease.address.into();
+            let lease = Lease {
+                holder: lease.holder.clone(),
+                mac: lease.mac,
+                address,
+                expires: lease.expires,
+            };
+            inner.leases.insert(address, lease);
         }
     }
 
-    /// Returns the holder of an address.
-    pub fn holder(&self, address: Ipv4Addr, now: Seconds) -> Option<Holder> {
+    /// Who has an address.
+    pub fn holder(&self, address: IpAddr, now: Seconds) -> Option<Holder> {
         let inner = self.inner();
         let lease = inner.leases.get(&address).filter(|l| l.expires > now);
         lease.map(|l| l.holder.clone())
@@ -431,9 +442,9 @@ impl Board {
     /// The status document.
     pub fn status(&self, now: Seconds) -> Status {
         let inner = self.inner();
-        let mut leases: Vec<&Lease> = inner.leases.values().filter(|l| l.expires > now).collect();
+        let mut leases: Vec<&Lease<IpAddr>> = inner.leases.values().filter(|l| l.expires > now).collect();
         leases.sort_by_key(|l| l.address);
-        let given = |l: &Lease| Given {
+        let given = |l: &Lease<IpAddr>| Given {
             address: l.address,
             holder: l.holder.clone(),
             mac: l.mac,

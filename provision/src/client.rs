@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use vfabric_api::ident::{Label, Mac};
 
 use crate::dhcp::packet::{Packet, code};
+use crate::dhcp6::packet as packet6;
 
 /// Enterprise numbers under which ONIE sends its options (RFC 3925): the current one, and that of its first releases.
 pub const ONIE_ENTERPRISES: [u32; 2] = [42_623, 40_310];
@@ -95,15 +96,48 @@ fn label(octets: &[u8]) -> Option<Label> {
     text.parse().ok().filter(|_| !junk && !one_digit)
 }
 
+/// What a DHCP message says about its sender, in either version of IP.
+struct Said<'a> {
+    class: &'a [u8],
+    user: &'a [u8],
+    id: &'a [u8],
+    host: &'a [u8],
+    /// Option 125 of DHCPv4.
+    vendor: &'a [u8],
+    /// Whether it asks for a Bootz server.
+    asks_for_bootz: bool,
+}
+
 impl Client {
     /// Reads a DHCP message.
     pub fn of_packet(packet: &Packet) -> Self {
         let option = |code| packet.option(code).unwrap_or_default();
-        let (class, user, id) = (
-            option(code::VENDOR_CLASS),
-            option(code::USER_CLASS),
-            option(code::CLIENT_ID),
-        );
+        Self::of(&Said {
+            class: option(code::VENDOR_CLASS),
+            user: option(code::USER_CLASS),
+            id: option(code::CLIENT_ID),
+            host: option(code::HOST_NAME),
+            vendor: option(code::VENDOR_OPTIONS),
+            asks_for_bootz: packet.asks_for(code::SZTP_REDIRECT),
+        })
+    }
+
+    /// Reads a DHCPv6 message.
+    pub fn of_packet6(packet: &packet6::Packet) -> Self {
+        let duid = packet.duid().unwrap_or_default();
+        Self::of(&Said {
+            class: packet.vendor_class(),
+            user: packet.user_class(),
+            // What a vendor numbered (RFC 8415, section 11.3), without type and enterprise number.
+            id: duid.strip_prefix(&[0, 2]).and_then(|d| d.get(4..)).unwrap_or_default(),
+            host: &[],
+            vendor: &[],
+            asks_for_bootz: packet.asks_for(packet6::code::SZTP_REDIRECT),
+        })
+    }
+
+    fn of(said: &Said<'_>) -> Self {
+        let Said { class, user, id, .. } = *said;
         let mut client = Self {
             kind: Kind::Other,
             serial: None,
@@ -115,7 +149,7 @@ impl Client {
             ("vendor class", class),
             ("user class", user),
             ("client id", id),
-            ("host name", option(code::HOST_NAME)),
+            ("host name", said.host),
         ] {
             if !octets.is_empty() {
                 client.details.insert(name.into(), shown(octets));
@@ -124,7 +158,7 @@ impl Client {
         if let Some(machine) = class.strip_prefix(b"onie_vendor:") {
             client.kind = Kind::Onie;
             client.model = label(machine);
-            client.onie(option(code::VENDOR_OPTIONS));
+            client.onie(said.vendor);
         } else if let Some(rest) = class.strip_prefix(b"Arista;") {
             client.kind = Kind::Arista;
             // Arista;MODEL;REVISION;SERIAL
@@ -145,8 +179,8 @@ impl Client {
             client.serial = id.strip_prefix(&[NOT_HARDWARE]).and_then(label);
         } else if is_class(user, b"onie_dhcp_user_class") {
             client.kind = Kind::Onie;
-            client.onie(option(code::VENDOR_OPTIONS));
-        } else if packet.asks_for(code::SZTP_REDIRECT) {
+            client.onie(said.vendor);
+        } else if said.asks_for_bootz {
             client.kind = Kind::Bootz;
         }
         let (serial, model) = (client.serial.clone(), client.model.clone());

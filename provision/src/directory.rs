@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use vfabric_api::ident::{Label, Mac, Name};
 use vfabric_api::topology::{Switch, Topology};
@@ -16,7 +16,7 @@ pub struct Directory {
     by_name: HashMap<Name, usize>,
     by_mac: HashMap<Mac, usize>,
     by_serial: HashMap<String, usize>,
-    by_address: HashMap<Ipv4Addr, usize>,
+    by_address: HashMap<IpAddr, usize>,
 }
 
 /// Why a machine is not recognised as a switch of the inventory.
@@ -116,9 +116,9 @@ impl Directory {
             directory.by_mac.extend(switch.mac.map(|mac| (mac, i)));
             let serial = switch.serial.as_ref().map(Label::folded);
             directory.by_serial.extend(serial.map(|serial| (serial, i)));
-            // Only addresses of switches that can be recognised, because no other switch gets an address here.
-            if let (IpAddr::V4(address), true) = (switch.p4runtime.ip(), is_recognisable(switch)) {
-                directory.by_address.insert(address, i);
+            // Only of switches that can be recognised: this server gives no address to others.
+            if is_recognisable(switch) {
+                directory.by_address.insert(switch.p4runtime.ip(), i);
             }
         }
         directory
@@ -145,8 +145,8 @@ impl Directory {
     }
 
     /// The switch whose own address this is.
-    pub fn switch_at(&self, address: Ipv4Addr) -> Option<&Switch> {
-        self.by_address.get(&address).and_then(|i| self.switches.get(*i))
+    pub fn switch_at(&self, address: impl Into<IpAddr>) -> Option<&Switch> {
+        self.by_address.get(&address.into()).and_then(|i| self.switches.get(*i))
     }
 
     /// The switch that a machine is. Without a readable serial number, the MAC address alone decides.
@@ -191,6 +191,8 @@ fn is_recognisable(switch: &Switch) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     pub(crate) const TOPOLOGY: &str = r#"

@@ -7,7 +7,7 @@
 //!
 //! **Model.** [`directory`] is the part of the inventory that matters here: which machine is which switch. [`client`] reads
 //! what a machine says about itself. [`dhcp`] is a DHCPv4 server (RFC 2131) whose leases belong to switches, not to MAC
-//! addresses, so that installer and installed system get the same address. [`image`] serves installer images whose SHA-256
+//! addresses, so that installer and installed system get the same address. [`dhcp6`] is the same for DHCPv6 (RFC 8415). [`image`] serves installer images whose SHA-256
 //! digests are right. [`template`] renders first-boot files for each model. [`http`] and [`tftp`] send them.
 //! In [`bootz`] a device proves who it is and gets what it needs to become a switch; the module asks the controller, which has
 //! the keys. [`board`] keeps a timeline of each switch for the operator.
@@ -28,9 +28,8 @@
 //! image is hashed once after each change of its file.
 //!
 //! **Not here.** Configuration (gNMI) and checks of cables: this server only sends the files and options for them.
-//! DHCPv6 is missing so far.
 //!
-//! Sources: RFC 2131, 2132, 3004, 3046, 3396, 3527, 3925, 8357, 8572 (DHCP), 1350, 2347 to 2349 (TFTP), 9110 (HTTP), and the
+//! Sources: RFC 2131, 2132, 3004, 3046, 3396, 3527, 3925, 5970, 6939, 8357, 8415, 8572 (DHCP), 1350, 2347 to 2349 (TFTP), 9110 (HTTP), and the
 //! design specification of ONIE (opencomputeproject.github.io/onie).
 //!
 //! # Example
@@ -63,6 +62,7 @@ pub mod client;
 pub mod command;
 pub mod control;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod directory;
 pub mod error;
 pub mod http;

@@ -8,10 +8,13 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use vfabric_api::ident::Label;
 
+pub use crate::dhcp6::settings::{Ipv6, Subnet6};
+
+use crate::dhcp::address::Address;
 use crate::error::ProvisionError;
 
 /// Largest pool of one subnet: a /16. Finding a free address walks the pool.
-const LARGEST_POOL: u32 = 65_536;
+pub(crate) const LARGEST_POOL: u32 = 65_536;
 /// Shortest and longest lease in seconds. With shorter ones, renewals would be most of the traffic; with longer ones, an address
 /// would be lost for weeks.
 const LEASE_SECONDS: std::ops::RangeInclusive<u32> = 120..=7 * 24 * 3600;
@@ -37,6 +40,9 @@ pub struct Settings {
     pub interfaces: Vec<String>,
     /// Subnets in which addresses are given.
     pub subnets: Vec<Subnet>,
+    /// The same for IPv6; without it there is no DHCPv6.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6>,
     /// Name servers.
     #[serde(default)]
     pub dns: Vec<Ipv4Addr>,
@@ -129,21 +135,22 @@ pub struct Subnet {
 /// A range of addresses, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pool {
+pub struct Pool<A = Ipv4Addr> {
     /// The first.
-    pub first: Ipv4Addr,
+    pub first: A,
     /// The last.
-    pub last: Ipv4Addr,
+    pub last: A,
 }
 
-impl Pool {
+impl<A: Address> Pool<A> {
     /// How many addresses it has.
     pub fn size(self) -> u32 {
-        u32::from(self.last).saturating_sub(self.first.into()).saturating_add(1)
+        let more = self.last.number().saturating_sub(self.first.number());
+        u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// Whether an address is in it.
-    pub fn contains(self, address: Ipv4Addr) -> bool {
+    pub fn contains(self, address: A) -> bool {
         (self.first..=self.last).contains(&address)
     }
 }
@@ -192,6 +199,10 @@ impl Settings {
             }
             let own = || format!("bootz://{}:{}", settings.address, server.port);
             settings.bootz.get_or_insert_with(own);
+            if let Some(ipv6) = &mut settings.ipv6 {
+                let own = format!("bootz://[{}]:{}", ipv6.address, server.port);
+                ipv6.bootz.get_or_insert(own);
+            }
         }
         Ok(settings)
     }
@@ -259,6 +270,10 @@ impl Settings {
         };
         text("domain", &self.domain, "")?;
         text("bootz", &self.bootz, "bootz://")?;
+        if let Some(ipv6) = &self.ipv6 {
+            ipv6.check()?;
+            text("ipv6.bootz", &ipv6.bootz, "bootz://")?;
+        }
         let named = self.interfaces.iter().enumerate();
         for (i, name) in named {
             // IFNAMSIZ of Linux, with the zero at its end.

@@ -7,6 +7,7 @@
 //! Rendered files are public: any machine that poses as the switch can fetch them. A file that seems to contain a
 //! secret is refused.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use minijinja::syntax::SyntaxConfig;
@@ -20,7 +21,7 @@ use crate::dhcp::reply::image_of;
 use crate::directory::Directory;
 use crate::error::ProvisionError;
 use crate::image::Images;
-use crate::settings::{Settings, Subnet};
+use crate::settings::{Ipv6, Settings, Subnet, Subnet6};
 
 /// Files that a switch can fetch, and their templates.
 pub const NAMES: [&str; 2] = ["ztp.json", "first-boot.sh"];
@@ -62,6 +63,8 @@ pub struct For<'a> {
     pub switch: &'a Switch,
     /// The subnet that it is in, if that is known.
     pub subnet: Option<&'a Subnet>,
+    /// The subnet of IPv6 that it asks from, if it does.
+    pub subnet6: Option<(&'a Ipv6, &'a Subnet6)>,
 }
 
 impl Templates {
@@ -195,9 +198,13 @@ impl For<'_> {
             directory,
             switch,
             subnet,
+            subnet6,
             ..
         } = self;
-        let url = settings.url(*subnet);
+        let (url, address) = match subnet6 {
+            Some((ipv6, subnet)) => (ipv6.url(subnet, settings.http_port), ipv6.address_in(subnet).into()),
+            None => (settings.url(*subnet), IpAddr::V4(settings.address_in(*subnet))),
+        };
         let topology = directory.topology();
         let links = topology.map(|t| t.links.as_slice()).unwrap_or_default();
         let ends = links.iter().flat_map(|l| [(&l.a, &l.b), (&l.b, &l.a)]);
@@ -210,7 +217,7 @@ impl For<'_> {
             "router_mac": switch.router_mac(),
             "neighbours": neighbours,
             "fabric": { "name": directory.fabric(), "mtu": topology.map(|t| t.fabric.mtu) },
-            "server": { "url": url, "address": settings.address_in(*subnet) },
+            "server": { "url": url, "address": address },
             "dns": settings.dns,
             "ntp": settings.ntp,
             "vars": settings.vars,
@@ -265,6 +272,7 @@ mod tests {
                 images: &self.images,
                 switch: self.directory.switch(&switch.parse().unwrap()).unwrap(),
                 subnet: self.settings.subnets.first(),
+                subnet6: None,
             };
             let templates = Templates::new(Some(self.dir.path().join("templates")));
             templates.render(name, &of).map_err(|e| e.to_string())

@@ -80,7 +80,10 @@ pub struct Fabric {
     pub bootz: String,
     /// `HOST:PORT` of the owner.
     pub owner: String,
-    /// The port of an owner that does not listen yet. It is bound, so that nobody else gets it.
+    /// `HOST:PORT` at which the owner takes unary calls.
+    pub unary: String,
+    door: Mutex<Option<TcpListener>>,
+    /// The port of an owner that does not listen yet: bound, so that nobody else gets it.
     waiting: Mutex<Option<TcpSocket>>,
     _stop: DropGuard,
 }
@@ -106,6 +109,7 @@ impl Fabric {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let owner = socket.local_addr().unwrap().to_string();
+        let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
 
         let board = Arc::<Board>::default();
         let topology = Topology::from_yaml(TOPOLOGY).unwrap();
@@ -132,6 +136,8 @@ impl Fabric {
             board,
             bootz,
             owner,
+            unary: door.local_addr().unwrap().to_string(),
+            door: Mutex::new(Some(door)),
             waiting: Mutex::new(Some(socket)),
             _stop: stop.drop_guard(),
         }
@@ -146,6 +152,9 @@ impl Fabric {
         let credentials = self.authority.credentials("controller");
         let keys = self.world.keys(&self.enrolling);
         let desk = Owner::new(roster, book, keys, credentials, self.path("ca.pem"));
+        let door = self.door.lock().unwrap().take().unwrap();
+        let unary = fabric_bootz::enrol::unary::serve(Arc::clone(&desk), door, std::future::pending());
+        tokio::spawn(unary);
         tokio::spawn(fabric_bootz::enrol::serve::serve(
             desk,
             listener,

@@ -102,6 +102,31 @@ async fn a_device_that_is_killed_after_any_step_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_goes_to_the_server_that_dhcp_names_now() {
+    let fabric = Fabric::new().await;
+    let dir = fabric.deliver(&fabric.world.maker.device("AF40"), "AF40", "leaf1");
+    let client = Client::open(&dir).unwrap();
+    let mut enrolled = client.enrol(&fabric.bootz).await;
+    client.install(&enrolled).unwrap();
+    // The server that it enrolled at has moved: a port that is bound, so that nobody else gets it, and does not listen.
+    let gone = tokio::net::TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    enrolled.server = gone.local_addr().unwrap().to_string();
+    let of_dhcp = fabric.bootz.clone();
+    let keeping = async { client.keep(enrolled, || vec![of_dhcp.clone()]).await };
+    let reported = async {
+        while !client.is_reported() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = keeping => panic!("it keeps its certificate for good"),
+        done = tokio::time::timeout(PATIENCE, reported) => done.unwrap(),
+    }
+    assert_eq!(fabric.steps("leaf1").last(), Some(&What::Bootstrapped));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_and_clones_are_refused_and_named() {
     let fabric = Fabric::new().await;
     let maker = &fabric.world.maker;
@@ -154,7 +179,7 @@ async fn strangers_and_clones_are_refused_and_named() {
         said.contains("leased to `leaf1`, but its certificate is of `leaf2`"),
         "{said}"
     );
-    fabric.board.set_leases([].iter());
+    fabric.board.set_leases::<Ipv4Addr>([].iter());
     to_the_end(&Client::open(&swapped).unwrap(), &fabric.bootz).await;
 }
 

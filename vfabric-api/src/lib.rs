@@ -38,6 +38,7 @@ pub mod error;
 pub mod event;
 pub mod history;
 pub mod ident;
+pub mod image;
 pub mod intent;
 pub mod inventory;
 pub mod kind;

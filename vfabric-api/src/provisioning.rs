@@ -45,6 +45,8 @@ pub enum BootStep {
     Arbitrated,
     /// Its pipeline runs.
     PipelineLoaded,
+    /// Its ports are configured as the fabric needs them (gNMI).
+    Configured,
     /// What it holds was read back.
     ReadBack,
     /// It holds what it should.
@@ -80,6 +82,7 @@ impl BootStep {
             Self::Unreachable => "unreachable",
             Self::Arbitrated => "arbitrated",
             Self::PipelineLoaded => "pipeline loaded",
+            Self::Configured => "gNMI configured",
             Self::ReadBack => "read back",
             Self::InSync => "in sync",
             Self::Degraded => "degraded",
@@ -111,6 +114,7 @@ impl BootStep {
             | Self::Bootstrapped
             | Self::Arbitrated
             | Self::PipelineLoaded
+            | Self::Configured
             | Self::ReadBack
             | Self::InSync
             | Self::CablingChecked

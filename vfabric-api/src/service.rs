@@ -11,10 +11,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::enrolment::{HostToken, HostTokenSpec};
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorCode};
 use crate::event::Events;
 use crate::history::{Changes, Diff, History, Revision};
-use crate::ident::{Name, OwnerName};
+use crate::ident::{Label, Name, OwnerName};
+#[cfg(feature = "server")]
+use crate::image::Content;
+use crate::image::{Image, NewImage};
 use crate::intent::Intent;
 use crate::inventory::{Inventory, InventoryChange, ItemChange};
 pub use crate::kind::{Key, Kind, Spec};
@@ -289,6 +292,24 @@ pub trait FabricService: Send + Sync + 'static {
     /// A copy of the store, which [`crate::rest`] sends.
     fn backup(&self) -> impl Future<Output = Result<Backup, ApiError>> + Send;
 
+    /// All images for switches.
+    fn images(&self) -> impl Future<Output = Result<Vec<Image>, ApiError>> + Send {
+        std::future::ready(Err(no_images()))
+    }
+
+    /// Stores an image, whole or not at all.
+    #[cfg(feature = "server")]
+    fn put_image(&self, image: NewImage, content: Content) -> impl Future<Output = Result<Image, ApiError>> + Send {
+        let _ = (image, content);
+        std::future::ready(Err(no_images()))
+    }
+
+    /// Deletes an image; one that is the software of a switch only with `force`.
+    fn delete_image(&self, name: Label, force: bool) -> impl Future<Output = Result<(), ApiError>> + Send {
+        let _ = (name, force);
+        std::future::ready(Err(no_images()))
+    }
+
     /// How full the tables of switches are (of one switch, if it is named), by switch, then by table.
     fn tables(&self, switch: Option<&Name>) -> impl Future<Output = Result<Vec<TableUse>, ApiError>> + Send;
 
@@ -297,4 +318,10 @@ pub trait FabricService: Send + Sync + 'static {
 
     /// What a device (switch or host) should hold, and whether it holds it.
     fn entities(&self, device: &Name) -> impl Future<Output = Result<Vec<DeviceEntity>, ApiError>> + Send;
+}
+
+/// That there is no place for images.
+pub fn no_images() -> ApiError {
+    let detail = "this controller stores no images: start it with `--images DIRECTORY`";
+    ApiError::new(ErrorCode::Unavailable, detail)
 }

@@ -71,7 +71,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
-    /// Run a fuzz target: parser, compiler, bmv2_json, packet, differential, rest, yaml, vtep, gnmi, lldp, netlink.
+    /// Run a fuzz target: parser, compiler, bmv2_json, packet, differential, rest, yaml, vtep, gnmi, lldp, netlink, dhcp6.
     Fuzz {
         /// Arguments of the runner: NAME [--seconds N] [--start N]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]

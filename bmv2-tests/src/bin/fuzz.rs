@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Fuzz a part of the project.
 #[derive(Parser)]
 struct Cli {
-    /// parser, compiler, bmv2_json, packet, differential, rest, yaml, vtep, gnmi, lldp or netlink
+    /// parser, compiler, bmv2_json, packet, differential, rest, yaml, vtep, gnmi, lldp, netlink or dhcp6
     target: String,
     /// How many seconds to run
     #[arg(long, default_value_t = 60)]

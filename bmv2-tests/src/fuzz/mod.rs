@@ -5,6 +5,7 @@
 //! pass them to libFuzzer. Each input that once was a finding is kept as a file in `regressions/NAME/`, and the tests
 //! run it from then on.
 
+mod boot;
 mod daemons;
 pub mod differential;
 pub mod generate;
@@ -30,7 +31,7 @@ pub struct Target {
 
 /// All targets.
 pub fn targets() -> impl Iterator<Item = &'static Target> {
-    p4_tools::TARGETS.iter().chain(&daemons::TARGETS)
+    p4_tools::TARGETS.iter().chain(&daemons::TARGETS).chain(&boot::TARGETS)
 }
 
 /// The target of that name.

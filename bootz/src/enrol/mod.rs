@@ -11,9 +11,11 @@
 //! - A certificate names the switch that the inventory has for the serial number; of the device's request only the key is used.
 //! - The binding is on the disk before the certificate leaves.
 //! - Asking again gives the same device a certificate for the same switch, and changes no binding.
-//! - Only `spiffe://<fabric>/provision` may ask.
+//! - Only `spiffe://<fabric>/provision` may ask for others; a device asks for itself with its IDevID in the TLS handshake
+//!   ([`unary`]).
 //!
 //! **Cost.** A bootstrap costs a look-up in the inventory by serial number, five signatures, and one write of the disk.
 
 pub mod book;
 pub mod serve;
+pub mod unary;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bootz_proto::bootz::BootstrapDataSigned;
+use bootz_proto::bootz::{BootstrapDataSigned, GetBootstrapDataRequest, GetBootstrapDataResponse, ReportStatusRequest};
 use bootz_proto::request::owner_server::{Owner, OwnerServer};
 use bootz_proto::request::{
     BootStep, BootstrapReply, BootstrapRequest, Proof, ReportReply, ReportRequest, TellReply, TellRequest,
@@ -20,6 +20,7 @@ use super::book::{Book, BookError, Report};
 use crate::authority::{Authority, Issued};
 use crate::data::{self, Profile, SwitchConfig};
 use crate::error::BootzError;
+use crate::idevid::Idevid;
 use crate::owner::Owner as OwnerKeys;
 use crate::proof::{self, Proven};
 use crate::x509::{self, Anchors};
@@ -32,13 +33,13 @@ const LIMITS: Limits = Limits {
 /// Streams of one connection: a Bootz server asks for each device that it talks to.
 const MAX_STREAMS: u32 = 256;
 /// Largest message, in octets: a chain of certificates and a report.
-const LONGEST: usize = 512 << 10;
-/// Most steps that the provisioning server may report in one call.
+pub(super) const LONGEST: usize = 512 << 10;
+/// Most steps that the provisioning server tells at once.
 pub const STEPS: usize = 256;
 /// Longest text of a report that is kept, in characters.
 const WORDS: usize = 300;
-/// Interval and timeout of HTTP/2 pings: together, the time until a Bootz server that vanished is noticed.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+/// HTTP/2 pings: a Bootz server that is gone without a word is noticed after both.
+pub(super) const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
 /// A switch of the inventory.
 #[derive(Debug, Clone)]
@@ -98,7 +99,7 @@ pub struct Desk {
     roster: Arc<dyn Roster>,
     book: Book,
     keys: Keys,
-    credentials: Arc<Credentials>,
+    pub(super) credentials: Arc<Credentials>,
     /// The authorities that switches trust (PEM), read for each device so that a new one is in force at once.
     ca: PathBuf,
 }
@@ -118,7 +119,7 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn refused(error: &BootzError) -> Status {
+pub(super) fn refused(error: &BootzError) -> Status {
     let mut words = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -162,11 +163,9 @@ impl Desk {
         })
     }
 
-    /// A device that has proven to be a switch of the inventory.
-    fn identify(&self, proof: Option<&Proof>) -> Result<(Proven, Found), Status> {
-        let proof = proof.ok_or_else(|| Status::invalid_argument("no proof"))?;
-        let proven = proof::check(proof, &self.keys.manufacturers, UnixTime::now()).map_err(|error| refused(&error))?;
-        let serial = proven.idevid.serial();
+    /// The switch of the inventory that a device is, once its identity is proven.
+    fn place(&self, idevid: &Idevid) -> Result<Found, Status> {
+        let serial = idevid.serial();
         let found = self.roster.by_serial(serial);
         let found = found
             .ok_or_else(|| Status::permission_denied(format!("serial number {serial} is not in the inventory")))?;
@@ -174,25 +173,79 @@ impl Desk {
             let words = format!("switch `{}` was retired", found.config.hostname);
             return Err(Status::permission_denied(words));
         }
-        Ok((proven, found))
+        Ok(found)
+    }
+
+    /// Whose key signed the nonce of a challenge.
+    fn proven(&self, proof: Option<&Proof>) -> Result<Proven, Status> {
+        let proof = proof.ok_or_else(|| Status::invalid_argument("no proof"))?;
+        proof::check(proof, &self.keys.manufacturers, UnixTime::now()).map_err(|error| refused(&error))
+    }
+
+    /// Whose key signed a TLS handshake.
+    pub(super) fn shown(&self, idevid: &Idevid) -> Result<(), Status> {
+        let checked = idevid.check(&self.keys.manufacturers, UnixTime::now());
+        checked.map_err(|error| refused(&error))
+    }
+
+    /// Name of the switch that a device seems to be.
+    pub(super) fn seems(&self, idevid: &Idevid) -> Option<String> {
+        self.roster
+            .by_serial(idevid.serial())
+            .map(|found| found.config.hostname)
+    }
+
+    /// Passes on what the unary door saw.
+    pub(super) fn told(&self, told: Told) {
+        self.roster.told(&[told]);
     }
 
     fn bootstrap(&self, ask: &BootstrapRequest) -> Result<BootstrapReply, Status> {
-        let (proven, found) = self.identify(ask.proof.as_ref())?;
+        let proven = self.proven(ask.proof.as_ref())?;
         let request = ask
             .request
             .as_ref()
             .ok_or_else(|| Status::invalid_argument("no request"))?;
+        let (idevid, key) = (&proven.idevid, proven.request.as_deref());
+        let (response, switch) = self.enrol(idevid, key, request, &ask.peer, |data| {
+            self.keys.owner.seal(&proven, data)
+        })?;
+        Ok(BootstrapReply {
+            response: Some(response),
+            switch,
+        })
+    }
+
+    /// As [`Self::bootstrap`], for a device whose identity was proven in the TLS handshake.
+    pub(super) fn bootstrap_unary(
+        &self,
+        idevid: &Idevid,
+        request: &GetBootstrapDataRequest,
+        peer: &str,
+    ) -> Result<(GetBootstrapDataResponse, String), Status> {
+        self.enrol(idevid, None, request, peer, |data| self.keys.owner.sign(idevid, data))
+    }
+
+    /// Decides about a device whose identity is proven: binds it, and makes its bootstrap data, which `pack` signs. With a request
+    /// for a certificate the device keeps its key, else it gets one.
+    fn enrol<R>(
+        &self,
+        idevid: &Idevid,
+        key: Option<&[u8]>,
+        request: &GetBootstrapDataRequest,
+        peer: &str,
+        pack: impl FnOnce(&BootstrapDataSigned) -> Result<R, BootzError>,
+    ) -> Result<(R, String), Status> {
+        let found = self.place(idevid)?;
         if request.nonce.is_empty() {
             let words =
                 "the device does not ask for a voucher, so anybody could own it: Bootz allows that for tests only";
             return Err(Status::permission_denied(words));
         }
-        let model = request
-            .chassis_descriptor
-            .as_ref()
-            .map_or("", |c| c.part_number.as_str());
-        let name = &found.config.hostname;
+        let chassis = request.chassis_descriptor.as_ref();
+        idevid.fits(chassis).map_err(Status::permission_denied)?;
+        let model = chassis.map_or("", |c| c.part_number.as_str());
+        let name = found.config.hostname.clone();
         if let Some(expected) = &found.model
             && !model.is_empty()
             && model != expected
@@ -211,12 +264,11 @@ impl Desk {
         let keys = &self.keys;
         let issued = keys
             .authority
-            .issue(&identity, names, proven.request.as_deref(), keys.valid, now)
+            .issue(&identity, names, key, keys.valid, now)
             .map_err(|error| refused(&error))?;
-        let sealed = self.seal(&proven, &found, request.nonce.clone(), &authorities, &issued, now);
-        let response = sealed.map_err(|error| refused(&error))?;
-        // Bind last, when nothing else can fail: a refused device leaves no trace.
-        let idevid = &proven.idevid;
+        let data = self.data(idevid, &found, request.nonce.clone(), &authorities, &issued, now);
+        let response = data.and_then(|data| pack(&data)).map_err(|error| refused(&error))?;
+        // Last, when nothing else can fail: a device that was refused has left no trace.
         let bound = self.book.bind(
             found.uid,
             &folded(idevid.serial()),
@@ -224,23 +276,20 @@ impl Desk {
             seconds(now),
             issued.not_after,
         )?;
-        tracing::info!(target: "audit", switch = %name, serial = idevid.serial(), key = bound.fingerprint, peer = ask.peer,
+        tracing::info!(target: "audit", switch = %name, serial = idevid.serial(), key = bound.fingerprint, peer,
             own_key = issued.key.is_none(), "a device proved to be this switch and got a certificate");
-        Ok(BootstrapReply {
-            response: Some(response),
-            switch: name.clone(),
-        })
+        Ok((response, name))
     }
 
-    fn seal(
+    fn data(
         &self,
-        proven: &Proven,
+        idevid: &Idevid,
         found: &Found,
         nonce: String,
         authorities: &str,
         issued: &Issued,
         now: SystemTime,
-    ) -> Result<bootz_proto::bootz::StreamBootstrapDataResponse, BootzError> {
+    ) -> Result<BootstrapDataSigned, BootzError> {
         let trusted = x509::certificates("the fabric's authorities", authorities.as_bytes())?;
         let mut pems: Vec<String> = trusted.iter().map(|c| x509::pem(c)).collect();
         let own = x509::certificates("the authority", self.keys.authority_pem.as_bytes())?;
@@ -251,37 +300,35 @@ impl Desk {
             authorities: pems,
         };
         let server = trusted.first().map(|c| BASE64_STANDARD.encode(c)).unwrap_or_default();
-        let data = data::write(proven.idevid.serial(), server, &found.config, &profile, seconds(now))?;
-        let data = BootstrapDataSigned {
+        let data = data::write(idevid.serial(), server, &found.config, &profile, seconds(now))?;
+        Ok(BootstrapDataSigned {
             responses: vec![data],
             nonce,
-        };
-        self.keys.owner.seal(proven, &data)
+        })
     }
 
     fn report(&self, ask: &ReportRequest) -> Result<ReportReply, Status> {
-        let (proven, found) = self.identify(ask.proof.as_ref())?;
-        let said = ask
-            .report
-            .as_ref()
-            .ok_or_else(|| Status::invalid_argument("no report"))?;
+        let proven = self.proven(ask.proof.as_ref())?;
+        let said = ask.report.as_ref();
+        let said = said.ok_or_else(|| Status::invalid_argument("no report"))?;
+        let switch = self.reported(&proven.idevid, said)?;
+        Ok(ReportReply { switch })
+    }
+
+    /// Stores the report of a device whose identity is proven; the name of its switch.
+    pub(super) fn reported(&self, idevid: &Idevid, said: &ReportStatusRequest) -> Result<String, Status> {
+        let found = self.place(idevid)?;
         let report = Report {
             at: seconds(SystemTime::now()),
             status: said.status().as_str_name().to_owned(),
-            words: said
-                .status_message
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(WORDS)
-                .collect(),
+            words: plain(&said.status_message),
         };
-        let idevid = &proven.idevid;
         let name = found.config.hostname;
         tracing::info!(target: "audit", switch = %name, serial = idevid.serial(), status = report.status, words = report.words,
             "a device reports");
         self.book
             .report(found.uid, &folded(idevid.serial()), idevid.fingerprint(), report)?;
-        Ok(ReportReply { switch: name })
+        Ok(name)
     }
 }
 
@@ -290,15 +337,14 @@ impl Desk {
         if ask.steps.len() > STEPS {
             return Err(Status::invalid_argument(format!("steps: expected {STEPS} at the most")));
         }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let now_ms = now_ms();
         let seen = |step: &BootStep| SeenStep {
             switch: step.switch.clone(),
-            who: step.who.chars().filter(|c| !c.is_control()).take(WORDS).collect(),
+            who: plain(&step.who),
             what: step.what.clone(),
             // Only the age of a step is used, because the two clocks may differ.
             at_ms: now_ms.saturating_sub(ask.now_ms.saturating_sub(step.at_ms)),
-            detail: step.detail.chars().filter(|c| !c.is_control()).take(WORDS).collect(),
+            detail: plain(&step.detail),
         };
         let all: Vec<SeenStep> = ask.steps.iter().map(seen).collect();
         self.roster.note_seen(&all);
@@ -306,7 +352,17 @@ impl Desk {
     }
 }
 
-/// Folded in the same way as the inventory compares serial numbers.
+/// Words of others, as far as they are kept.
+pub(super) fn plain(words: &str) -> String {
+    words.chars().filter(|c| !c.is_control()).take(WORDS).collect()
+}
+
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// As the inventory compares serial numbers.
 fn folded(serial: &str) -> String {
     serial.to_ascii_uppercase()
 }

@@ -22,6 +22,9 @@ const MOST_DAYS: u32 = 825;
 pub struct Settings {
     /// Where the Bootz server calls.
     pub listen: SocketAddr,
+    /// Where devices call that prove their IDevID in the TLS handshake (unary Bootz); none if there are no such devices.
+    #[serde(default)]
+    pub unary: Option<SocketAddr>,
     /// Authorities of the manufacturers whose devices may enrol (PEM).
     pub manufacturers: PathBuf,
     /// Directory of ownership vouchers, `SERIAL.vcj`.

@@ -33,6 +33,7 @@ mod history;
 #[cfg(test)]
 mod history_tests;
 mod host_enrolment;
+mod images;
 mod intent;
 mod inventory;
 #[cfg(test)]
@@ -104,6 +105,7 @@ use crate::engine::{Engine, Rendered};
 use crate::events::{Events, News};
 use crate::host_enrolment::desk::Desk;
 use crate::ident::Source;
+use crate::images::Shelf;
 use crate::model::Model;
 use crate::model::fabric::Fabric;
 use crate::render::Render;
@@ -163,6 +165,8 @@ pub struct Controller<S> {
     fleet: std::sync::OnceLock<Fleet>,
     /// Of this process, for metrics; none in tests.
     credentials: std::sync::OnceLock<Arc<Credentials>>,
+    /// Images for switches, if there is a place for them.
+    images: std::sync::OnceLock<Arc<Shelf>>,
     progress: Arc<Notify>,
     timings: AllTimings,
     events: Arc<Events>,
@@ -274,6 +278,7 @@ impl<S: Store> Controller<S> {
             revisions: tokio::sync::watch::Sender::new(revision),
             followed: Followed::default(),
             credentials: std::sync::OnceLock::new(),
+            images: std::sync::OnceLock::new(),
             fleet: std::sync::OnceLock::new(),
             progress,
             timings,

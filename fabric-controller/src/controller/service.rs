@@ -10,7 +10,8 @@ use vfabric_api::enrolment::{HostToken, HostTokenSpec};
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::event::Events;
 use vfabric_api::history::{Changes, Diff, History, Revision};
-use vfabric_api::ident::Name;
+use vfabric_api::ident::{Label, Name};
+use vfabric_api::image::{Content, Image, NewImage};
 use vfabric_api::intent::Intent;
 use vfabric_api::inventory::Inventory;
 use vfabric_api::labels::Selector;
@@ -316,6 +317,18 @@ impl<S: Store> FabricService for Controller<S> {
         let (revision, file) = made.ok_or_else(|| unavailable("the store is not in a file"))?;
         tracing::info!(revision, "backup made");
         Ok(Backup { revision, file })
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, ApiError> {
+        self.all_images().await
+    }
+
+    async fn put_image(&self, image: NewImage, content: Content) -> Result<Image, ApiError> {
+        self.store_image(image, content).await
+    }
+
+    async fn delete_image(&self, name: Label, force: bool) -> Result<(), ApiError> {
+        self.remove_image(name, force).await
     }
 
     async fn tables(&self, switch: Option<&Name>) -> Result<Vec<TableUse>, ApiError> {

@@ -371,6 +371,7 @@ impl<D: Driver> Actor<D> {
                 warn!(what, "changed by others and repaired");
                 self.device.repaired();
             }
+            Event::Step(milestone) => self.device.step(milestone),
             Event::Warning(about, what) => {
                 if self.device.warn(about, what.clone()) {
                     match what {

@@ -109,6 +109,8 @@ pub enum Event {
         /// The frame by which it did, in words.
         by: String,
     },
+    /// It came a step further on its way into service, beside those of [`Driver::connect`].
+    Step(Milestone),
     /// Something about the device is wrong, in words; `None` when it is right again.
     Warning(Warning, Option<String>),
 }

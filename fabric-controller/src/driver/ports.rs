@@ -23,10 +23,12 @@ use gnmi_proto::gnmi::{
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 use vfabric_api::ident::PortId;
+use vfabric_api::provisioning::BootStep;
 
 use super::gnmi::{interface, leaf_path, port_id, subscription, text};
 use crate::device::driver::{Event, Warning};
 use crate::device::ports::PortPlan;
+use crate::device::reports::Milestone;
 use crate::device::waits::Waits;
 
 /// How often everything is checked anyway.
@@ -47,10 +49,11 @@ pub(super) async fn keep_ports(
     events: mpsc::Sender<Event>,
 ) {
     let mut waits = Waits::new();
+    let mut progress = Progress::default();
     loop {
         let ended = tokio::select! {
             () = events.closed() => return,
-            end = follow(&channel, &mut plan, &names, &events, &mut waits) => end,
+            end = follow(&channel, &mut plan, &names, &events, (&mut waits, &mut progress)) => end,
         };
         use tonic::Code::{InvalidArgument, NotFound, Unimplemented};
         match ended.map_err(|status| status.code()) {
@@ -66,13 +69,31 @@ pub(super) async fn keep_ports(
     }
 }
 
+/// How far a session is with the ports.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Settings that the switch has accepted.
+    set: usize,
+    /// Whether the ports were once as planned: that is a step of the switch's time line, and later repairs are none.
+    is_configured: bool,
+}
+
+impl Progress {
+    /// The step, when the ports are as planned for the first time; a plan without ports is none yet.
+    fn configured(&mut self, ports: usize) -> Option<Event> {
+        let is_first = ports > 0 && !std::mem::replace(&mut self.is_configured, true);
+        let words = format!("ports: {ports}; settings that were changed: {}", self.set);
+        is_first.then(|| Event::Step(Milestone::now(BootStep::Configured, words)))
+    }
+}
+
 /// Follows one stream until it ends, or until it is time to look at everything again.
 async fn follow(
     channel: &Channel,
     plan: &mut watch::Receiver<PortPlan>,
     names: &Names,
     events: &mpsc::Sender<Event>,
-    waits: &mut Waits,
+    (waits, progress): (&mut Waits, &mut Progress),
 ) -> Result<(), tonic::Status> {
     let mut client = GNmiClient::new(channel.clone());
     let request = subscription("config", &["id", "enabled", "mtu"]);
@@ -120,6 +141,7 @@ async fn follow(
             match set {
                 Ok(_) => {
                     seen.took(&repair);
+                    progress.set += repair.set.len();
                     for what in repair.what {
                         let _ = events.send(Event::Repaired(what)).await;
                     }
@@ -135,6 +157,9 @@ async fn follow(
         retry = (!faults.is_empty()).then(|| tokio::time::Instant::now() + waits.next());
         if faults.is_empty() {
             *waits = Waits::new();
+            if let Some(step) = progress.configured(plan.len()) {
+                let _ = events.send(step).await;
+            }
         }
         let faults = (!faults.is_empty()).then(|| faults.join("; "));
         let _ = events.send(Event::Warning(Warning::Ports, faults)).await;

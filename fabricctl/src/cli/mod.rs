@@ -12,6 +12,7 @@ mod export;
 mod get;
 mod history;
 mod host;
+mod image;
 mod intent;
 mod inventory;
 mod migrate;
@@ -97,6 +98,9 @@ enum Command {
     /// Show how switches come into service
     #[command(subcommand)]
     Ztp(ztp::Command),
+    /// Upload, list and delete images that switches install
+    #[command(subcommand)]
+    Image(image::Command),
     /// Show the fabric at a glance
     Status(Output),
     /// Show and change the controllers that this command line knows
@@ -168,6 +172,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Inventory(command) => inventory::run(client, command).await,
             Command::Host(command) => host::run(client, command).await,
             Command::Ztp(command) => ztp::run(&session, command).await,
+            Command::Image(command) => image::run(client, command).await,
             Command::Status(output) => {
                 let (status, links) = (client.fabric().await?, client.links().await?);
                 output.output.print(&status, || tables::fabric(&status, &links))

@@ -70,7 +70,7 @@ fn right(peer: Option<&Peer>, path: &str) -> Right {
                 Right::Denied("a switch serves the controller and operators only")
             }
         },
-        Some(Claim::Nobody(_) | Claim::NoCertificate) | None => {
+        Some(Claim::Nobody(_) | Claim::NoCertificate | Claim::Shown(_)) | None => {
             Right::Denied("the certificate names no member of this fabric")
         }
     }

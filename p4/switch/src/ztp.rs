@@ -6,6 +6,7 @@ use std::path::Path;
 use fabric_bootz::client::{Client, Enrolled, waits};
 use fabric_bootz::dial;
 use fabric_dhcp::client::{Client as Dhcp, Settings};
+use fabric_dhcp::message::Lease;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Error;
@@ -20,8 +21,8 @@ pub(crate) struct Ztp(Option<Enrolment>);
 struct Enrolment {
     client: Client,
     enrolled: Enrolled,
-    /// Keeps the lease while the switch runs.
-    _dhcp: Option<Dhcp>,
+    /// Keeps the lease while the switch runs, and knows the Bootz servers of now.
+    dhcp: Option<Dhcp>,
 }
 
 /// Enrols if the options ask for it, and adds the owner's settings to the options. Returns none if the process was
@@ -68,11 +69,7 @@ pub(crate) async fn enrol(options: &mut Options) -> Result<Option<Ztp>, Error> {
     options.device_id = config.device_id;
     options.grpc_server_addr = config.listen;
     (options.tls_ca, options.tls_cert, options.tls_key) = (Some(files.ca), Some(files.cert), Some(files.key));
-    Ok(Some(Ztp(Some(Enrolment {
-        client,
-        enrolled,
-        _dhcp: dhcp,
-    }))))
+    Ok(Some(Ztp(Some(Enrolment { client, enrolled, dhcp }))))
 }
 
 /// Begins to keep the management interface supplied with an address.
@@ -93,14 +90,7 @@ async fn from_dhcp(client: &Client, dhcp: &mut Dhcp) -> Enrolled {
     loop {
         // Even a switch that has its bootstrap data cannot serve without its address.
         let lease = dhcp.lease().await;
-        let address = |uri: &String| match dial::address(uri) {
-            Ok(address) => Some(address.to_owned()),
-            Err(error) => {
-                tracing::warn!(%error, server = %lease.server, "DHCP");
-                None
-            }
-        };
-        let servers: Vec<String> = lease.bootz.iter().filter_map(address).collect();
+        let servers = servers(&lease);
         match client.attempt(&servers).await {
             Ok(enrolled) => return enrolled,
             Err(_) if servers.is_empty() => tracing::warn!(
@@ -116,6 +106,18 @@ async fn from_dhcp(client: &Client, dhcp: &mut Dhcp) -> Enrolled {
     }
 }
 
+/// `HOST:PORT` of the Bootz servers that a lease names.
+fn servers(lease: &Lease) -> Vec<String> {
+    let address = |uri: &String| match dial::address(uri) {
+        Ok(address) => Some(address.to_owned()),
+        Err(error) => {
+            tracing::warn!(%error, server = %lease.server, "DHCP");
+            None
+        }
+    };
+    lease.bootz.iter().filter_map(address).collect()
+}
+
 impl Ztp {
     /// Name of the switch, if its owner gave it one.
     pub(crate) fn hostname(&self) -> Option<&str> {
@@ -125,7 +127,10 @@ impl Ztp {
     /// Reports that the switch serves, and renews its certificate and its lease. Never returns.
     pub(crate) async fn keep(self) {
         match self.0 {
-            Some(own) => own.client.keep(own.enrolled).await,
+            Some(Enrolment { client, enrolled, dhcp }) => {
+                let named = || dhcp.as_ref().and_then(Dhcp::current).map(|lease| servers(&lease));
+                client.keep(enrolled, || named().unwrap_or_default()).await;
+            }
             None => std::future::pending::<()>().await,
         }
     }

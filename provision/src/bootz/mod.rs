@@ -13,8 +13,8 @@
 //! - Every wait is bounded: that of the device for the controller, and that of a stream for its device.
 //! - Asking again is harmless: the controller binds a device once, and sends it its data whenever it asks.
 //!
-//! **What it does not do.** The unary calls, which need the IDevID in the TLS handshake, and version 0.6 of the stream are refused
-//! as not implemented.
+//! **What it does not do.** The unary calls, which need the IDevID in the TLS handshake, go to the controller itself
+//! ([`fabric_bootz::enrol::unary`]). They and version 0.6 of the stream are refused here as not implemented.
 
 pub mod owner;
 pub mod serve;

@@ -1,6 +1,6 @@
 //! The conversation with a device.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,8 +92,8 @@ struct Server(Arc<Desk>);
 
 type Answers<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 
-const UNARY: &str =
-    "this server speaks BootstrapStreamV1: a device proves its IDevID by a challenge, not in the TLS handshake";
+const UNARY: &str = "this server speaks BootstrapStreamV1: a device proves its IDevID by a challenge. The controller itself \
+     takes unary calls, with the IDevID in the TLS handshake (`unary` of its settings)";
 
 #[async_trait]
 impl Bootstrap for Server {
@@ -271,7 +271,6 @@ impl Talk {
         };
         let idevid = Idevid::read(&certificate).map_err(|error| refused(None, &error.to_string()))?;
         let serial = idevid.serial();
-        let said = chassis.map_or("", |c| c.serial_number.as_str());
         let label: Option<Label> = serial.parse().ok();
         let directory = self.desk.directory.load();
         let found = label
@@ -286,13 +285,10 @@ impl Talk {
             return Err(End::Refused(None, Status::permission_denied(words)));
         };
         let name = switch.name.clone();
-        if !said.is_empty() && !said.eq_ignore_ascii_case(serial) {
-            let said: String = said.chars().take(64).collect();
-            let words = format!("it says serial number {said:?}, but its certificate is for {serial}: a clone?");
+        if let Err(words) = idevid.fits(chassis) {
             return Err(End::Refused(Some(name), Status::permission_denied(words)));
         }
-        if let IpAddr::V4(address) = self.peer.ip().to_canonical()
-            && let Some(Holder::Switch(leased)) = self.desk.board.holder(address, now())
+        if let Some(Holder::Switch(leased)) = self.desk.board.holder(self.peer.ip().to_canonical(), now())
             && leased != name
         {
             let words = format!(

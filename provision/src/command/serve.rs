@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,8 +20,10 @@ use crate::bootz::owner::Remote;
 use crate::bootz::serve::Desk;
 use crate::dhcp::journal::Journal;
 use crate::dhcp::leases::Leases;
-use crate::dhcp::run::{Port, Shell, open};
+use crate::dhcp::run::{Port, Serve as Decides, Shell, open};
 use crate::dhcp::server::Server;
+use crate::dhcp6::run::{duid, open as open6};
+use crate::dhcp6::server::Server as Server6;
 use crate::directory::Directory;
 use crate::settings::{BootzServer, Settings};
 use crate::source::{Follower, Source};
@@ -33,6 +35,7 @@ const TFTP_PORT: u16 = 69;
 /// Sockets that only root, or a process with the capability for low ports, can open.
 struct Sockets {
     dhcp: Vec<Port>,
+    dhcp6: Vec<Port<Ipv6Addr>>,
     http: Vec<TcpListener>,
     tftp: Vec<(Ipv4Addr, UdpSocket)>,
     bootz: Vec<TcpListener>,
@@ -40,14 +43,21 @@ struct Sockets {
 
 fn sockets(settings: &Settings) -> Result<Sockets> {
     let own = settings.subnets.iter().map(|s| settings.address_in(Some(s)));
-    let addresses: BTreeSet<Ipv4Addr> = own.chain([settings.address]).collect();
+    let tftp_addresses: BTreeSet<Ipv4Addr> = own.chain([settings.address]).collect();
+    let ipv6 = settings.ipv6.as_ref();
+    let own = ipv6
+        .into_iter()
+        .flat_map(|ipv6| ipv6.subnets.iter().map(|s| ipv6.address_in(s)).chain([ipv6.address]));
+    let addresses = tftp_addresses.iter().copied().map(IpAddr::V4);
+    let addresses: BTreeSet<IpAddr> = addresses.chain(own.map(IpAddr::V6)).collect();
     let mut sockets = Sockets {
         dhcp: open(settings)?,
+        dhcp6: ipv6.map(|ipv6| open6(settings, ipv6)).transpose()?.unwrap_or_default(),
         http: Vec::new(),
         tftp: Vec::new(),
         bootz: Vec::new(),
     };
-    let tcp = |address: Ipv4Addr, port: u16| -> Result<TcpListener> {
+    let tcp = |address: IpAddr, port: u16| -> Result<TcpListener> {
         let listener = TcpListener::bind((address, port)).with_context(|| format!("TCP port {port} of {address}"))?;
         listener.set_nonblocking(true)?;
         Ok(listener)
@@ -57,7 +67,9 @@ fn sockets(settings: &Settings) -> Result<Sockets> {
         if let Some(bootz) = &settings.bootz_server {
             sockets.bootz.push(tcp(address, bootz.port)?);
         }
-        if settings.tftp {
+    }
+    if settings.tftp {
+        for address in tftp_addresses {
             let tftp = UdpSocket::bind((address, TFTP_PORT));
             let tftp = tftp.with_context(|| format!("UDP port {TFTP_PORT} of {address}"))?;
             tftp.set_nonblocking(true)?;
@@ -94,7 +106,7 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
         Arc::new(ArcSwap::from_pointee(Directory::default())),
         Arc::<Board>::default(),
     );
-    let loaded = Journal::open(&settings.state).context("the file of leases")?;
+    let loaded = Journal::open::<Ipv4Addr>(&settings.state).context("the file of leases")?;
     for (line, why) in &loaded.damaged {
         board.trouble(now(), &format!("line {line} of the leases is lost: {why}"));
     }
@@ -107,14 +119,30 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
         ports: sockets.dhcp,
         server: Server::new(Arc::clone(&files.settings), leases),
         keeper: Box::new(loaded.journal),
-        directory,
-        board,
+        directory: Arc::clone(&directory),
+        board: Arc::clone(&board),
         stop: Arc::clone(&stopped),
     };
-    let (dhcp_ended, ended) = tokio::sync::oneshot::channel();
-    let dhcp = std::thread::Builder::new().name("dhcp".into()).spawn(move || {
-        let _ = dhcp_ended.send(shell.run());
-    })?;
+    let (dhcp_ended, mut ended) = tokio::sync::mpsc::channel(1);
+    let mut threads = vec![thread("dhcp", shell, dhcp_ended.clone())?];
+    if let Some(ipv6) = &files.settings.ipv6 {
+        let state = &files.settings.state;
+        let loaded = Journal::open::<Ipv6Addr>(state).context("the file of DHCPv6 leases")?;
+        for (line, why) in &loaded.damaged {
+            board.trouble(now(), &format!("line {line} of the DHCPv6 leases is lost: {why}"));
+        }
+        let leases = Leases::new(loaded.leases);
+        info!(leases = leases.all().count(), "DHCPv6 leases of earlier");
+        let shell = Shell {
+            ports: sockets.dhcp6,
+            server: Server6::new(Arc::clone(&files.settings), ipv6.clone(), duid(state)?, leases),
+            keeper: Box::new(loaded.journal),
+            directory,
+            board,
+            stop: Arc::clone(&stopped),
+        };
+        threads.push(thread("dhcp6", shell, dhcp_ended)?);
+    }
     let stop = CancellationToken::new();
     let mut servers = JoinSet::new();
     for listener in sockets.http {
@@ -172,8 +200,8 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
     );
     let result = tokio::select! {
         signal = terminated() => signal,
-        ended = ended => match ended {
-            Ok(Err(error)) => Err(error).context("DHCP"),
+        ended = ended.recv() => match ended {
+            Some(Err(error)) => Err(error).context("DHCP"),
             _ => bail!("DHCP ended"),
         },
         done = control => done.context("the control socket"),
@@ -184,9 +212,19 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
     stopped.store(true, Ordering::Relaxed);
     stop.cancel();
     while servers.join_next().await.is_some() {}
-    // The thread checks the flag several times a second.
-    let _ = tokio::task::spawn_blocking(move || dhcp.join()).await;
+    // They look at the flag several times a second.
+    let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
     result
+}
+
+/// Runs a DHCP server on a thread of its own, because it waits for the disk.
+fn thread<S: Decides + 'static>(
+    name: &str,
+    shell: Shell<S>,
+    ended: tokio::sync::mpsc::Sender<std::io::Result<()>>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let run = move || drop(ended.blocking_send(shell.run()));
+    std::thread::Builder::new().name(name.into()).spawn(run)
 }
 
 /// Certificate and key of the Bootz server.

@@ -8,23 +8,26 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use crate::dhcp::leases::Lease;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::dhcp::address::Address;
+use crate::dhcp::leases::{Lease, Leases};
 use crate::error::ProvisionError;
 
-/// Name of the file in the directory of state.
-pub const FILE: &str = "leases";
 /// After this many appended lines the whole file is written again: a start then reads less than a megabyte.
 const SLACK: usize = 1024;
 
 /// Where leases are kept. Tests use implementations that fail.
-pub trait Keeper: Send {
+pub trait Keeper<A = Ipv4Addr>: Send {
     /// Makes changes durable, all or none of them. `all` are the leases with these changes.
     ///
     /// # Errors
     /// None of the changes may be acknowledged.
-    fn keep(&mut self, changes: &[Lease], all: &dyn Fn() -> Vec<Lease>) -> std::io::Result<()>;
+    fn keep(&mut self, changes: &[Lease<A>], all: &dyn Fn() -> Vec<Lease<A>>) -> std::io::Result<()>;
 }
 
 /// The file.
@@ -39,21 +42,21 @@ pub struct Journal {
 
 /// The contents that were read.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct Loaded<A = Ipv4Addr> {
     /// The file, ready for appending.
     pub journal: Journal,
     /// Its leases, oldest first.
-    pub leases: Vec<Lease>,
+    pub leases: Vec<Lease<A>>,
     /// Lines that could not be read: their numbers, from 1, and why.
     pub damaged: Vec<(usize, String)>,
 }
 
-fn line(lease: &Lease) -> std::io::Result<String> {
+fn line<A: Serialize>(lease: &Lease<A>) -> std::io::Result<String> {
     let json = serde_json::to_string(lease)?;
     Ok(format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())))
 }
 
-fn read(line: &str) -> Result<Lease, String> {
+fn read<A: DeserializeOwned>(line: &str) -> Result<Lease<A>, String> {
     let (sum, json) = line.split_once(' ').ok_or("it has no checksum")?;
     if u32::from_str_radix(sum, 16) != Ok(crc32fast::hash(json.as_bytes())) {
         return Err("its checksum is wrong".into());
@@ -66,8 +69,8 @@ impl Journal {
     ///
     /// # Errors
     /// It cannot be read or written.
-    pub fn open(directory: &Path) -> Result<Loaded, ProvisionError> {
-        let path = directory.join(FILE);
+    pub fn open<A: Address + Serialize + DeserializeOwned>(directory: &Path) -> Result<Loaded<A>, ProvisionError> {
+        let path = directory.join(A::FILE);
         let octets = match std::fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             other => other.map_err(ProvisionError::file(&path))?,
@@ -85,7 +88,7 @@ impl Journal {
         }
         // A crash can cut off the last line; that change was not acknowledged.
         if damaged.iter().any(|(_, why)| why != "it is cut off") {
-            let aside = directory.join(format!("{FILE}.damaged"));
+            let aside = directory.join(format!("{}.damaged", A::FILE));
             std::fs::write(&aside, &octets).map_err(ProvisionError::file(&aside))?;
         }
         let mut journal = Self {
@@ -93,8 +96,8 @@ impl Journal {
             file: None,
             lines: 0,
         };
-        let table = crate::dhcp::leases::Leases::new(leases.iter().cloned());
-        let all: Vec<Lease> = table.all().cloned().collect();
+        let table = Leases::new(leases.iter().cloned());
+        let all: Vec<Lease<A>> = table.all().cloned().collect();
         journal.rewrite(&all).map_err(ProvisionError::file(&path))?;
         Ok(Loaded {
             journal,
@@ -103,7 +106,7 @@ impl Journal {
         })
     }
 
-    fn rewrite(&mut self, all: &[Lease]) -> std::io::Result<()> {
+    fn rewrite<A: Serialize>(&mut self, all: &[Lease<A>]) -> std::io::Result<()> {
         self.file = None;
         let new = self.path.with_extension("new");
         let mut file = File::create(&new)?;
@@ -120,8 +123,8 @@ impl Journal {
     }
 }
 
-impl Keeper for Journal {
-    fn keep(&mut self, changes: &[Lease], all: &dyn Fn() -> Vec<Lease>) -> std::io::Result<()> {
+impl<A: Address + Serialize> Keeper<A> for Journal {
+    fn keep(&mut self, changes: &[Lease<A>], all: &dyn Fn() -> Vec<Lease<A>>) -> std::io::Result<()> {
         if let Some(file) = &mut self.file
             && self.lines <= SLACK
         {
@@ -160,6 +163,10 @@ mod tests {
         }
     }
 
+    fn open(directory: &Path) -> Result<Loaded, ProvisionError> {
+        Journal::open(directory)
+    }
+
     fn none() -> Vec<Lease> {
         Vec::new()
     }
@@ -167,14 +174,17 @@ mod tests {
     #[test]
     fn leases_survive_and_later_ones_win() {
         let dir = tempfile::tempdir().unwrap();
-        let mut loaded = Journal::open(dir.path()).unwrap();
+        let mut loaded = open(dir.path()).unwrap();
         loaded.journal.keep(&[lease(1, 10), lease(2, 20)], &none).unwrap();
         loaded.journal.keep(&[lease(1, 30)], &none).unwrap();
-        let again = Journal::open(dir.path()).unwrap();
+        let again = open(dir.path()).unwrap();
         assert_eq!(again.leases, [lease(1, 30), lease(2, 20)]);
         assert!(again.damaged.is_empty());
         assert_eq!(
-            std::fs::read_to_string(dir.path().join(FILE)).unwrap().lines().count(),
+            std::fs::read_to_string(dir.path().join(Ipv4Addr::FILE))
+                .unwrap()
+                .lines()
+                .count(),
             2
         );
     }
@@ -182,21 +192,21 @@ mod tests {
     #[test]
     fn a_file_cut_off_anywhere_loses_the_last_change_only() {
         let dir = tempfile::tempdir().unwrap();
-        let mut loaded = Journal::open(dir.path()).unwrap();
+        let mut loaded = open(dir.path()).unwrap();
         loaded.journal.keep(&[lease(1, 10)], &none).unwrap();
-        let first = std::fs::metadata(dir.path().join(FILE)).unwrap().len() as usize;
+        let first = std::fs::metadata(dir.path().join(Ipv4Addr::FILE)).unwrap().len() as usize;
         loaded.journal.keep(&[lease(2, 20)], &none).unwrap();
-        let whole = std::fs::read(dir.path().join(FILE)).unwrap();
+        let whole = std::fs::read(dir.path().join(Ipv4Addr::FILE)).unwrap();
         for length in first..=whole.len() {
-            std::fs::write(dir.path().join(FILE), &whole[..length]).unwrap();
-            let again = Journal::open(dir.path()).unwrap();
+            std::fs::write(dir.path().join(Ipv4Addr::FILE), &whole[..length]).unwrap();
+            let again = open(dir.path()).unwrap();
             let left = if length == whole.len() { 2 } else { 1 };
             assert_eq!(again.leases.len(), left, "{length}");
             assert_eq!(again.damaged.is_empty(), length == whole.len() || length == first);
             // What is written after that is read again.
             let mut journal = again.journal;
             journal.keep(&[lease(3, 30)], &none).unwrap();
-            assert_eq!(Journal::open(dir.path()).unwrap().leases.len(), left + 1);
+            assert_eq!(open(dir.path()).unwrap().leases.len(), left + 1);
         }
         assert!(!dir.path().join("leases.damaged").exists());
     }
@@ -204,12 +214,12 @@ mod tests {
     #[test]
     fn a_damaged_line_is_named_and_the_file_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let mut loaded = Journal::open(dir.path()).unwrap();
+        let mut loaded = open(dir.path()).unwrap();
         loaded.journal.keep(&[lease(1, 10), lease(2, 20)], &none).unwrap();
-        let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        let text = std::fs::read_to_string(dir.path().join(Ipv4Addr::FILE)).unwrap();
         let damaged = text.replacen("192.0.2.1", "192.0.2.7", 1);
-        std::fs::write(dir.path().join(FILE), &damaged).unwrap();
-        let again = Journal::open(dir.path()).unwrap();
+        std::fs::write(dir.path().join(Ipv4Addr::FILE), &damaged).unwrap();
+        let again = open(dir.path()).unwrap();
         assert_eq!(again.leases, [lease(2, 20)]);
         assert_eq!(again.damaged, [(1, "its checksum is wrong".to_owned())]);
         assert_eq!(
@@ -221,29 +231,32 @@ mod tests {
     #[test]
     fn the_file_stays_small() {
         let dir = tempfile::tempdir().unwrap();
-        let mut loaded = Journal::open(dir.path()).unwrap();
+        let mut loaded = open(dir.path()).unwrap();
         // Without waiting for a disk thousands of times.
         for i in 0..40 {
             let changes: Vec<Lease> = (0..100).map(|j| lease(1, i * 100 + j)).collect();
             loaded.journal.keep(&changes, &|| vec![lease(1, i * 100 + 99)]).unwrap();
         }
-        let lines = std::fs::read_to_string(dir.path().join(FILE)).unwrap().lines().count();
+        let lines = std::fs::read_to_string(dir.path().join(Ipv4Addr::FILE))
+            .unwrap()
+            .lines()
+            .count();
         assert!(lines <= SLACK + 100, "{lines}");
-        assert_eq!(Journal::open(dir.path()).unwrap().leases, [lease(1, 3999)]);
+        assert_eq!(open(dir.path()).unwrap().leases, [lease(1, 3999)]);
     }
 
     /// A full disk, for real: /dev/full accepts nothing.
     #[test]
     fn a_failed_write_is_an_error_and_the_next_one_writes_the_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let mut loaded = Journal::open(dir.path()).unwrap();
+        let mut loaded = open(dir.path()).unwrap();
         loaded.journal.keep(&[lease(1, 10)], &none).unwrap();
         loaded.journal.file = Some(File::options().write(true).open("/dev/full").unwrap());
         let error = loaded.journal.keep(&[lease(2, 20)], &none).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-        assert_eq!(Journal::open(dir.path()).unwrap().leases, [lease(1, 10)]);
+        assert_eq!(open(dir.path()).unwrap().leases, [lease(1, 10)]);
         let all = || vec![lease(1, 10), lease(3, 30)];
         loaded.journal.keep(&[lease(3, 30)], &all).unwrap();
-        assert_eq!(Journal::open(dir.path()).unwrap().leases, all());
+        assert_eq!(open(dir.path()).unwrap().leases, all());
     }
 }

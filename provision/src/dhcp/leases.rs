@@ -12,6 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use vfabric_api::ident::{Mac, Name};
 
+use super::address::Address;
 use crate::settings::Pool;
 
 /// Seconds since 1970. Leases outlive the process, so they need a clock that does too.
@@ -65,37 +66,37 @@ impl TryFrom<String> for Holder {
 /// An address that was given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lease {
-    /// Its holder.
+pub struct Lease<A = Ipv4Addr> {
+    /// Who has it.
     pub holder: Holder,
     /// The hardware address that requested it last.
     pub mac: Mac,
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: A,
     /// When it ends.
     pub expires: Seconds,
 }
 
 /// Why no address can be given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoAddress {
+pub enum NoAddress<A: Address = Ipv4Addr> {
     /// The subnet has no pool, and the switch no address of its own in it.
     #[error("the subnet has no pool, and the switch no P4Runtime address in it")]
     NoPool,
     /// Every address of the pool is taken.
     #[error("all {size} addresses of the pool {first} to {last} are taken", size = .0.size(), first = .0.first, last = .0.last)]
-    Exhausted(Pool),
+    Exhausted(Pool<A>),
     /// The switch's own address is leased to another machine for now.
     #[error("its address {address} is leased to {holder} until that lease ends")]
     Held {
         /// The address.
-        address: Ipv4Addr,
-        /// Its holder.
+        address: A,
+        /// Who has it.
         holder: Holder,
     },
     /// A client found the address in use.
     #[error("its address {0} was found in use by another machine")]
-    Declined(Ipv4Addr),
+    Declined(A),
     /// Too many offers wait for their clients.
     #[error("{MOST_PENDING} offers wait for their clients")]
     Busy,
@@ -103,28 +104,41 @@ pub enum NoAddress {
 
 /// A change of leases, with what undoes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct Change<A = Ipv4Addr> {
     /// What is new.
-    pub put: Lease,
-    before: Option<Lease>,
-    displaced: Option<Lease>,
+    pub put: Lease<A>,
+    before: Option<Lease<A>>,
+    displaced: Option<Lease<A>>,
 }
 
 /// The holders of addresses. No I/O.
-#[derive(Debug, Default)]
-pub struct Leases {
-    by_holder: HashMap<Holder, Lease>,
-    by_address: BTreeMap<Ipv4Addr, Holder>,
-    offers: HashMap<Holder, (Ipv4Addr, Seconds)>,
-    offered: BTreeMap<Ipv4Addr, Holder>,
-    declined: BTreeMap<Ipv4Addr, Seconds>,
+#[derive(Debug)]
+pub struct Leases<A = Ipv4Addr> {
+    by_holder: HashMap<Holder, Lease<A>>,
+    by_address: BTreeMap<A, Holder>,
+    offers: HashMap<Holder, (A, Seconds)>,
+    offered: BTreeMap<A, Holder>,
+    declined: BTreeMap<A, Seconds>,
     /// Where the search for a free address begins.
     cursor: u32,
 }
 
-impl Leases {
+impl<A> Default for Leases<A> {
+    fn default() -> Self {
+        Self {
+            by_holder: HashMap::new(),
+            by_address: BTreeMap::new(),
+            offers: HashMap::new(),
+            offered: BTreeMap::new(),
+            declined: BTreeMap::new(),
+            cursor: 0,
+        }
+    }
+}
+
+impl<A: Address> Leases<A> {
     /// With the leases of an earlier process, oldest first: a later lease replaces earlier ones of its holder and its address.
-    pub fn new(stored: impl IntoIterator<Item = Lease>) -> Self {
+    pub fn new(stored: impl IntoIterator<Item = Lease<A>>) -> Self {
         let mut leases = Self::default();
         for lease in stored {
             leases.put(lease);
@@ -133,22 +147,22 @@ impl Leases {
     }
 
     /// All leases, in the order of their addresses.
-    pub fn all(&self) -> impl Iterator<Item = &Lease> {
+    pub fn all(&self) -> impl Iterator<Item = &Lease<A>> {
         self.by_address.values().filter_map(|holder| self.by_holder.get(holder))
     }
 
     /// The lease of a holder, expired or not.
-    pub fn of(&self, holder: &Holder) -> Option<&Lease> {
+    pub fn of(&self, holder: &Holder) -> Option<&Lease<A>> {
         self.by_holder.get(holder)
     }
 
     /// The lease of an address, expired or not.
-    pub fn at(&self, address: Ipv4Addr) -> Option<&Lease> {
+    pub fn at(&self, address: A) -> Option<&Lease<A>> {
         self.by_holder.get(self.by_address.get(&address)?)
     }
 
     /// The address that was offered to a holder.
-    pub fn offer_of(&self, holder: &Holder, now: Seconds) -> Option<Ipv4Addr> {
+    pub fn offer_of(&self, holder: &Holder, now: Seconds) -> Option<A> {
         self.offers
             .get(holder)
             .filter(|(_, until)| *until > now)
@@ -156,7 +170,7 @@ impl Leases {
     }
 
     /// Adds a lease. Another holder of the address loses it.
-    pub fn put(&mut self, put: Lease) -> Change {
+    pub fn put(&mut self, put: Lease<A>) -> Change<A> {
         self.withdraw(&put.holder);
         let displaced = self.by_address.get(&put.address).filter(|h| **h != put.holder).cloned();
         let displaced = displaced.and_then(|holder| self.by_holder.remove(&holder));
@@ -169,7 +183,7 @@ impl Leases {
     }
 
     /// Undoes a change. Changes are undone in the reverse order.
-    pub fn undo(&mut self, change: Change) {
+    pub fn undo(&mut self, change: Change<A>) {
         let Change { put, before, displaced } = change;
         self.by_holder.remove(&put.holder);
         self.by_address.remove(&put.address);
@@ -187,7 +201,7 @@ impl Leases {
     }
 
     /// A client found an address in use.
-    pub fn decline(&mut self, address: Ipv4Addr, now: Seconds) {
+    pub fn decline(&mut self, address: A, now: Seconds) {
         if self.declined.len() < MOST_PENDING {
             self.declined.insert(address, now + DECLINED_SECONDS);
         }
@@ -202,19 +216,19 @@ impl Leases {
         }
     }
 
-    fn is_declined(&self, address: Ipv4Addr, now: Seconds) -> bool {
+    fn is_declined(&self, address: A, now: Seconds) -> bool {
         self.declined.get(&address).is_some_and(|until| *until > now)
     }
 
     /// The lease of an address, if another machine has it. The same machine may have had another name: a stranger that was
     /// enrolled, a switch that was renamed.
-    fn held(&self, address: Ipv4Addr, holder: &Holder, mac: Mac, now: Seconds) -> Option<&Lease> {
+    fn held(&self, address: A, holder: &Holder, mac: Mac, now: Seconds) -> Option<&Lease<A>> {
         let lease = self.at(address)?;
         (lease.expires > now && lease.holder != *holder && lease.mac != mac).then_some(lease)
     }
 
     /// Whether another holder has an address: leased, or offered and not yet taken.
-    fn is_anothers(&self, address: Ipv4Addr, holder: &Holder, mac: Mac, now: Seconds) -> bool {
+    fn is_anothers(&self, address: A, holder: &Holder, mac: Mac, now: Seconds) -> bool {
         let leased = self.held(address, holder, mac, now).is_some();
         leased
             || self
@@ -224,7 +238,7 @@ impl Leases {
     }
 
     /// Whether a holder may have an address: its own one, or a free one of the pool that is not reserved for another.
-    pub fn may_have(&self, holder: &Holder, address: Ipv4Addr, place: &Place<'_>, now: Seconds) -> bool {
+    pub fn may_have(&self, holder: &Holder, address: A, place: &Place<'_, A>, now: Seconds) -> bool {
         let right = match place.own {
             Some(own) => own == address,
             None => place.pool.is_some_and(|pool| pool.contains(address)) && !(place.kept)(address),
@@ -239,10 +253,10 @@ impl Leases {
     pub fn offer(
         &mut self,
         holder: &Holder,
-        asked: Option<Ipv4Addr>,
-        place: &Place<'_>,
+        asked: Option<A>,
+        place: &Place<'_, A>,
         now: Seconds,
-    ) -> Result<Ipv4Addr, NoAddress> {
+    ) -> Result<A, NoAddress<A>> {
         let address = self.choose(holder, asked, place, now)?;
         if self.offers.len() >= MOST_PENDING && !self.offers.contains_key(holder) {
             self.expire(now);
@@ -259,10 +273,10 @@ impl Leases {
     fn choose(
         &mut self,
         holder: &Holder,
-        asked: Option<Ipv4Addr>,
-        place: &Place<'_>,
+        asked: Option<A>,
+        place: &Place<'_, A>,
         now: Seconds,
-    ) -> Result<Ipv4Addr, NoAddress> {
+    ) -> Result<A, NoAddress<A>> {
         if let Some(address) = place.own {
             if self.is_declined(address, now) {
                 return Err(NoAddress::Declined(address));
@@ -286,15 +300,16 @@ impl Leases {
         // First an address that nobody had; then the one whose lease ended first.
         let size = pool.size();
         let start = self.cursor % size;
-        let all = (0..size).map(|i| Ipv4Addr::from(u32::from(pool.first) + (start + i) % size));
-        let mut oldest: Option<(Seconds, Ipv4Addr)> = None;
+        let all = (0..size).map(|i| pool.first.plus((start + i) % size));
+        let mut oldest: Option<(Seconds, A)> = None;
         for address in all.filter(|a| !(place.kept)(*a)) {
             if !self.may_have(holder, address, place, now) {
                 continue;
             }
             match self.at(address).map(|l| l.expires) {
                 None => {
-                    self.cursor = (u32::from(address) - u32::from(pool.first)).wrapping_add(1);
+                    let place = address.number().saturating_sub(pool.first.number());
+                    self.cursor = u32::try_from(place).unwrap_or_default().wrapping_add(1);
                     return Ok(address);
                 }
                 Some(expires) if oldest.is_none_or(|(best, _)| expires < best) => oldest = Some((expires, address)),
@@ -306,15 +321,15 @@ impl Leases {
 }
 
 /// The addresses that a holder can get in its subnet.
-pub struct Place<'a> {
+pub struct Place<'a, A = Ipv4Addr> {
     /// The hardware address of the client.
     pub mac: Mac,
     /// Its own address, if it has one there.
-    pub own: Option<Ipv4Addr>,
+    pub own: Option<A>,
     /// The pool of the subnet.
-    pub pool: Option<Pool>,
+    pub pool: Option<Pool<A>>,
     /// Addresses that are kept for switches, the server and routers.
-    pub kept: &'a dyn Fn(Ipv4Addr) -> bool,
+    pub kept: &'a dyn Fn(A) -> bool,
 }
 
 #[cfg(test)]
@@ -424,7 +439,7 @@ mod tests {
 
     #[test]
     fn offers_are_bounded_and_expire() {
-        let mut leases = Leases::default();
+        let mut leases = Leases::<Ipv4Addr>::default();
         let place = Place {
             mac: Mac([2, 0, 0, 0, 0, 0xff]),
             own: None,

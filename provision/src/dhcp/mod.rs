@@ -4,6 +4,7 @@
 //! each address, [`journal`] keeps that on the disk, [`reply`] chooses options, [`packet`] reads and writes messages.
 //! [`run`] does the I/O: sockets, batches, first the disk and then the wire.
 
+pub mod address;
 pub mod journal;
 pub mod leases;
 pub mod packet;

@@ -16,9 +16,10 @@ use ipnet::Ipv4Net;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::address::Address;
 use super::journal::Keeper;
-use super::leases::{Change, Lease};
-use super::server::{Arrival, Outcome, Server, World};
+use super::leases::{Change, Lease, Leases, Seconds};
+use super::server::{Outcome, Server, World};
 use crate::board::{Board, now};
 use crate::directory::Directory;
 use crate::error::ProvisionError;
@@ -26,19 +27,44 @@ use crate::settings::Settings;
 
 /// Most datagrams that one turn takes from one socket; all of them share one write to the disk.
 const BATCH: usize = 256;
-/// Receive buffer for requests that come while the thread waits for the disk: room for some thousands.
-const RECEIVE_BUFFER: usize = 4 << 20;
-/// Longest wait for a datagram; the stop flag is checked as often.
+/// Room for requests while the disk is waited for: some thousands of them.
+pub(crate) const RECEIVE_BUFFER: usize = 4 << 20;
+/// Longest wait without a datagram; offers expire and the stop flag is looked at as often.
 const TURN: Duration = Duration::from_millis(200);
 /// How often expired offers and the enrolment window are checked.
 const TICK: Duration = Duration::from_secs(1);
 
+/// A server that decides about datagrams. No I/O.
+pub trait Serve: Send {
+    /// What it leases.
+    type Address: Address;
+
+    /// Decides about one datagram that came from `source`; `interface` are our subnets on the interface that it came in by.
+    fn handle(
+        &mut self,
+        octets: &[u8],
+        source: SocketAddr,
+        interface: &[<Self::Address as Address>::Net],
+        world: World<'_>,
+    ) -> Outcome<Self::Address>;
+
+    /// The leases.
+    fn leases(&self) -> &Leases<Self::Address>;
+
+    /// Undoes changes that could not be made durable.
+    fn undo(&mut self, changes: Vec<Change<Self::Address>>);
+
+    /// Called about once a second.
+    fn tick(&mut self, now: Seconds);
+}
+
 /// A socket on one interface, or on none in particular.
 #[derive(Debug)]
-pub struct Port {
-    socket: UdpSocket,
-    interface: Option<String>,
-    addresses: Vec<Ipv4Net>,
+pub struct Port<A: Address = Ipv4Addr> {
+    pub(crate) socket: UdpSocket,
+    pub(crate) interface: Option<String>,
+    /// Our subnets on the interface.
+    pub(crate) addresses: Vec<A::Net>,
 }
 
 impl Port {
@@ -109,13 +135,13 @@ pub fn open(settings: &Settings) -> Result<Vec<Port>, ProvisionError> {
 }
 
 /// Everything that the thread needs.
-pub struct Shell {
+pub struct Shell<S: Serve = Server> {
     /// The sockets.
-    pub ports: Vec<Port>,
-    /// The server's decisions.
-    pub server: Server,
+    pub ports: Vec<Port<S::Address>>,
+    /// Who decides.
+    pub server: S,
     /// Where leases are kept.
-    pub keeper: Box<dyn Keeper>,
+    pub keeper: Box<dyn Keeper<S::Address>>,
     /// The inventory.
     pub directory: Arc<ArcSwap<Directory>>,
     /// What operators see.
@@ -124,7 +150,7 @@ pub struct Shell {
     pub stop: Arc<AtomicBool>,
 }
 
-impl Shell {
+impl<S: Serve> Shell<S> {
     /// Serves until it is stopped.
     ///
     /// # Errors
@@ -160,13 +186,12 @@ impl Shell {
     /// Takes what has arrived, decides, writes, sends.
     fn turn(&mut self, now: u64) {
         let directory = self.directory.load_full();
-        let mut outcomes: Vec<(usize, Outcome)> = Vec::new();
+        let mut outcomes: Vec<(usize, Outcome<S::Address>)> = Vec::new();
         let mut octets = [0u8; 1500];
         for (at, port) in self.ports.iter().enumerate() {
             for _ in 0..BATCH {
                 let (length, source) = match port.socket.recv_from(&mut octets) {
-                    Ok((length, SocketAddr::V4(source))) => (length, source),
-                    Ok(_) => continue,
+                    Ok(received) => received,
                     // Errors of earlier datagrams (ICMP) come here too; they say nothing about the socket.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
@@ -175,24 +200,20 @@ impl Shell {
                         break;
                     }
                 };
-                let arrival = Arrival {
-                    source,
-                    interface: &port.addresses,
-                };
                 let world = World {
                     directory: &directory,
                     board: &self.board,
                     now,
                 };
                 let datagram = octets.get(..length).unwrap_or_default();
-                outcomes.push((at, self.server.handle(datagram, arrival, world)));
+                outcomes.push((at, self.server.handle(datagram, source, &port.addresses, world)));
             }
         }
         self.settle(outcomes, now);
     }
 
-    fn settle(&mut self, mut outcomes: Vec<(usize, Outcome)>, now: u64) {
-        let changes: Vec<Lease> = outcomes
+    fn settle(&mut self, mut outcomes: Vec<(usize, Outcome<S::Address>)>, now: u64) {
+        let changes: Vec<Lease<S::Address>> = outcomes
             .iter()
             .filter_map(|(_, o)| Some(o.change.as_ref()?.put.clone()))
             .collect();
@@ -202,7 +223,7 @@ impl Shell {
             match self.keeper.keep(&changes, &all) {
                 Ok(()) => self.board.leased(changes.iter()),
                 Err(error) => {
-                    let mut undone: Vec<Change> = Vec::new();
+                    let mut undone: Vec<Change<S::Address>> = Vec::new();
                     for (_, outcome) in &mut outcomes {
                         if let Some(change) = outcome.change.take() {
                             undone.push(change);
@@ -223,14 +244,13 @@ impl Shell {
             let (Some(reply), Some(port)) = (outcome.reply, self.ports.get(at)) else {
                 continue;
             };
-            match port.socket.send_to(&reply.octets, SocketAddr::V4(reply.to)) {
+            let to: SocketAddr = reply.to.into();
+            match port.socket.send_to(&reply.octets, to) {
                 Ok(_) => self.board.count("dhcp_sent"),
                 Err(error) => {
                     self.board.count("dhcp_not_sent");
-                    self.board.trouble(
-                        now,
-                        &format!("a DHCP reply to {} cannot be sent: {error}", reply.to.ip()),
-                    );
+                    self.board
+                        .trouble(now, &format!("a DHCP reply to {} cannot be sent: {error}", to.ip()));
                 }
             }
         }
@@ -242,7 +262,7 @@ mod tests {
     use dhcproto::v4::{Decodable as _, Decoder, Message, MessageType};
 
     use super::*;
-    use crate::dhcp::leases::{Holder, Leases};
+    use crate::dhcp::leases::Holder;
     use crate::dhcp::packet::tests::octets;
     use crate::directory::tests::directory;
     use crate::settings::tests::good;

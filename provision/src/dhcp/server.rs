@@ -1,7 +1,7 @@
 //! Handles the messages of clients (RFC 2131 section 4.3). No I/O: from octets and the time it makes a reply and a change of
 //! leases. The reply to a change may be sent only after the change is on the disk.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use dhcproto::v4::{CLIENT_PORT, MessageType};
@@ -9,9 +9,11 @@ use ipnet::Ipv4Net;
 use vfabric_api::ident::Name;
 use vfabric_api::topology::Switch;
 
+use super::address::Address;
 use super::leases::{Change, Holder, Lease, Leases, Place, Seconds};
 use super::packet::{Packet, code, relay};
 use super::reply::{self, Asker};
+use super::run::Serve;
 use crate::board::{Board, Stranger, What};
 use crate::client::{Client, shown};
 use crate::directory::{Directory, Refusal};
@@ -42,22 +44,32 @@ pub struct World<'a> {
 
 /// A datagram to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct Reply<A: Address = Ipv4Addr> {
     /// Its octets.
     pub octets: Vec<u8>,
     /// Where to send it; the limited broadcast address means the interface on which the request arrived.
-    pub to: SocketAddrV4,
+    pub to: A::Socket,
 }
 
 /// The result of a message.
-#[derive(Debug, Default)]
-pub struct Outcome {
+#[derive(Debug)]
+pub struct Outcome<A: Address = Ipv4Addr> {
     /// A reply. If there is a change, it waits until that is durable.
-    pub reply: Option<Reply>,
+    pub reply: Option<Reply<A>>,
     /// A change of leases, which is in force in memory.
-    pub change: Option<Change>,
+    pub change: Option<Change<A>>,
     /// Notes for the board, to be written when the change is durable.
     pub done: Option<(Name, What, String)>,
+}
+
+impl<A: Address> Default for Outcome<A> {
+    fn default() -> Self {
+        Self {
+            reply: None,
+            change: None,
+            done: None,
+        }
+    }
 }
 
 /// The server.
@@ -67,7 +79,36 @@ pub struct Server {
     leases: Leases,
 }
 
-/// A request with everything that is known about its sender.
+impl Serve for Server {
+    type Address = Ipv4Addr;
+
+    fn handle(
+        &mut self,
+        octets: &[u8],
+        source: SocketAddr,
+        interface: &[Ipv4Net],
+        world: World<'_>,
+    ) -> Outcome<Ipv4Addr> {
+        match source {
+            SocketAddr::V4(source) => self.handle(octets, Arrival { source, interface }, world),
+            SocketAddr::V6(_) => Outcome::default(),
+        }
+    }
+
+    fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    fn undo(&mut self, changes: Vec<Change>) {
+        self.undo(changes);
+    }
+
+    fn tick(&mut self, now: Seconds) {
+        self.tick(now);
+    }
+}
+
+/// A request with everything that is known about who sends it.
 struct Asked<'a> {
     packet: &'a Packet,
     client: &'a Client,

@@ -63,11 +63,7 @@ impl Files {
     /// Recognises the client by its address and its headers.
     pub(crate) fn who(&self, peer: IpAddr, client: &Client, mac: Option<vfabric_api::ident::Mac>) -> Who {
         let directory = self.directory.load();
-        let leased = match peer.to_canonical() {
-            IpAddr::V4(address) => self.board.holder(address, now()),
-            IpAddr::V6(_) => None,
-        };
-        let leased = match leased {
+        let leased = match self.board.holder(peer.to_canonical(), now()) {
             Some(Holder::Switch(name)) if directory.switch(&name).is_some() => Some(name),
             _ => None,
         };
@@ -116,25 +112,24 @@ impl Files {
     /// # Errors
     /// As [`Templates::render`].
     pub fn render(&self, switch: &Switch, name: &str) -> Result<String, crate::error::ProvisionError> {
-        let subnet = match switch.p4runtime.ip() {
-            IpAddr::V4(address) => self.settings.subnet_of(address),
-            IpAddr::V6(_) => None,
-        };
-        self.render_in(switch, name, subnet)
+        self.render_in(switch, name, switch.p4runtime.ip())
     }
 
-    fn render_in(
-        &self,
-        switch: &Switch,
-        name: &str,
-        subnet: Option<usize>,
-    ) -> Result<String, crate::error::ProvisionError> {
+    fn render_in(&self, switch: &Switch, name: &str, at: IpAddr) -> Result<String, crate::error::ProvisionError> {
+        let (subnet, subnet6) = match at.to_canonical() {
+            IpAddr::V4(address) => (self.settings.subnet_of(address), None),
+            IpAddr::V6(address) => {
+                let ipv6 = self.settings.ipv6.as_ref();
+                (None, ipv6.and_then(|ipv6| Some((ipv6, ipv6.subnet_of(address)?))))
+            }
+        };
         let of = For {
             settings: &self.settings,
             directory: &self.directory.load(),
             images: &self.images,
             switch,
             subnet: subnet.and_then(|i| self.settings.subnets.get(i)),
+            subnet6,
         };
         self.templates.render(name, &of)
     }
@@ -258,12 +253,8 @@ async fn render(files: Arc<Files>, who: Who, peer: IpAddr, name: &'static str, m
     let rendered = tokio::task::spawn_blocking(move || {
         let directory = files.directory.load_full();
         let switch = who.switch.as_ref().and_then(|name| directory.switch(name));
-        let subnet = match peer.to_canonical() {
-            IpAddr::V4(address) => files.settings.subnet_of(address),
-            IpAddr::V6(_) => None,
-        };
         let text = match switch {
-            Some(switch) => files.render_in(switch, name, subnet),
+            Some(switch) => files.render_in(switch, name, peer),
             None => return files.no(&who, What::NoFile, name),
         };
         match text {

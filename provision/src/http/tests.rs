@@ -31,7 +31,7 @@ impl World {
         let lease = Lease {
             holder: Holder::Switch("spine1".parse().unwrap()),
             mac: vfabric_api::ident::Mac([2, 0xaa, 0, 0, 0, 1]),
-            address: [192, 0, 2, 11].into(),
+            address: std::net::Ipv4Addr::new(192, 0, 2, 11),
             expires: now() + 1000,
         };
         board.set_leases([lease].iter());

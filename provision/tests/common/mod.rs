@@ -356,7 +356,7 @@ impl Net {
     }
 
     /// A script for a client, and the file that it leaves when it is called for one of `events`.
-    fn script(&self, name: &str, event: &str, events: &str, take: &str) -> (String, String) {
+    pub fn script(&self, name: &str, event: &str, events: &str, take: &str) -> (String, String) {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{name}{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let given = self.text(&format!("{name}.given"));
@@ -371,7 +371,7 @@ impl Net {
 
 /// What a client was given, as its script's environment.
 #[derive(Debug)]
-pub struct Given(String);
+pub struct Given(pub String);
 
 impl Given {
     pub fn get(&self, name: &str) -> &str {

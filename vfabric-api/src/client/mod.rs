@@ -4,6 +4,7 @@ mod config;
 mod contexts;
 mod history;
 mod inventory;
+mod upload;
 mod users;
 mod watch;
 
@@ -14,7 +15,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
-use crate::ident::{Name, OwnerName};
+use crate::ident::{Label, Name, OwnerName};
+use crate::image::{Image, NewImage};
 use crate::intent::Intent;
 use crate::provisioning::Provisioning;
 use crate::service::{ApplyOptions, Key, Kind, Outcome, Page, Spec};
@@ -34,7 +36,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const APPLY_TIMEOUT: Duration = Duration::from_secs(270);
 /// Time for a backup: some gigabytes over a slow connection.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Objects of a page: the maximum.
+/// Time for an image: the same.
+const IMAGE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Objects of a page: the most there can be.
 const LIST_LIMIT: usize = 1000;
 
 /// Why a call failed.
@@ -469,6 +473,60 @@ impl Client {
         let revision = response.headers().get("vfabric-revision");
         let revision = revision.and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Backup { response, revision })
+    }
+
+    /// All images for switches.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn images(&self) -> Result<Vec<Image>, ClientError> {
+        self.read("/v1/images").await
+    }
+
+    /// Sends an image to be stored.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn put_image(&self, image: &NewImage, content: tokio::fs::File) -> Result<Image, ClientError> {
+        let software = image
+            .software
+            .as_ref()
+            .map(|s| format!("&software={}", escape(s.as_str())));
+        let models: Vec<&str> = image.models.iter().map(Label::as_str).collect();
+        let models = (!models.is_empty()).then(|| format!("&models={}", escape(&models.join(","))));
+        let path = format!(
+            "/v1/images/{}?sha256={}{}{}",
+            escape(image.name.as_str()),
+            image.sha256,
+            software.unwrap_or_default(),
+            models.unwrap_or_default()
+        );
+        let mut request = self.request(reqwest::Method::PUT, &path).timeout(IMAGE_TIMEOUT);
+        if let Some(octets) = image.octets {
+            request = request.header("content-length", octets);
+        }
+        let response = request.body(upload::body(content)).send().await?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await?);
+        }
+        Ok(response.json().await?)
+    }
+
+    /// Deletes an image; one that is the software of a switch only with `force`.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn delete_image(&self, name: &Label, force: bool) -> Result<(), ClientError> {
+        let path = format!("/v1/images/{}?force={force}", escape(name.as_str()));
+        let response = self
+            .request(reqwest::Method::DELETE, &path)
+            .timeout(CALL_TIMEOUT)
+            .send()
+            .await?;
+        match response.status().is_success() {
+            true => Ok(()),
+            false => Err(refusal(response).await?),
+        }
     }
 
     /// How full the tables of switches are, of one switch if one is named.

@@ -9,7 +9,8 @@ use crate::enrolment::{HostToken, HostTokenSpec};
 use crate::error::ApiError;
 use crate::event::Events;
 use crate::history::{Changes, Diff, History, Revision};
-use crate::ident::Name;
+use crate::ident::{Label, Name};
+use crate::image::{Content, Image, NewImage};
 use crate::intent::Intent;
 use crate::inventory::Inventory;
 use crate::labels::Selector;
@@ -55,6 +56,9 @@ pub(super) trait ErasedService: Send + Sync {
     fn health(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
     fn metrics(&self) -> BoxFuture<'_, String>;
     fn backup(&self) -> Answer<'_, Backup>;
+    fn images(&self) -> Answer<'_, Vec<Image>>;
+    fn put_image(&self, image: NewImage, content: Content) -> Answer<'_, Image>;
+    fn delete_image(&self, name: Label, force: bool) -> Answer<'_, ()>;
     fn tables<'a>(&'a self, switch: Option<&'a Name>) -> Answer<'a, Vec<TableUse>>;
     fn entities<'a>(&'a self, device: &'a Name) -> Answer<'a, Vec<DeviceEntity>>;
     fn entities_of<'a>(&'a self, key: &'a Key) -> Answer<'a, Vec<ObjectEntity>>;
@@ -145,6 +149,15 @@ impl<S: FabricService> ErasedService for S {
     }
     fn backup(&self) -> Answer<'_, Backup> {
         FabricService::backup(self).boxed()
+    }
+    fn images(&self) -> Answer<'_, Vec<Image>> {
+        FabricService::images(self).boxed()
+    }
+    fn put_image(&self, image: NewImage, content: Content) -> Answer<'_, Image> {
+        FabricService::put_image(self, image, content).boxed()
+    }
+    fn delete_image(&self, name: Label, force: bool) -> Answer<'_, ()> {
+        FabricService::delete_image(self, name, force).boxed()
     }
     fn tables<'a>(&'a self, switch: Option<&'a Name>) -> Answer<'a, Vec<TableUse>> {
         FabricService::tables(self, switch).boxed()

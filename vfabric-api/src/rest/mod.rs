@@ -21,6 +21,7 @@
 //! | `/v1/fabric`, `/v1/switches`, `/v1/hosts`, `/v1/links`, `/v1/drops` | state |
 //! | `/v1/entities?vdc=&kind=&name=` | the entities that an object asks devices for |
 //! | `/v1/backup` | post: a copy of the store |
+//! | `/v1/images`, `/v1/images/{name}` | images for switches: list; put, delete |
 //! | `/v1/tables` | how full the tables of switches are |
 //! | `/v1/devices/{name}/entities` | what a device should hold, and whether it holds it |
 //! | `/v1/users`, `/v1/users/{name}` | users of the fabric: list, create, get, replace, delete |
@@ -48,6 +49,7 @@ mod fabric;
 mod feed;
 mod guard;
 mod history;
+mod images;
 mod inventory;
 mod objects;
 mod operation;
@@ -187,6 +189,7 @@ fn open_router() -> OpenApiRouter<Service> {
         .merge(inventory::router())
         .merge(history::router())
         .merge(backup::router())
+        .merge(images::router())
         .routes(routes!(fabric::apply))
         .routes(routes!(fabric::fabric))
         .routes(routes!(fabric::switches))

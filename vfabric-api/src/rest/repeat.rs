@@ -40,11 +40,11 @@ struct Keyed {
     is_replayed: AtomicBool,
 }
 
-/// Whether requests of this method and path may carry a key: those that change intent or inventory. Calls about users
-/// and tokens change neither, and a secret is shown only once.
+/// Whether requests of this method and path may carry a key: those that change intent or inventory. Users and tokens are
+/// neither, and a secret is shown once only. Images are neither, too, and an upload is never held in memory to be compared.
 pub(super) fn takes_key(method: &Method, template: &str) -> bool {
     let changes = matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
-    changes && !template.contains("/users") && !template.ends_with("/enrolment-token")
+    changes && !template.contains("/users") && !template.ends_with("/enrolment-token") && !template.contains("/images")
 }
 
 /// The key of a request, if it has one.
@@ -66,7 +66,7 @@ pub(super) fn key_of<'a>(headers: &'a HeaderMap, method: &Method, template: &str
         ))
     };
     if !takes_key(method, template) {
-        return wrong("no key: calls about users and tokens cannot be repeated".to_owned());
+        return wrong("no key: calls about users, tokens and images cannot be repeated".to_owned());
     }
     if text.is_empty() || text.len() > MAX_KEY || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return wrong(format!("1 to {MAX_KEY} visible ASCII characters, once"));

@@ -1,0 +1,113 @@
+//! Images for switches: uploaded, listed, deleted. The content is streamed to the disk and never held in memory.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Service;
+use super::extract::{Path, Query};
+use crate::error::{ApiError, ErrorCode};
+use crate::ident::Label;
+use crate::image::{Image, NewImage, digest};
+
+/// Models that one image may name.
+const MODELS: usize = 64;
+
+/// `?sha256=&software=&models=` of an upload.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Upload {
+    /// SHA-256 of the content: 64 hexadecimal digits.
+    sha256: String,
+    /// The release that it is, as the inventory's `software` names it.
+    software: Option<Label>,
+    /// Models that it is for, with commas between them; without it all models.
+    #[serde(default)]
+    models: String,
+}
+
+/// `?force=` of a deletion.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Deletion {
+    /// Also deletes an image that is the software of a switch.
+    #[serde(default)]
+    force: bool,
+}
+
+/// All images, with the switches whose software each one is.
+#[utoipa::path(get, path = "/v1/images", tag = "images",
+    responses((status = 200, body = Vec<Image>), (status = "default", body = ApiError)))]
+async fn list(State(service): State<Service>) -> Result<Json<Vec<Image>>, ApiError> {
+    service.images().await.map(Json)
+}
+
+/// Stores an image. It is there whole, with the digest that the call names, or not at all. The same image may be sent
+/// again; another content needs another name, or the deletion of this one.
+#[utoipa::path(put, path = "/v1/images/{name}", tag = "images", params(("name" = Label, Path), Upload),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 201, body = Image), (status = "default", body = ApiError)))]
+async fn upload(
+    State(service): State<Service>,
+    Path(name): Path<Label>,
+    Query(said): Query<Upload>,
+    request: Request,
+) -> Result<(StatusCode, Json<Image>), ApiError> {
+    let wrong = |field: &'static str, value: &str, expected: String| {
+        let shown: String = value.chars().take(100).collect();
+        ApiError::field(ErrorCode::Malformed, field, shown, expected)
+    };
+    let sha256 = digest(&said.sha256);
+    let sha256 = sha256.ok_or_else(|| wrong("sha256", &said.sha256, "64 hexadecimal digits".to_owned()))?;
+    let named = said.models.split(',').filter(|model| !model.is_empty());
+    let models: Result<Vec<Label>, ApiError> = named
+        .map(|model| {
+            model
+                .parse()
+                .map_err(|error| wrong("models", model, format!("{error}")))
+        })
+        .collect();
+    let models = models?;
+    if models.len() > MODELS {
+        return Err(wrong("models", &said.models, format!("at most {MODELS} models")));
+    }
+    let length = request.headers().get(CONTENT_LENGTH);
+    let octets = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    let content = request.into_body().into_data_stream().map_err(std::io::Error::other);
+    let new = NewImage {
+        name,
+        sha256,
+        software: said.software,
+        models,
+        octets,
+    };
+    let image = service.put_image(new, content.boxed()).await?;
+    Ok((StatusCode::CREATED, Json(image)))
+}
+
+/// Deletes an image. Refused while it is the software of a switch, and if nobody said which software it is, unless
+/// `force` is set.
+#[utoipa::path(delete, path = "/v1/images/{name}", tag = "images", params(("name" = Label, Path), Deletion),
+    responses((status = 204, description = "It is gone"), (status = "default", body = ApiError)))]
+async fn delete(
+    State(service): State<Service>,
+    Path(name): Path<Label>,
+    Query(said): Query<Deletion>,
+) -> Result<StatusCode, ApiError> {
+    service.delete_image(name, said.force).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) fn router() -> OpenApiRouter<Service> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(upload, delete))
+}

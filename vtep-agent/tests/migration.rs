@@ -184,7 +184,7 @@ fn frames_that_come_late_to_the_source_reach_the_target_once() {
     // The source gives up its part: nothing is left, and late frames end there.
     lab.update(0, vec![], &[key]);
     assert!(
-        lab.links(0).iter().all(|link| !link.contains("vfa")),
+        lab.links(0).iter().all(|link| !link.contains(": vfa")),
         "{:?}",
         lab.links(0)
     );

@@ -357,7 +357,7 @@ impl<S: Store> Controller<S> {
     ) -> Result<(), ApiError> {
         let origin = Origin {
             reason: format!("migration: {why}"),
-            // It goes on whoever owns the attachment, and leaves it its owner.
+            // An attachment that somebody owns goes on, too, and keeps its owner.
             force: true,
             ..Origin::default()
         };

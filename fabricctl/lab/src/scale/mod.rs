@@ -18,9 +18,9 @@ mod load;
 mod objects;
 mod ovn;
 mod plan;
-mod report;
+pub(crate) mod report;
 mod size;
-mod switch;
+pub(crate) mod switch;
 mod watch;
 mod world;
 

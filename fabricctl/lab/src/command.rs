@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use tokio::runtime::Runtime;
 
 use super::checks::{self, Report};
-use super::{INTENT, Lab, Options, Steps, TOPOLOGY, Target, attack, bench, pods, scale};
+use super::{INTENT, Lab, Options, Steps, TOPOLOGY, Target, attack, bench, boot, pods, scale};
 
 /// Build, check and remove a whole fabric on this machine.
 #[derive(Debug, Subcommand)]
@@ -26,6 +26,8 @@ pub enum Command {
     Bench(bench::Args),
     /// Measure a controller with a million networks; needs no lab
     Scale(scale::Args),
+    /// Measure how blank switches come into service; needs no lab
+    Boot(boot::Args),
     /// Remove every trace of a lab
     Down,
 }
@@ -75,13 +77,14 @@ pub struct Up {
 /// # Errors
 /// The reason in words.
 pub fn run(command: Command, runtime: &Runtime) -> Result<ExitCode> {
-    // Measuring at scale touches no lab.
+    // These touch no lab.
     let _lock = match command {
-        Command::Scale(_) => None,
+        Command::Scale(_) | Command::Boot(_) => None,
         _ => Some(super::lock::take()?),
     };
     match command {
         Command::Scale(args) => scale::run(args, runtime),
+        Command::Boot(args) => boot::run(args, runtime),
         Command::Up(up) => self::up(up, runtime),
         Command::Check(filter) => Ok(report(&checks::run(
             &Lab::open()?,

@@ -41,6 +41,7 @@
 
 pub mod attack;
 pub mod bench;
+pub mod boot;
 pub mod checks;
 pub mod expect;
 pub mod intruder;

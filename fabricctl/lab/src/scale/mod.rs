@@ -18,9 +18,9 @@ mod load;
 mod objects;
 mod ovn;
 mod plan;
-mod report;
+pub(crate) mod report;
 mod size;
-mod switch;
+pub(crate) mod switch;
 mod watch;
 mod world;
 
@@ -165,7 +165,7 @@ async fn measure(row: &str, world: &mut World, report: &mut Report) -> Result<()
         "burst" => {
             let took = clients::burst(world).await?;
             let what = format!("{} networks with an attachment each", world.size.burst);
-            report.add(&what, "until applied", took.as_secs_f64(), "s", Target::Below(8.0));
+            report.add(&what, "until applied", took.as_secs_f64(), "s", Goal::Below(8.0));
             Ok(())
         }
         "crowd" => clients::crowd(world, report).await,

@@ -10,7 +10,7 @@ use crate::say;
 
 /// The goal of a figure.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Goal {
+pub(crate) enum Goal {
     /// Less than this.
     Below(f64),
     /// This or more.
@@ -39,7 +39,7 @@ struct Row {
 
 /// Rows in the order in which they were measured; each is shown at once.
 #[derive(Default)]
-pub(super) struct Report {
+pub(crate) struct Report {
     rows: Vec<Row>,
     /// What could not be measured, and why.
     failed: Vec<(String, String)>,
@@ -47,7 +47,7 @@ pub(super) struct Report {
 
 impl Report {
     /// Adds a figure and shows it.
-    pub(super) fn add(&mut self, what: &str, figure: &str, measured: f64, unit: &'static str, goal: Goal) {
+    pub(crate) fn add(&mut self, what: &str, figure: &str, measured: f64, unit: &'static str, goal: Goal) {
         let row = Row {
             what: what.to_owned(),
             figure: figure.to_owned(),
@@ -61,7 +61,7 @@ impl Report {
     }
 
     /// Adds p50 and p99 of times, in milliseconds.
-    pub(super) fn add_times(&mut self, what: &str, times: &Histogram<u64>, p50: Goal, p99: Goal) {
+    pub(crate) fn add_times(&mut self, what: &str, times: &Histogram<u64>, p50: Goal, p99: Goal) {
         self.add(what, "p50", percentile_ms(times, 50.0), "ms", p50);
         self.add(what, "p99", percentile_ms(times, 99.0), "ms", p99);
     }
@@ -81,7 +81,7 @@ impl Report {
     }
 
     /// A table for people.
-    pub(super) fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::ASCII_MARKDOWN);
         table.set_header(["what", "figure", "goal", "measured", "met"]);
@@ -104,7 +104,7 @@ impl Report {
     }
 
     /// A document whose leaves are figures; their names end with the unit.
-    pub(super) fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         let mut document = Map::new();
         for row in &self.rows {
             let unit = row.unit.replace('/', "_per_").replace(' ', "_");
@@ -156,17 +156,17 @@ fn rounded(n: f64) -> String {
 }
 
 /// Times, kept to a thousandth.
-pub(super) fn times() -> Result<Histogram<u64>> {
+pub(crate) fn times() -> Result<Histogram<u64>> {
     Ok(Histogram::new(3)?)
 }
 
 /// Adds a time in microseconds.
-pub(super) fn record(times: &mut Histogram<u64>, took: Duration) -> Result<()> {
+pub(crate) fn record(times: &mut Histogram<u64>, took: Duration) -> Result<()> {
     times.record(u64::try_from(took.as_micros())?).context("a time")
 }
 
 /// The time that `percent` of all do not exceed.
-pub(super) fn percentile_ms(times: &Histogram<u64>, percent: f64) -> f64 {
+pub(crate) fn percentile_ms(times: &Histogram<u64>, percent: f64) -> f64 {
     times.value_at_percentile(percent) as f64 / 1e3
 }
 

@@ -1,7 +1,8 @@
 //! A switch in memory behind its real protocols: P4Runtime 1.4 and gNMI, over TLS.
 //!
-//! It accepts every update, stores entities by key, and returns them when it is read. It forwards nothing. Over gNMI it
-//! serves the operational state of its ports, but like bmv2 not their configuration.
+//! It takes every update, holds what it was sent by key, and gives it back when it is read. It forwards nothing; only
+//! packets between the controller and its cables pass, where it has any. Of gNMI it
+//! has the operational state of its ports; what is configured of them it does not have, as bmv2 has not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use gnmi_proto::gnmi::{
 };
 use p4runtime_grpc::p4_runtime_server::{P4Runtime, P4RuntimeServer};
 use p4runtime_proto::google::rpc;
+use p4runtime_proto::p4::config::v1::P4Info;
 use p4runtime_proto::p4::v1::{
     self as p4, action_profile_group::member::WatchKind, entity::Entity as Kind, packet_replication_engine_entry::Type,
     set_forwarding_pipeline_config_request::Action, stream_message_request::Update as Up,
@@ -42,7 +44,7 @@ type Class = (u8, u32, bool);
 
 /// The switch; clones are handles to the same one.
 #[derive(Clone, Default)]
-pub(super) struct Switch(Arc<Inner>);
+pub(crate) struct Switch(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -61,6 +63,31 @@ struct State {
     ports: BTreeMap<u16, bool>,
     subscribers: Vec<mpsc::Sender<Result<gnmi::SubscribeResponse, Status>>>,
     session: Option<mpsc::Sender<Result<p4::StreamMessageResponse, Status>>>,
+    /// What its ports are connected to; nothing where there is none.
+    cables: Option<Cables>,
+    /// Ids of the ports in packet-outs and packet-ins, by the pipeline.
+    port_ids: (u32, u32),
+}
+
+/// Carries a frame that leaves by a port.
+pub(crate) type Cables = Arc<dyn Fn(u16, Vec<u8>) + Send + Sync>;
+
+/// The id of a field in the header of packets (P4Runtime specification, section 6.4.6).
+fn field_id(info: Option<&P4Info>, header: &str, field: &str) -> u32 {
+    let headers = info
+        .map(|info| info.controller_packet_metadata.as_slice())
+        .unwrap_or_default();
+    let named = headers
+        .iter()
+        .find(|h| h.preamble.as_ref().is_some_and(|p| p.name == header));
+    let fields = named.map(|header| header.metadata.as_slice()).unwrap_or_default();
+    fields.iter().find(|f| f.name == field).map_or(0, |f| f.id)
+}
+
+/// A port as a canonical bytestring (P4Runtime specification, section 8.4).
+fn bytes_of(port: u16) -> Vec<u8> {
+    let octets = port.to_be_bytes();
+    octets.into_iter().skip_while(|b| *b == 0).collect()
 }
 
 fn class(entity: &p4::Entity) -> Option<Class> {
@@ -185,7 +212,7 @@ impl State {
 impl Switch {
     /// A switch with these ports, all of them up, that listens on a port of its own of the loopback address until the
     /// runtime ends.
-    pub(super) async fn serve(
+    pub(crate) async fn serve(
         credentials: &Arc<Credentials>,
         ports: impl IntoIterator<Item = u16>,
     ) -> Result<(Self, SocketAddr)> {
@@ -193,6 +220,64 @@ impl Switch {
         switch.lock().ports = ports.into_iter().map(|port| (port, true)).collect();
         let tcp = TcpListener::bind("127.0.0.1:0").await.context("a switch's port")?;
         let address = tcp.local_addr()?;
+        switch.serve_at(tcp, credentials)?;
+        Ok((switch, address))
+    }
+
+    /// A switch with these ports, which are connected to something.
+    pub(crate) fn with_cables(ports: impl IntoIterator<Item = u16>, cables: Cables) -> Self {
+        let switch = Self::default();
+        let mut state = switch.lock();
+        state.ports = ports.into_iter().map(|port| (port, true)).collect();
+        state.cables = Some(cables);
+        drop(state);
+        switch
+    }
+
+    /// A frame arrived at a port: it is for the controller, as the fabric's probes are.
+    pub(crate) fn deliver(&self, port: u16, payload: Vec<u8>) {
+        let (session, id) = {
+            let state = self.lock();
+            if state.ports.get(&port) != Some(&true) {
+                return;
+            }
+            (state.session.clone(), state.port_ids.1)
+        };
+        let ingress = p4::PacketMetadata {
+            metadata_id: id,
+            value: bytes_of(port),
+        };
+        let packet = p4::PacketIn {
+            payload: payload.into(),
+            metadata: vec![ingress],
+        };
+        let update = Some(Down::Packet(packet));
+        if let Some(session) = session {
+            // Lossy, as a wire is.
+            let _ = session.try_send(Ok(p4::StreamMessageResponse { update }));
+        }
+    }
+
+    /// A packet-out: by which port, and what.
+    fn send(&self, packet: p4::PacketOut) {
+        let (cables, id) = {
+            let state = self.lock();
+            (state.cables.clone(), state.port_ids.0)
+        };
+        let port = packet.metadata.iter().find(|m| m.metadata_id == id);
+        let port = port.map(|m| m.value.iter().fold(0u64, |n, b| n << 8 | u64::from(*b)));
+        let port = port.and_then(|port| u16::try_from(port).ok());
+        let Some((cables, port)) = cables.zip(port) else { return };
+        if self.lock().ports.get(&port) == Some(&true) {
+            cables(port, packet.payload.to_vec());
+        }
+    }
+
+    /// Serves with these credentials until the runtime ends.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub(crate) fn serve_at(&self, tcp: TcpListener, credentials: &Arc<Credentials>) -> Result<()> {
         let listener = Listener::tls(
             tcp,
             "switch in memory",
@@ -200,15 +285,15 @@ impl Switch {
             credentials,
             ClientCertificates::Required,
         )?;
-        let p4runtime = P4RuntimeServer::new(switch.clone())
+        let p4runtime = P4RuntimeServer::new(self.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         let serving = Server::builder()
             .add_service(p4runtime)
-            .add_service(GNmiServer::new(switch.clone()))
+            .add_service(GNmiServer::new(self.clone()))
             .serve_with_incoming(listener.incoming());
         tokio::spawn(serving);
-        Ok((switch, address))
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -216,17 +301,17 @@ impl Switch {
     }
 
     /// Updates that it has carried out.
-    pub(super) fn writes(&self) -> u64 {
+    pub(crate) fn writes(&self) -> u64 {
         self.lock().writes
     }
 
     /// Entities that it holds.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.lock().entities.values().map(HashMap::len).sum()
     }
 
     /// Forgets everything, its program too, and ends the controller's session, as a restart does.
-    pub(super) fn restart_empty(&self) {
+    pub(crate) fn restart_empty(&self) {
         let mut state = self.lock();
         state.entities.clear();
         state.cookie = None;
@@ -237,7 +322,7 @@ impl Switch {
     }
 
     /// Sets the operational state of a port, and reports it.
-    pub(super) fn set_port(&self, port: u16, up: bool) {
+    pub(crate) fn set_port(&self, port: u16, up: bool) {
         let mut state = self.lock();
         state.ports.insert(port, up);
         let notification = port_states([(port, up)]);
@@ -247,12 +332,12 @@ impl Switch {
     }
 
     /// Waits until groups use a port, or until none does.
-    pub(super) async fn uses(&self, port: u16, wanted: bool) {
+    pub(crate) async fn uses(&self, port: u16, wanted: bool) {
         self.until(|state| state.uses(port) == wanted).await;
     }
 
     /// Waits until it holds so many entities.
-    pub(super) async fn holds(&self, count: usize) {
+    pub(crate) async fn holds(&self, count: usize) {
         self.until(|state| state.entities.values().map(HashMap::len).sum::<usize>() >= count)
             .await;
     }
@@ -333,6 +418,11 @@ impl P4Runtime for Switch {
         }
         if let Some(config) = &request.config {
             state.cookie = config.cookie.as_ref().map(|c| c.cookie);
+            let info = config.p4info.as_ref();
+            state.port_ids = (
+                field_id(info, "packet_out", "egress_port"),
+                field_id(info, "packet_in", "ingress_port"),
+            );
         }
         Ok(Response::new(p4::SetForwardingPipelineConfigResponse {}))
     }
@@ -363,11 +453,16 @@ impl P4Runtime for Switch {
         let (sender, receiver) = mpsc::channel(OUTGOING);
         let mut requests = request.into_inner();
         self.lock().session = Some(sender.clone());
+        let switch = self.clone();
         tokio::spawn(async move {
             while let Some(Ok(message)) = requests.next().await {
-                // Packets go nowhere.
-                let Some(Up::Arbitration(bid)) = message.update else {
-                    continue;
+                let bid = match message.update {
+                    Some(Up::Arbitration(bid)) => bid,
+                    Some(Up::Packet(packet)) => {
+                        switch.send(packet);
+                        continue;
+                    }
+                    _ => continue,
                 };
                 let update = p4::MasterArbitrationUpdate {
                     status: Some(rpc::Status::default()),

@@ -113,13 +113,7 @@ async fn in_service(world: &World, what: &str, powered_on: Instant, aim: f64, re
     let took = lines.iter().filter_map(|line| line.took_ms).max().unwrap_or_default();
     let slowest = Duration::from_millis(took).as_secs_f64();
     report.add(what, "the slowest, since its first request", slowest, "s", Goal::None);
-    report.add(
-        what,
-        "links that probes crossed",
-        world.links() as f64,
-        "",
-        Goal::None,
-    );
+    report.add(what, "links that probes crossed", world.links() as f64, "", Goal::None);
     report.add(
         what,
         "whole processes among them",

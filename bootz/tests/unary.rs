@@ -9,7 +9,7 @@ use fabric_bootz::data::{self, SwitchConfig};
 use fabric_bootz::device::Device;
 use fabric_bootz::dial::connect_as;
 use fabric_bootz::enrol::book::Book;
-use fabric_bootz::enrol::serve::{Desk, Found, Roster, Told};
+use fabric_bootz::enrol::serve::{Desk, Found, Roster, SeenStep};
 use fabric_bootz::enrol::unary;
 use fabric_bootz::proof;
 use fabric_bootz::testing::{Made, World, signer};
@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 
 /// Two switches, of which the second has left, and what is said of machines.
 #[derive(Default)]
-struct Inventory(Mutex<Vec<Told>>);
+struct Inventory(Mutex<Vec<SeenStep>>);
 
 impl Roster for Inventory {
     fn by_serial(&self, serial: &str) -> Option<Found> {
@@ -42,8 +42,8 @@ impl Roster for Inventory {
         })
     }
 
-    fn told(&self, told: &[Told]) {
-        self.0.lock().unwrap().extend_from_slice(told);
+    fn note_seen(&self, seen: &[SeenStep]) {
+        self.0.lock().unwrap().extend_from_slice(seen);
     }
 }
 

@@ -113,7 +113,7 @@ mod tests {
     async fn ten_periods<F: Future<Output = Result<(), String>>>(
         beat: impl Fn(u32, Waits) -> F,
     ) -> (u32, u32, Vec<String>) {
-        let (beats, signs, stuck) = (Cell::new(0), Cell::new(0), RefCell::default());
+        let (beats, signs, stuck) = (Cell::new(0), Cell::new(0), RefCell::new(Vec::new()));
         let asked = |waits| {
             beats.set(beats.get() + 1);
             beat(beats.get(), waits)

@@ -196,8 +196,8 @@ impl Desk {
     }
 
     /// Passes on what the unary door saw.
-    pub(super) fn told(&self, told: Told) {
-        self.roster.told(&[told]);
+    pub(super) fn note_seen(&self, seen: SeenStep) {
+        self.roster.note_seen(&[seen]);
     }
 
     fn bootstrap(&self, ask: &BootstrapRequest) -> Result<BootstrapReply, Status> {

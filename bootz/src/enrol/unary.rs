@@ -24,7 +24,7 @@ use fabric_identity::{Claim, ClientCertificates, Limits, Listener, Peer};
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::serve::{Desk, KEEPALIVE, LONGEST, ServeError, Told, now_ms, plain, refused};
+use super::serve::{Desk, KEEPALIVE, LONGEST, SeenStep, ServeError, now_ms, plain, refused};
 use crate::idevid::Idevid;
 
 /// Devices hold one connection each.
@@ -167,7 +167,7 @@ impl Door {
         let why = plain(why);
         tracing::warn!(target: "audit", peer = ?address, why, "an enrolment was refused");
         let from = address.map(|a| a.to_string()).unwrap_or_default();
-        self.desk.told(Told {
+        self.desk.note_seen(SeenStep {
             switch: switch.unwrap_or_default(),
             detail: format!("Bootz, from {from}: {why}"),
             who: from,
@@ -193,7 +193,7 @@ impl Door {
 
 /// A step of a switch that proved its identity.
 fn step(desk: &Desk, switch: &str, address: IpAddr, what: &str, detail: String) {
-    desk.told(Told {
+    desk.note_seen(SeenStep {
         switch: switch.to_owned(),
         who: address.to_string(),
         what: what.to_owned(),

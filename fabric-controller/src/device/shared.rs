@@ -491,7 +491,7 @@ impl Device {
         let mut inner = self.lock();
         let complete = inner.ledger.is_clean(revision);
         if complete {
-            inner.epoch = inner.epoch.max(target);
+            inner.epoch = inner.epoch.max(revision);
             inner.filling &= inner.ledger.desired_count() == 0 || inner.ledger.dirty_count() > 0;
             // Unless it was changed again meanwhile: then it stays behind.
             if inner.ledger.dirty_count() == 0

@@ -22,7 +22,7 @@ use p4_switch::device::{Dataplane, EngineDevice, PACKET_OUT_QUEUE};
 use p4_switch::forwarding::Engine;
 use p4_switch::gnmi::netdev::NetdevInterfaces;
 use p4_switch::gnoi::system::Restart;
-use p4_switch::gnoi::{Gnoi, Machine as _, certz};
+use p4_switch::gnoi::{Gnoi, certz};
 use p4_switch::links::{Links, Make, SwitchPorts};
 use p4_switch::port::netdev::Netdev;
 use p4_switch::port::pcap::{FilePort, Recorder, Tap, Track};

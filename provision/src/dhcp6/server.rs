@@ -439,22 +439,22 @@ fn note(
 ) {
     let what = if enrolled { "dhcp6_enrolling" } else { "dhcp6_stranger" };
     world.board.count(what);
-    let mut told = client.told.clone();
-    told.insert("software".into(), client.kind.to_string());
-    told.extend(packet.link().map(|link| ("relay".to_owned(), link.to_string())));
-    told.extend(packet.duid().map(|duid| {
+    let mut details = client.details.clone();
+    details.insert("software".into(), client.kind.to_string());
+    details.extend(packet.link().map(|link| ("relay".to_owned(), link.to_string())));
+    details.extend(packet.duid().map(|duid| {
         let hex: String = duid.iter().take(64).map(|b| format!("{b:02x}")).collect();
         ("duid".to_owned(), hex)
     }));
     let list: Vec<String> = packet.asked().take(64).map(|code| code.to_string()).collect();
     if !list.is_empty() {
-        told.insert("asks for options".into(), list.join(" "));
+        details.insert("asks for options".into(), list.join(" "));
     }
     let stranger = Stranger {
         mac,
         reason: refusal.to_string(),
         subnet: subnet.subnet.to_string(),
-        told,
+        details,
         first: String::new(),
         last: String::new(),
         times: 0,

@@ -148,6 +148,7 @@ impl Side {
             allowed_addresses: Default::default(),
             port_security: true,
             shared_netns: false,
+            mode: Default::default(),
         })
     }
 

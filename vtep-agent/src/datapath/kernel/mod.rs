@@ -402,7 +402,7 @@ impl Filters {
             what: "port".into(),
             message: format!("there is no link `{name}` in this network namespace"),
         })?;
-        Ok(self.filter.set_port(link.index, attachment)?)
+        Ok(self.filter.set_port(link.index, attachment, None)?)
     }
 }
 

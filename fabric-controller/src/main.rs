@@ -15,7 +15,6 @@ use clap::{Parser, ValueEnum};
 use fabric_bootz::authority::Authority;
 use fabric_bootz::enrol::book::Book;
 use fabric_bootz::enrol::serve::{Desk as SwitchDesk, Keys, serve as serve_enrolment};
-use fabric_bootz::enrol::serve::{Desk, Keys, serve as serve_enrolment};
 use fabric_bootz::enrol::unary::serve as serve_unary;
 use fabric_controller::access::audit::AuditLog;
 use fabric_controller::access::oidc;

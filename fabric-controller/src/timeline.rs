@@ -106,10 +106,24 @@ impl Line {
         });
     }
 
-    /// The step that the switch has come to. Its ports are configured beside the other steps, in no order with them.
+    /// The step that the switch has come to: the last one of its session with the controller, or before that the last one
+    /// that the provisioning server saw. Reports of the provisioning server may come late. Ports are configured
+    /// beside the other steps, in no order with them.
     fn reached(&self) -> Option<BootStep> {
+        let of_session = |step: BootStep| {
+            matches!(
+                step,
+                BootStep::Arbitrated
+                    | BootStep::PipelineLoaded
+                    | BootStep::ReadBack
+                    | BootStep::InSync
+                    | BootStep::CablingChecked
+                    | BootStep::InService
+            )
+        };
         let counts = |s: &&TimelineStep| !s.trouble && s.step != BootStep::Configured;
-        self.steps.iter().rev().find(counts).map(|s| s.step)
+        let done = || self.steps.iter().rev().filter(counts).map(|s| s.step);
+        done().find(|step| of_session(*step)).or_else(|| done().next())
     }
 
     /// The next step, as text.
@@ -232,6 +246,15 @@ mod tests {
         let took: Vec<_> = line.steps.iter().filter_map(|s| s.took_ms).collect();
         assert_eq!(took, [500, 10, 190, 300, 100, 100, 300]);
         assert_eq!(lines.to_check().count(), 0);
+    }
+
+    #[test]
+    fn a_late_report_of_the_provisioning_server_holds_nothing_up() {
+        let mut lines = lines(&UP[..UP.len() - 2]);
+        lines.note(&leaf(), BootStep::Bootstrapped, 1900, "");
+        assert_eq!(lines.to_check().collect::<Vec<_>>(), [&leaf()]);
+        let waits_for = lines.get(&leaf()).waits_for;
+        assert_eq!(waits_for.as_deref(), Some("probes on its links"));
     }
 
     #[test]

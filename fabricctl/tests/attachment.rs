@@ -95,7 +95,7 @@ fn migrates(dir: &TempDir, held: &Held) {
     let prepared = said("attachment migrate blue/web --to h2 --netns moved --timeout 60");
     assert_eq!(
         prepared,
-        "applied on 2 of 2 devices\n> attachment blue/web is prepared on h2\n"
+        "applied on 2 of 2 devices\n> attachment `web` of vdc `blue` is prepared on h2\n"
     );
     let wanted = json!({ "host": "h2", "netns": "moved", "phase": "prepared", "timeout_s": 60 });
     assert_eq!(migration(), wanted);
@@ -104,7 +104,7 @@ fn migrates(dir: &TempDir, held: &Held) {
     assert_eq!(migration(), Value::Null);
     assert_eq!(
         said("attachment cancel blue/web"),
-        "= attachment blue/web does not migrate\n"
+        "= attachment `web` of vdc `blue` does not migrate\n"
     );
     let early = run(dir, "attachment activate blue/web");
     assert!(

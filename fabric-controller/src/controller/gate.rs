@@ -110,3 +110,37 @@ impl<S: Store> Access for Gate<S> {
         self.audit.page(vdc, before, limit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fabric_identity::{Claim, Liveness};
+
+    use super::super::tests::{MemoryStore, World, fakes, topology};
+    use super::*;
+
+    /// Certificates of switches hold until they end, also those of switches that have left: so none may open anything.
+    #[tokio::test]
+    async fn the_certificate_of_a_switch_is_no_way_in_whether_it_has_left_or_not() {
+        let world = World::over(topology(), MemoryStore::default(), fakes()).await;
+        let log = tempfile::tempdir().unwrap();
+        let tokens = Tokens::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let audit = AuditLog::open(log.path()).unwrap();
+        let gate = Gate::new(Arc::clone(&world.controller), tokens, None, audit);
+        for subject in [
+            "switch/leaf1",
+            "switch/retired",
+            "host/host1",
+            "provision",
+            "controller",
+        ] {
+            let peer = Peer {
+                address: "192.0.2.7:40000".parse().unwrap(),
+                claim: Claim::Member(format!("spiffe://test/{subject}").parse().unwrap()),
+                validity: None,
+                liveness: Liveness::default(),
+            };
+            let refused = gate.identify(None, Some(&peer)).await.unwrap_err();
+            assert_eq!(refused, "a certificate of no user", "{subject}");
+        }
+    }
+}

@@ -33,6 +33,8 @@ mod history;
 #[cfg(test)]
 mod history_tests;
 mod host_enrolment;
+#[cfg(test)]
+mod image_tests;
 mod images;
 mod intent;
 mod inventory;

@@ -571,7 +571,7 @@ impl Ledger {
         match (self.rows.agree(&key), phase) {
             (true, Some(Phase::ToDo | Phase::Failed(_))) => self.clear(&key),
             (false, None) => {
-                self.mark(key, self.newest);
+                self.mark(key, self.last_change);
                 return true;
             }
             _ => {}

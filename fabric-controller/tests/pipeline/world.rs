@@ -196,6 +196,7 @@ impl World {
                 port_security: true,
                 allowed: vec![],
                 routes: vec![],
+                target: None,
             },
         )
     }

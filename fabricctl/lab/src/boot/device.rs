@@ -116,7 +116,7 @@ pub(super) async fn power_on(place: Place, switch: Switch) -> Result<()> {
     let credentials = Credentials::load(client.install(&enrolled)?)?;
     let listener = TcpListener::bind(listen).await.with_context(|| listen.to_string())?;
     switch.serve_at(listener, &credentials)?;
-    client.keep(enrolled).await;
+    client.keep(enrolled, || vec![server.to_owned()]).await;
     Ok(())
 }
 

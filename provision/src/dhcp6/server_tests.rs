@@ -174,7 +174,7 @@ fn strangers_get_no_answer_unless_the_window_is_open() {
         (stranger.mac.to_string().as_str(), stranger.times),
         ("02:aa:00:00:00:09", 3)
     );
-    assert_eq!(stranger.told["duid"], "0003000102ee00000009");
+    assert_eq!(stranger.details["duid"], "0003000102ee00000009");
     bench.board.open_window(bench.now, 60, 1);
     assert_eq!(bench.lease(9), ip("2001:db8:1::100"));
     assert!(bench.ask(1, 8, &[(3, &ia(1, &[]))]).is_none(), "the window let one in");

@@ -53,7 +53,7 @@ struct Pending {
 
 #[derive(Clone)]
 enum Ask {
-    Create(Spec),
+    Create(Box<Spec>),
     Delete(Key),
     Apply(Intent),
 }
@@ -111,7 +111,7 @@ impl Tenant {
             (0, _) => {
                 let new = name(&format!("n{change}"));
                 after.insert(new.clone(), (change, false));
-                Ask::Create(Spec::Network(network(&new, change)))
+                Ask::Create(Box::new(Spec::Network(network(&new, change))))
             }
             (1, Some(gone)) => {
                 after.remove(&gone);

@@ -34,7 +34,7 @@ use fabric_controller::secrets::Secrets;
 use fabric_controller::store::{RedbStore, Window};
 use fabric_controller::tables::Tables;
 use fabric_controller::topology::pace::Pace;
-use fabric_identity::{ClientCertificates, Files, Listener};
+use fabric_identity::{ClientCertificates, Credentials, Files, Listener};
 use p4runtime_client::pipeline::Pipeline;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
@@ -307,33 +307,11 @@ async fn serve(args: &Args) -> Result<()> {
     let (fleet, inbox) = Fleet::new(devices, stop.child_token());
     controller.start(fleet);
 
+    let (roster, credentials) = (Arc::clone(&controller), Arc::clone(&secrets.credentials));
     let enrolling = async {
-        let Some(Enrolment {
-            listener,
-            unary,
-            book,
-            keys,
-        }) = enrolment
-        else {
-            return std::future::pending().await;
-        };
-        let roster = Arc::clone(&controller);
-        let desk = SwitchDesk::new(
-            roster,
-            book,
-            keys,
-            Arc::clone(&secrets.credentials),
-            args.tls_ca.clone(),
-        );
-        let devices = async {
-            match unary {
-                Some(listener) => serve_unary(Arc::clone(&desk), listener, stop.clone().cancelled_owned()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            done = serve_enrolment(Arc::clone(&desk), listener, stop.clone().cancelled_owned()) => done,
-            done = devices => done,
+        match enrolment {
+            Some(enrolment) => enrolment.serve(roster, credentials, args.tls_ca.clone(), &stop).await,
+            None => std::future::pending().await,
         }
     };
     let agent_server = hosts.serve(agents, &secrets.credentials, stop.clone().cancelled_owned());
@@ -376,6 +354,29 @@ struct Enrolment {
     unary: Option<tokio::net::TcpListener>,
     book: Book,
     keys: Keys,
+}
+
+impl Enrolment {
+    /// Serves both doors until one of them fails or `stop` is cancelled.
+    async fn serve(
+        self,
+        roster: Arc<Controller<RedbStore>>,
+        credentials: Arc<Credentials>,
+        ca: PathBuf,
+        stop: &CancellationToken,
+    ) -> Result<()> {
+        let desk = SwitchDesk::new(roster, self.book, self.keys, credentials, ca);
+        let unary = async {
+            match self.unary {
+                Some(listener) => serve_unary(Arc::clone(&desk), listener, stop.clone().cancelled_owned()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            done = serve_enrolment(Arc::clone(&desk), self.listener, stop.clone().cancelled_owned()) => Ok(done?),
+            done = unary => Ok(done?),
+        }
+    }
 }
 
 /// The parts for enrolment, if it is enabled.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::error::{ApiError, ErrorCode};
 use crate::ident::Name;
 
 /// Settings of a host's enrolment token.
@@ -15,6 +16,25 @@ pub struct HostTokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 60, maximum = 604_800)]
     pub lifetime_s: Option<u64>,
+}
+
+impl HostTokenSpec {
+    /// Shortest, longest and usual life of a token, in seconds.
+    const LIFETIME_S: (u64, u64, u64) = (60, 7 * 86_400, 3600);
+
+    /// Seconds until the token expires.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Invalid`]: too short or too long.
+    pub fn lifetime_s(&self) -> Result<u64, ApiError> {
+        let (least, most, usual) = Self::LIFETIME_S;
+        let lifetime_s = self.lifetime_s.unwrap_or(usual);
+        if !(least..=most).contains(&lifetime_s) {
+            let expected = format!("{least} to {most} seconds");
+            return Err(ApiError::field(ErrorCode::Invalid, "lifetime_s", lifetime_s, expected));
+        }
+        Ok(lifetime_s)
+    }
 }
 
 /// A host's enrolment token. It is shown only this once, and works for one key.

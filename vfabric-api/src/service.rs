@@ -323,5 +323,5 @@ pub trait FabricService: Send + Sync + 'static {
 /// That there is no place for images.
 pub fn no_images() -> ApiError {
     let detail = "this controller stores no images: start it with `--images DIRECTORY`";
-    ApiError::new(ErrorCode::Unavailable, detail)
+    ApiError::new(ErrorCode::PreconditionFailed, detail)
 }

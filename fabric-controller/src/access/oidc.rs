@@ -252,8 +252,8 @@ mod tests {
             (changed("aud", "other".into()), "another audience"),
             (changed("exp", (now - 3600).into()), "has ended"),
             (changed("nbf", (now + 3600).into()), "not valid yet"),
-            (sign("k2", good.clone()), "not known"),
-            (sign("shared", good.clone()), "not known"),
+            (sign("k2", good.clone()), "unknown key"),
+            (sign("shared", good.clone()), "unknown key"),
             ("a.b.c".into(), "no valid"),
             (sign("k1", json!({"sub": "ada"})), "a claim is missing"),
         ] {
@@ -270,7 +270,7 @@ mod tests {
         };
         let shared = encode(&header, &good, &EncodingKey::from_secret(b"secret")).unwrap();
         assert!(
-            provider.subject(&shared).unwrap_err().contains("not known"),
+            provider.subject(&shared).unwrap_err().contains("unknown key"),
             "a shared secret counts for nothing"
         );
     }

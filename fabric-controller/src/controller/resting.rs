@@ -61,7 +61,7 @@ impl<S: Store> Controller<S> {
     /// here.
     async fn would_wait(&self, key: &Key, change: &Change) -> bool {
         let model = &mut self.state.lock().await.model;
-        if !model.owner(key).is_some_and(|owner| !model.waits(owner)) {
+        if model.owner(key).is_none_or(|owner| model.waits(owner)) {
             return false;
         }
         let by = By {

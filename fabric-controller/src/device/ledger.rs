@@ -482,11 +482,11 @@ impl Ledger {
         self.round += 1;
         self.seen = 0;
         self.reading = Some(Reading::default());
-        self.to_do_again(|phase| matches!(phase, Phase::Writing));
+        self.put_back(|phase| matches!(phase, Phase::Writing));
     }
 
     /// Keys in such a phase are to do again.
-    fn to_do_again(&mut self, is_such: impl Fn(&Phase) -> bool) {
+    fn put_back(&mut self, is_such: impl Fn(&Phase) -> bool) {
         let such = self.dirty.iter().filter(|(_, d)| is_such(&d.phase));
         let keys: Vec<EntityKey> = such.map(|(key, _)| key.clone()).collect();
         for key in keys {
@@ -555,7 +555,7 @@ impl Ledger {
                 fresh += usize::from(self.compare(key));
             }
         }
-        self.to_do_again(|phase| matches!(phase, Phase::Failed(_)));
+        self.put_back(|phase| matches!(phase, Phase::Failed(_)));
         for (key, error) in reading.failing {
             if !reading.written.contains(&key) {
                 self.entity_state(&key, Err(error));

@@ -15,8 +15,6 @@ use x509_parser::prelude::{FromDer as _, X509CertificationRequest};
 use crate::enrolment_token::{Claim, TokenError, Tokens};
 use crate::events::News;
 
-/// Shortest, longest and usual life of a token, in seconds.
-const LIFETIME_S: (u64, u64, u64) = (60, 7 * 86_400, 3600);
 /// What the subject of a host begins with.
 const HOST: &str = "host/";
 
@@ -160,12 +158,7 @@ impl Desk {
     /// # Errors
     /// The host is not in the inventory, a field is wrong, or the token cannot be stored.
     pub fn make_token(&self, host: &Name, spec: HostTokenSpec) -> Result<HostToken, ApiError> {
-        let (least, most, usual) = LIFETIME_S;
-        let lifetime_s = spec.lifetime_s.unwrap_or(usual);
-        if !(least..=most).contains(&lifetime_s) {
-            let expected = format!("{least} to {most} seconds");
-            return Err(ApiError::field(ErrorCode::Invalid, "lifetime_s", lifetime_s, expected));
-        }
+        let lifetime_s = spec.lifetime_s()?;
         let found = self.hosts.host(host).filter(|found| !found.is_retired);
         let found = found.ok_or_else(|| ApiError::not_found(format_args!("host `{host}`")))?;
         let claim = Claim {

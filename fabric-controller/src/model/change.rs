@@ -346,7 +346,8 @@ impl Model {
         match vdc.spec.limits.of(key.kind) {
             Some(limit) if vdc.count(key.kind) >= limit => {
                 let (vdc, kind) = (&key.vdc, key.kind.plural());
-                let detail = format!("vDC `{vdc}` has its {limit} {kind} already: one more is needed, none is free");
+                let detail =
+                    format!("vDC `{vdc}` may have {limit} {kind} and has them: one more is needed, none is free");
                 Err(ApiError::new(ErrorCode::Exhausted, detail))
             }
             _ => Ok(()),

@@ -25,11 +25,16 @@ const MODELS: usize = 64;
 #[into_params(parameter_in = Query)]
 struct Upload {
     /// SHA-256 of the content: 64 hexadecimal digits.
+    #[param(min_length = 64, max_length = 64, pattern = "^[0-9A-Fa-f]{64}$")]
     sha256: String,
     /// The release that it is, as the inventory's `software` names it.
     software: Option<Label>,
     /// Models that it is for, with commas between them; without it all models.
     #[serde(default)]
+    #[param(
+        max_length = 4160,
+        pattern = "^([A-Za-z0-9][A-Za-z0-9._+-]{0,63}(,[A-Za-z0-9][A-Za-z0-9._+-]{0,63}){0,63})?$"
+    )]
     models: String,
 }
 
@@ -44,7 +49,7 @@ struct Deletion {
 }
 
 /// All images, with the switches whose software each one is.
-#[utoipa::path(get, path = "/v1/images", tag = "images",
+#[utoipa::path(get, path = "/v1/images", operation_id = "list_images", tag = "images",
     responses((status = 200, body = Vec<Image>), (status = "default", body = ApiError)))]
 async fn list(State(service): State<Service>) -> Result<Json<Vec<Image>>, ApiError> {
     service.images().await.map(Json)
@@ -52,7 +57,7 @@ async fn list(State(service): State<Service>) -> Result<Json<Vec<Image>>, ApiErr
 
 /// Stores an image. It is there whole, with the digest that the call names, or not at all. The same image may be sent
 /// again; another content needs another name, or the deletion of this one.
-#[utoipa::path(put, path = "/v1/images/{name}", tag = "images", params(("name" = Label, Path), Upload),
+#[utoipa::path(put, path = "/v1/images/{name}", operation_id = "upload_image", tag = "images", params(("name" = Label, Path), Upload),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 201, body = Image), (status = "default", body = ApiError)))]
 async fn upload(
@@ -95,7 +100,7 @@ async fn upload(
 
 /// Deletes an image. Refused while it is the software of a switch, and if nobody said which software it is, unless
 /// `force` is set.
-#[utoipa::path(delete, path = "/v1/images/{name}", tag = "images", params(("name" = Label, Path), Deletion),
+#[utoipa::path(delete, path = "/v1/images/{name}", operation_id = "delete_image", tag = "images", params(("name" = Label, Path), Deletion),
     responses((status = 204, description = "It is gone"), (status = "default", body = ApiError)))]
 async fn delete(
     State(service): State<Service>,

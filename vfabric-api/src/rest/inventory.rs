@@ -124,6 +124,8 @@ async fn make_host_token(
     Path(name): Path<Name>,
     Body(spec): Body<HostTokenSpec>,
 ) -> Result<(StatusCode, Json<HostToken>), ApiError> {
+    // A wrong body is refused as such, also where no host can enrol.
+    spec.lifetime_s()?;
     let token = service.make_host_token(&name, spec).await?;
     Ok((StatusCode::CREATED, Json(token)))
 }

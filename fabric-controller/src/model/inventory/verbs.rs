@@ -143,7 +143,10 @@ impl Model {
             first.and_then(|a| Some((self.attachments.get(a)?, self.evicted(a, node.device())?)))
         {
             let (vdc, name) = (attachment.vdc.clone(), attachment.spec.name.clone());
-            return Some(User::Attachment(Key::new(vdc, Kind::Attachment, name), change));
+            return Some(User::Attachment(
+                Key::new(vdc, Kind::Attachment, name),
+                Box::new(change),
+            ));
         }
         let Node::Switch(at) = node else { return None };
         if let Some(link) = self.fabric.links_of(at).find_map(|l| self.fabric.link(l)) {
@@ -215,7 +218,7 @@ impl Model {
 /// Something that uses an object of the inventory.
 enum User {
     /// An attachment, and what becomes of it without the object.
-    Attachment(Key, Change),
+    Attachment(Key, Box<Change>),
     /// A link, or a host.
     Item(ItemKey),
 }

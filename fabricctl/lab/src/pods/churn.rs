@@ -115,7 +115,7 @@ fn at_once(callers: &[Vec<Owned>], work: impl Fn(&[Owned]) -> Result<()> + Sync)
     thread::scope(|scope| {
         let all: Vec<_> = callers.iter().map(|own| scope.spawn(|| work(own))).collect();
         let join = |t: thread::ScopedJoinHandle<'_, Result<()>>| t.join().ok().context("a thread panicked")?;
-        all.into_iter().map(join).collect()
+        all.into_iter().try_for_each(join)
     })
 }
 

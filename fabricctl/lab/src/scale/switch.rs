@@ -248,7 +248,7 @@ impl Switch {
             value: bytes_of(port),
         };
         let packet = p4::PacketIn {
-            payload: payload.into(),
+            payload,
             metadata: vec![ingress],
         };
         let update = Some(Down::Packet(packet));

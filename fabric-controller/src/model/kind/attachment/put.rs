@@ -194,7 +194,8 @@ impl Model {
         let remains = next.filter(|n| n.network == old.network && n.target.is_some() != old.target.is_some());
         let interfaces: BTreeSet<Number> = remains.into_iter().flat_map(Attachment::place_numbers).collect();
         let home = self.device_at(&old.at);
-        let goes = |n: &Number| !kept.contains(n) && !(matches!(n, Number::Interface(..)) && interfaces.contains(n));
+        let remains = |n: &Number| matches!(n, Number::Interface(..)) && interfaces.contains(n);
+        let goes = |n: &Number| !kept.contains(n) && !remains(n);
         for number in old.place_numbers().into_iter().filter(goes) {
             let device = match &number {
                 Number::Interface(host, ..) => self.fabric.host_device(*host),

@@ -147,7 +147,7 @@ mod tests {
         ]);
         let expected = Counts::from([(counter("more"), 2), (counter("reset"), 2), (counter("new"), 1)]);
         assert_eq!(since(&before, &now), expected);
-        assert_eq!(words(&expected), "leaf1 more +2, leaf1 reset +2, leaf1 new +1");
+        assert_eq!(words(&expected), "leaf1 more +2, leaf1 new +1, leaf1 reset +2");
         assert_eq!(words(&Counts::new()), "no counter moved");
     }
 }

@@ -142,7 +142,7 @@ fn a_client_without_need_of_an_address_gets_options_and_a_stranger_nothing() {
     };
     let shown = until("the stranger is shown", shown);
     assert_eq!(shown["subnet"], "2001:db8:1::/64");
-    assert_eq!(shown["told"]["user class"], "SONiC-ZTP", "{shown}");
+    assert_eq!(shown["details"]["user class"], "SONiC-ZTP", "{shown}");
     assert!(!fs::exists(&nothing).unwrap());
     // It waits; when the window is open it gets an address, and nothing to boot.
     net.operate(&["enrol", "--for", "10m", "--machines", "1"]);

@@ -208,14 +208,6 @@ fn blank_switches_are_powered_on_and_get_their_pipelines() {
         "{line}"
     );
 
-    // Its ports are configured beside the other steps.
-    let configured = || {
-        let line = get(&net, "/v1/inventory/switches/spine1/provisioning")?;
-        let steps = line["steps"].as_array()?;
-        steps.iter().any(|s| s["step"] == "configured").then_some(())
-    };
-    until("the ports of spine1 are configured over gNMI", configured);
-
     // A machine that the inventory does not name gets nothing, and the operator sees it.
     deliver(&net, &world, "ZZ99", "stranger");
     let stranger = net.machine("box", "02:dd:00:00:00:07");

@@ -97,7 +97,7 @@ fn cookie(parts: &[&[u8]]) -> u64 {
     hash.max(1)
 }
 
-/// What [`Session::load`] did.
+/// What [`Session::install`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Installed {
     /// The switch was running it already.

@@ -58,6 +58,7 @@ impl Api {
             .uri(path)
             .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
             .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/octet-stream")
             .body(body.into())
             .unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();

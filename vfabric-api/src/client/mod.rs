@@ -502,6 +502,7 @@ impl Client {
             models.unwrap_or_default()
         );
         let mut request = self.request(reqwest::Method::PUT, &path).timeout(IMAGE_TIMEOUT);
+        request = request.header("content-type", "application/octet-stream");
         if let Some(octets) = image.octets {
             request = request.header("content-length", octets);
         }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -16,6 +16,8 @@ use crate::error::{ApiError, ErrorCode};
 use crate::ident::Label;
 use crate::image::{Image, NewImage, digest};
 
+/// The media type of an image.
+const OCTETS: &str = "application/octet-stream";
 /// Models that one image may name.
 const MODELS: usize = 64;
 
@@ -70,6 +72,17 @@ async fn upload(
         let shown: String = value.chars().take(100).collect();
         ApiError::field(ErrorCode::Malformed, field, shown, expected)
     };
+    // Without a type there may be no body at all, and an empty image helps nobody.
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default();
+    if !kind.eq_ignore_ascii_case(OCTETS) {
+        return Err(ApiError::field(
+            ErrorCode::UnsupportedMediaType,
+            "Content-Type",
+            kind,
+            OCTETS,
+        ));
+    }
     let sha256 = digest(&said.sha256);
     let sha256 = sha256.ok_or_else(|| wrong("sha256", &said.sha256, "64 hexadecimal digits".to_owned()))?;
     let named = said.models.split(',').filter(|model| !model.is_empty());

@@ -37,6 +37,10 @@ fn lossless(loss: &Loss, while_: &str) -> Result<()> {
     Ok(())
 }
 
+/// Why a spine is not replaced or retired in a lab of blank switches.
+const OTHER_MACHINE: &str =
+    "not asked of blank switches: a new machine has another serial number, and a retired one may not come back";
+
 /// A spine is drained and put back into service under traffic.
 pub(super) fn spine_drained(cx: &Scene<'_>) -> Result<String> {
     let spine = cx.lab.topology.switches.iter().find(|s| s.role == Role::Spine);
@@ -199,6 +203,9 @@ fn drain(cx: &Scene<'_>, key: &ItemKey) -> Result<()> {
 
 /// A spine is drained and unplugged, and other hardware takes its place; then the first one comes back.
 pub(super) fn spine_replaced(cx: &Scene<'_>) -> Result<String> {
+    if cx.lab.options.ztp {
+        return Ok(OTHER_MACHINE.into());
+    }
     let (spine, key) = a_spine(cx)?;
     let mut other = cx.lab.topology.clone();
     let device_id = spine.device_id + 1000;
@@ -232,6 +239,9 @@ pub(super) fn spine_replaced(cx: &Scene<'_>) -> Result<String> {
 
 /// A spine is drained and leaves with its links; then it joins again, empty.
 pub(super) fn spine_retired_and_created(cx: &Scene<'_>) -> Result<String> {
+    if cx.lab.options.ztp {
+        return Ok(OTHER_MACHINE.into());
+    }
     let (spine, key) = a_spine(cx)?;
     let change = || {
         drain(cx, &key)?;

@@ -205,6 +205,9 @@ async fn the_identity_key_never_leaves_a_tpm() {
         fabric.path("maker.pem"),
         fabric.path("maker.key"),
     );
+    // A certificate with an extension is of version 3.
+    let extensions = fabric.path("idevid.cnf");
+    std::fs::write(&extensions, "keyUsage = critical, digitalSignature\n").unwrap();
     let mut openssl = Command::new("openssl");
     openssl
         .args([
@@ -222,6 +225,8 @@ async fn the_identity_key_never_leaves_a_tpm() {
         .arg(maker)
         .arg("-CAkey")
         .arg(key)
+        .arg("-extfile")
+        .arg(extensions)
         .arg("-out")
         .arg(dir.join("idevid.pem"));
     let issued = openssl.output().unwrap();

@@ -24,11 +24,11 @@
 //! confirmed since. So a read-back says nothing about a key that was written while it ran. Differences that it finds become
 //! *to do* together, at its end: what refers to what is known only then.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-use rustc_hash::{FxHashMap, FxHashSet};
+use foldhash::{HashMap, HashSet};
+use rustc_hash::FxHashMap;
 use vtep_proto::{HostEntity, Mode, Vni};
 
 use super::askers::Askers;
@@ -93,7 +93,7 @@ impl Counts {
 /// Failed keys by the last revision that changed them.
 #[derive(Debug, Default)]
 struct Failures {
-    keys: BTreeMap<u64, FxHashSet<EntityKey>>,
+    keys: BTreeMap<u64, HashSet<EntityKey>>,
     count: usize,
 }
 
@@ -147,11 +147,11 @@ impl std::fmt::Display for Failure {
 #[derive(Debug, Default)]
 struct Reading {
     /// Keys whose writes the device has confirmed since the read-back began.
-    written: HashSet<EntityKey, RandomState>,
+    written: HashSet<EntityKey>,
     /// Keys that it found different, and that were clean then.
     differing: Vec<EntityKey>,
     /// Keys that it found held but not in place, and why.
-    failing: HashMap<EntityKey, EntityError, RandomState>,
+    failing: HashMap<EntityKey, EntityError>,
 }
 
 /// The desired and the applied entities of a device, and the differences.
@@ -161,15 +161,15 @@ pub(super) struct Ledger {
     rows: Rows,
     /// Of what it should hold, entries of each table, by P4Info id.
     entries: FxHashMap<u32, usize>,
-    dirty: FxHashMap<EntityKey, Dirty>,
+    dirty: HashMap<EntityKey, Dirty>,
     /// Dirty keys by their oldest revision.
     dirty_since: Counts,
     /// Of these, the ones that have not failed.
     open_since: Counts,
     /// Keys in phase `ToDo`.
-    to_do: FxHashSet<EntityKey>,
+    to_do: HashSet<EntityKey>,
     /// Dirty keys that are not written before a step of the handover of a revision.
-    held_back: FxHashMap<EntityKey, (u64, Step)>,
+    held_back: HashMap<EntityKey, (u64, Step)>,
     /// Failed for good.
     refused: Failures,
     /// Failed, and the device tries again by itself.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use ipnet::IpNet;
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use vfabric_api::error::ApiError;
 use vfabric_api::ident::{Name, Vni};
@@ -49,7 +49,7 @@ pub struct Router {
     /// The networks it joins.
     pub networks: Vec<NetworkId>,
     /// Prefixes that it sends to each address.
-    pub routes: FxHashMap<IpAddr, Vec<IpNet>>,
+    pub routes: HashMap<IpAddr, Vec<IpNet>>,
     /// Attachments of its networks on or under each leaf.
     pub leaves: BTreeMap<SwitchIndex, u32>,
 }

@@ -7,8 +7,8 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use foldhash::HashMap;
 use ipnet::IpNet;
-use rustc_hash::FxHashMap;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::kind::{Key, NetworkSpec, RouterSpec, StaticRoute};
 
@@ -22,8 +22,8 @@ use crate::model::kind::Attachment;
 const MAX_ROUTES: usize = 1024;
 
 /// The prefixes of each target.
-pub(super) fn by_target(spec: &RouterSpec) -> FxHashMap<IpAddr, Vec<IpNet>> {
-    let mut routes: FxHashMap<IpAddr, Vec<IpNet>> = FxHashMap::default();
+pub(super) fn by_target(spec: &RouterSpec) -> HashMap<IpAddr, Vec<IpNet>> {
+    let mut routes: HashMap<IpAddr, Vec<IpNet>> = HashMap::default();
     for route in &spec.routes {
         routes.entry(route.via).or_default().push(route.to);
     }

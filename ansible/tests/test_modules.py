@@ -106,10 +106,12 @@ class Tenants(Case):
         at_port = dict(attachment, network="n", place={"port": {"switch": "leaf1", "port": 9}})
         on_host = dict(attachment, place={"host": {"host": "host1", "netns": "p", "interface": "eth0"}})
         mac = dict(attachment, mac="02:00:00:00:00:0a")
+        reserving = {"cidr": "10.9.0.0/24", "reserved": [{"first": "10.9.0.2", "last": "10.9.0.99"}]}
         assigned = {
             "hosts": ["host2"],
             "ports": [{"switch": "leaf1", "port": 9, "vlans": {"first": 7, "last": 8}}, {"switch": "leaf1", "port": 10}],
             "vnis": [{"first": 20000, "last": 20009}],
+            "address_pools": ["10.0.0.0/8", "fd00:1::/48"],
             "limits": {"networks": 2},
         }
         run = self.tasks(
@@ -122,7 +124,7 @@ class Tenants(Case):
             ("attachment", mac, {"diff": True}),
             # Another kind of place replaces the whole of the first.
             ("attachment", on_host),
-            ("network", dict(network, subnets=[{"cidr": "10.0.0.0/24"}, {"cidr": "10.9.0.0/24"}])),
+            ("network", dict(network, subnets=[{"cidr": "10.0.0.0/24"}, reserving])),
             ("attachment", dict(attachment, state="absent")),
             ("attachment", dict(attachment, state="absent")),
         )

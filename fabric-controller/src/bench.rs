@@ -183,11 +183,7 @@ fn vdc() -> Result<Name> {
 }
 
 fn network(n: usize) -> Result<Change> {
-    let subnet = SubnetSpec {
-        // Large enough although released addresses rest between two turns.
-        cidr: "10.0.0.0/16".parse()?,
-        gateway: None,
-    };
+    let subnet = SubnetSpec::new("10.0.0.0/16".parse()?);
     let spec = NetworkSpec {
         name: format!("n{n}").parse()?,
         subnets: vec![subnet],

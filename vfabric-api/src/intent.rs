@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ident::Name;
+use crate::ident::schema::IpPrefix;
 pub use crate::kind::{
     AllowedAddress, AttachmentSpec, Migration, MigrationPhase, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec,
 };
@@ -44,6 +45,15 @@ pub struct VdcIntent {
     /// VNIs that users of the vDC may name; none when left out. If a network names no VNI, the controller chooses one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vnis: Vec<VniRange>,
+    /// Prefixes that hold the subnets of its networks. A user of the vDC may only create subnets inside one of them; any
+    /// subnet when left out. Other vDCs may have the same prefixes.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "crate::kind::prefix::list"
+    )]
+    #[schema(value_type = Vec<IpPrefix>)]
+    pub address_pools: Vec<IpNet>,
     /// Limits on its objects.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
@@ -97,6 +107,7 @@ impl VdcIntent {
             hosts: Vec::new(),
             ports: Vec::new(),
             vnis: Vec::new(),
+            address_pools: Vec::new(),
             limits: Limits::default(),
             labels: Labels::new(),
             remove: Vec::new(),
@@ -119,6 +130,7 @@ impl VdcIntent {
             hosts: self.hosts,
             ports: self.ports,
             vnis: self.vnis,
+            address_pools: self.address_pools,
             limits: self.limits,
             labels: self.labels,
         };

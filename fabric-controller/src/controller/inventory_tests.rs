@@ -376,10 +376,7 @@ async fn a_host_declared_gone_is_shut_out_and_what_it_held_is_free() {
         n("v"),
         Spec::Network(vfabric_api::intent::NetworkSpec {
             name: n("small"),
-            subnets: vec![vfabric_api::intent::SubnetSpec {
-                cidr: "10.9.0.0/29".parse().unwrap(),
-                gateway: None,
-            }],
+            subnets: vec![vfabric_api::intent::SubnetSpec::new("10.9.0.0/29".parse().unwrap())],
             mtu: 1500,
             vni: None,
             labels: Default::default(),

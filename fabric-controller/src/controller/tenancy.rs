@@ -2,12 +2,12 @@
 //!
 //! A user of a vDC changes networks, routers and attachments there; the vDC itself, with its assignments and limits, is
 //! the fabric administrator's. Things that the vDC shares with others (a host, a leaf's port and VLAN, a VNI) can only
-//! be named if they are assigned to it. This is checked before anything else: an error such as "in use" would reveal
+//! be named if they are assigned to it, and subnets lie in its address pools if it has any. This is checked before anything else: an error such as "in use" would reveal
 //! something about other vDCs.
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
-use vfabric_api::kind::{AttachmentSpec, Key, NetworkSpec, Place, Spec, VdcSpec};
+use vfabric_api::kind::{AttachmentSpec, Key, NetworkSpec, Place, Spec, SubnetSpec, VdcSpec};
 use vfabric_api::plan;
 use vfabric_api::service::Change;
 
@@ -57,8 +57,16 @@ pub(super) fn permit(model: &Model, changes: &[(String, Change)]) -> Result<(), 
                         let to = spec.migration.as_ref();
                         to.map_or(Ok(()), |to| target(assigned, &to.host, at))
                     }
-                    (Spec::Network(spec), Some(Spec::Network(before))) if before.vni == spec.vni => Ok(()),
-                    (Spec::Network(spec), _) => vni(assigned, spec, at),
+                    (Spec::Network(spec), Some(Spec::Network(before))) => {
+                        if before.vni != spec.vni {
+                            vni(assigned, spec, &at)?;
+                        }
+                        subnets(assigned, &before.subnets, spec, at)
+                    }
+                    (Spec::Network(spec), _) => {
+                        vni(assigned, spec, &at)?;
+                        subnets(assigned, &[], spec, at)
+                    }
                     _ => Ok(()),
                 }
             }
@@ -132,4 +140,24 @@ fn vni(assigned: Option<&VdcSpec>, spec: &NetworkSpec, at: impl Fn(&str) -> Stri
     let has = vdc.vnis.iter().any(|range| range.contains(vni));
     let expected = "a VNI that is assigned to the vDC; the controller chooses one if it is left out";
     has.then_some(()).ok_or_else(|| refused(at("vni"), vni, expected))
+}
+
+/// Subnets that the network did not have before must lie in the vDC's address pools.
+fn subnets(
+    assigned: Option<&VdcSpec>,
+    before: &[SubnetSpec],
+    spec: &NetworkSpec,
+    at: impl Fn(&str) -> String,
+) -> Result<(), ApiError> {
+    let Some(vdc) = assigned else { return Ok(()) };
+    let is_known = |subnet: &SubnetSpec| before.iter().any(|known| known.cidr == subnet.cidr);
+    let mut subnets = spec.subnets.iter().enumerate();
+    match subnets.find(|(_, subnet)| !is_known(subnet) && !vdc.may_have(&subnet.cidr)) {
+        None => Ok(()),
+        Some((i, subnet)) => {
+            let pools: Vec<String> = vdc.address_pools.iter().map(ToString::to_string).collect();
+            let expected = format!("a subnet in one of the vDC's address pools: {}", pools.join(", "));
+            Err(refused(at(&format!("subnets[{i}].cidr")), subnet.cidr, &expected))
+        }
+    }
 }

@@ -3,7 +3,9 @@
 use vfabric_api::access::{Binding, Level, Role, TokenSpec, UserKey, UserSpec};
 use vfabric_api::error::ApiError;
 use vfabric_api::intent::{Intent, Place, VdcIntent};
-use vfabric_api::kind::{AssignedPort, AttachmentSpec, Limits, NetworkSpec, VlanRange, VniRange};
+use vfabric_api::kind::{
+    AddressRange, AssignedPort, AttachmentSpec, Limits, NetworkSpec, SubnetSpec, VlanRange, VniRange,
+};
 use vfabric_api::service::{ApplyOptions, Committed, Origin, Rollback, Transaction};
 
 use super::tests::{
@@ -155,6 +157,135 @@ async fn a_tenant_names_only_what_its_vdc_was_assigned() {
         .rollback(back(before, Origin::default()))
         .await
         .unwrap();
+}
+
+fn pools(pools: &[&str]) -> VdcSpec {
+    VdcSpec {
+        address_pools: pools.iter().map(|pool| pool.parse().unwrap()).collect(),
+        ..assigned()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenants_subnets_lie_in_the_pools_of_its_vdc() {
+    let world = world().await;
+    let both = pools(&["10.0.0.0/15", "fd00:1::/48"]);
+    world
+        .applied(vec![Change::Create(n("v"), Spec::Vdc(both.clone()))])
+        .await;
+    let put = |spec: NetworkSpec| Change::Put(n("v"), Spec::Network(spec));
+    let with = |name: &str, subnets: &[&str]| NetworkSpec {
+        subnets: subnets
+            .iter()
+            .map(|cidr| SubnetSpec::new(cidr.parse().unwrap()))
+            .collect(),
+        ..network(name, None)
+    };
+    ask(&world, put(with("red", &["10.1.0.0/24", "fd00:1:0:7::/64"])))
+        .await
+        .unwrap();
+    for (subnets, wrong) in [
+        (["10.2.0.0/24", "fd00:1::/64"], "subnets[0].cidr"),
+        (["10.1.9.0/24", "fd00:2::/64"], "subnets[1].cidr"),
+        // Part of it is inside, and part outside.
+        (["10.0.0.0/14", "fd00:1::/64"], "subnets[0].cidr"),
+    ] {
+        let error = ask(&world, put(with("blue", &subnets))).await.unwrap_err();
+        assert_eq!(field(error), (ErrorCode::Forbidden, wrong.into()));
+    }
+    // The administrator is not bound by it, and a tenant may change the other fields of such a network.
+    world.applied(vec![put(with("blue", &["10.2.0.0/24"]))]).await;
+    let change = NetworkSpec {
+        mtu: 1400,
+        ..with("blue", &["10.2.0.0/24"])
+    };
+    ask(&world, put(change)).await.unwrap();
+
+    // A pool that is in use stays; one that is not in use can be taken away.
+    let commit = |spec| {
+        let change = Change::Replace(n("v"), Spec::Vdc(spec));
+        world.controller.commit(Transaction::one(change, Origin::default()))
+    };
+    let error = commit(pools(&["10.0.0.0/15"])).await.unwrap_err();
+    assert!(error.errors[0].expected.contains("network `red` of vdc `v`"), "{error}");
+    assert_eq!(field(error), (ErrorCode::InUse, "address_pools".into()));
+    commit(pools(&["10.1.0.0/16", "fd00:1::/48"])).await.unwrap();
+    let error = ask(&world, put(with("green", &["10.0.0.0/24"]))).await.unwrap_err();
+    assert_eq!(field(error), (ErrorCode::Forbidden, "subnets[0].cidr".into()));
+    commit(pools(&[])).await.unwrap();
+    ask(&world, put(with("green", &["10.0.0.0/24"]))).await.unwrap();
+
+    let error = commit(pools(&["10.0.0.0/8", "10.1.2.3/16"])).await.unwrap_err();
+    assert_eq!(field(error), (ErrorCode::Invalid, "address_pools[1]".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reserved_addresses_are_given_only_to_those_who_name_them() {
+    let world = world().await;
+    world
+        .applied(vec![Change::Create(n("v"), Spec::Vdc(VdcSpec::new(n("v"))))])
+        .await;
+    let commit = |change| world.controller.commit(Transaction::one(change, Origin::default()));
+    let reserving = |reserved: &[(&str, &str)]| {
+        let range = |(first, last): &(&str, &str)| AddressRange {
+            first: first.parse().unwrap(),
+            last: last.parse().unwrap(),
+        };
+        let mut spec = network("red", None);
+        spec.subnets = vec![SubnetSpec {
+            reserved: reserved.iter().map(range).collect(),
+            ..SubnetSpec::new("10.1.0.0/28".parse().unwrap())
+        }];
+        Change::Put(n("v"), Spec::Network(spec))
+    };
+    for (wrong, at) in [
+        (("10.1.0.20", "10.1.0.21"), "subnets[0].reserved[0].first"),
+        (("10.1.0.2", "10.1.0.16"), "subnets[0].reserved[0].last"),
+        (("fd00::1", "fd00::2"), "subnets[0].reserved[0].first"),
+        (("10.1.0.9", "10.1.0.8"), "subnets[0].reserved[0].last"),
+    ] {
+        let error = commit(reserving(&[wrong])).await.unwrap_err();
+        assert_eq!(field(error), (ErrorCode::Invalid, at.into()));
+    }
+    // Left are .5, .9 and .14: .1 is the gateway's.
+    let ranges = [
+        ("10.1.0.2", "10.1.0.4"),
+        ("10.1.0.6", "10.1.0.8"),
+        ("10.1.0.10", "10.1.0.13"),
+    ];
+    world.applied(vec![reserving(&ranges)]).await;
+    let put = |name: &str, ips: &[&str]| {
+        let spec = AttachmentSpec {
+            ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+            ..attach(name, "red", "host1")
+        };
+        Change::Create(n("v"), Spec::Attachment(spec))
+    };
+    let ip = async |name: &str| {
+        let key = Key::new(n("v"), Kind::Attachment, n(name));
+        let (view, _) = (world.controller.get(&key).await.unwrap(), ());
+        let vfabric_api::kind::View::Attachment(attachment) = view else {
+            panic!("no attachment")
+        };
+        attachment.ips[0].to_string()
+    };
+    world.applied(vec![put("named", &["10.1.0.7"])]).await;
+    for (name, expected) in [("a", "10.1.0.5"), ("b", "10.1.0.9"), ("c", "10.1.0.14")] {
+        world.applied(vec![put(name, &[])]).await;
+        assert_eq!(ip(name).await, expected);
+    }
+    let error = commit(put("d", &[])).await.unwrap_err();
+    assert_eq!(field(error.clone()), (ErrorCode::Exhausted, "ips".into()));
+    assert!(error.errors[0].expected.contains("reserved"), "{error}");
+    // One that is given back is still reserved.
+    let named = Key::new(n("v"), Kind::Attachment, n("named"));
+    world.applied(vec![Change::Delete(named)]).await;
+    assert_eq!(field(commit(put("d", &[])).await.unwrap_err()).0, ErrorCode::Exhausted);
+    // A range that ends frees its addresses, and one that begins takes none away.
+    world.applied(vec![reserving(&[("10.1.0.5", "10.1.0.13")])]).await;
+    assert_eq!(ip("a").await, "10.1.0.5");
+    world.applied(vec![put("d", &[])]).await;
+    assert_eq!(ip("d").await, "10.1.0.2");
 }
 
 #[tokio::test(start_paused = true)]

@@ -130,10 +130,7 @@ pub(super) fn n(name: &str) -> Name {
 }
 
 pub(super) fn network(name: &str, cidr: &str) -> Change {
-    let subnets = vec![SubnetSpec {
-        cidr: cidr.parse().unwrap(),
-        gateway: None,
-    }];
+    let subnets = vec![SubnetSpec::new(cidr.parse().unwrap())];
     Change::Create(
         n("v"),
         Spec::Network(NetworkSpec {

@@ -120,10 +120,7 @@ fn subnet(second: u8, variant: u8) -> SubnetSpec {
         1 => format!("10.{second}.0.0/16"),
         _ => format!("fd00:{second}::/64"),
     };
-    SubnetSpec {
-        cidr: cidr.parse().unwrap(),
-        gateway: None,
-    }
+    SubnetSpec::new(cidr.parse().unwrap())
 }
 
 fn place() -> impl Strategy<Value = Place> {

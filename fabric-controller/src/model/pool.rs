@@ -120,25 +120,43 @@ impl Addresses {
         }
     }
 
-    /// A usable offset; none if there is none.
-    pub(super) fn find(&self, usable: impl Fn(u128) -> bool) -> Option<u128> {
-        let fresh = std::iter::successors(Some(self.next), |o| o.checked_add(1)).take_while(|o| *o < self.size);
-        let low = (0..FIRST_OFFSET)
-            .zip(self.low)
-            .filter_map(|(o, is_free)| is_free.then_some(o));
-        fresh.chain(low).chain(self.freed.iter().copied()).find(|o| usable(*o))
+    /// A usable offset; none if there is none. `barred` returns the last offset of a range that is not usable, if the offset
+    /// it is asked for is in one. So a range costs one step, however large it is.
+    pub(super) fn find(&self, barred: impl Fn(u128) -> Option<u128>) -> Option<u128> {
+        let mut offset = self.next;
+        while offset < self.size {
+            match barred(offset) {
+                None => return Some(offset),
+                Some(last) => offset = last.saturating_add(1),
+            }
+        }
+        let mut low = (0..FIRST_OFFSET).zip(self.low);
+        if let Some((offset, _)) = low.find(|(o, is_free)| *is_free && barred(*o).is_none()) {
+            return Some(offset);
+        }
+        let mut from = 0;
+        while let Some(offset) = self.freed.range(from..).next() {
+            match barred(*offset) {
+                None => return Some(*offset),
+                Some(last) => from = last.saturating_add(1),
+            }
+        }
+        None
     }
 
-    /// Takes an offset; `used` returns whether another one is in use.
-    pub(super) fn take(&mut self, offset: u128, used: impl Fn(u128) -> bool) {
+    /// Takes an offset. `passed` returns the last offset of a range whose offsets are in use or never allocated, if the offset
+    /// it is asked for is in one.
+    pub(super) fn take(&mut self, offset: u128, passed: impl Fn(u128) -> Option<u128>) {
         if !self.set_low(offset, false) {
             self.freed.remove(&offset);
         }
         if offset == self.next {
-            self.next += 1;
-            while self.next < self.size && used(self.next) {
-                self.next += 1;
-            }
+            self.next = offset.saturating_add(1);
+        }
+        while self.next < self.size
+            && let Some(last) = passed(self.next)
+        {
+            self.next = last.saturating_add(1);
         }
     }
 
@@ -191,23 +209,53 @@ mod tests {
         assert!(space.is_used(99));
     }
 
+    /// The set as ranges of one offset each.
+    fn each(used: &BTreeSet<u128>) -> impl Fn(u128) -> Option<u128> + '_ {
+        |o| used.contains(&o).then_some(o)
+    }
+
     #[test]
     fn addresses_are_fresh_as_long_as_there_are_fresh_ones() {
         let mut pool = Addresses::new(3);
-        let mut used = BTreeSet::from([4]);
+        let mut used = BTreeSet::from([0, 1, 4]);
         for expected in [2, 3, 5, 6, 7] {
-            let found = pool.find(|o| !used.contains(&o)).unwrap();
+            let found = pool.find(each(&used)).unwrap();
             assert_eq!(found, expected);
             used.insert(found);
-            pool.take(found, |o| used.contains(&o));
+            pool.take(found, each(&used));
             if found == 3 {
                 used.remove(&2);
                 pool.free(2);
             }
         }
-        assert_eq!(pool.find(|o| o > 1 && !used.contains(&o)), Some(2));
+        assert_eq!(pool.find(each(&used)), Some(2));
         used.insert(2);
-        pool.take(2, |_| false);
-        assert_eq!(pool.find(|o| o > 1 && !used.contains(&o)), None);
+        pool.take(2, |_| None);
+        assert_eq!(pool.find(each(&used)), None);
+    }
+
+    #[test]
+    fn a_large_reserved_range_is_passed_in_one_step() {
+        use std::cell::Cell;
+        let mut pool = Addresses::new(64);
+        let end = 1u128 << 63;
+        let mut used = BTreeSet::new();
+        let asked = Cell::new(0);
+        for expected in [end, end + 1, end + 2] {
+            let barred = |used: &BTreeSet<u128>, o: u128| {
+                asked.set(asked.get() + 1);
+                (o < end).then_some(end - 1).or(used.contains(&o).then_some(o))
+            };
+            let found = pool.find(|o| barred(&used, o)).unwrap();
+            assert_eq!(found, expected);
+            used.insert(found);
+            pool.take(found, |o| barred(&used, o));
+        }
+        assert!(asked.get() < 20, "{asked:?} steps");
+        // A reserved address that an attachment had named does not become free for others when it is given back.
+        pool.take(7, |_| None);
+        pool.free(7);
+        let barred = |o: u128| (o < end).then_some(end - 1);
+        assert_eq!(pool.find(barred), Some(end + 3));
     }
 }

@@ -5,12 +5,12 @@
 
 mod attachment;
 mod network;
-mod prefix;
+pub(crate) mod prefix;
 mod router;
 mod vdc;
 
 pub use attachment::{AllowedAddress, Attachment, AttachmentSpec, Migration, MigrationPhase, Place};
-pub use network::{Network, NetworkSpec, SubnetSpec};
+pub use network::{AddressRange, Network, NetworkSpec, SubnetSpec};
 pub use router::{Router, RouterSpec, StaticRoute};
 pub use vdc::{AssignedPort, Limits, Vdc, VdcSpec, VlanRange, VniRange};
 

@@ -50,9 +50,41 @@ pub struct SubnetSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<IpAddress>)]
     pub gateway: Option<IpAddr>,
+    /// Addresses that the controller does not allocate (at most 64 ranges). An attachment gets one of them only if its
+    /// `ips` name it. Attachments that have one of these addresses when the range is reserved keep it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved: Vec<AddressRange>,
+}
+
+/// Addresses of one subnet, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddressRange {
+    /// The first.
+    #[schema(value_type = IpAddress)]
+    pub first: IpAddr,
+    /// The last.
+    #[schema(value_type = IpAddress)]
+    pub last: IpAddr,
+}
+
+impl AddressRange {
+    /// Whether it has this address.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        (self.first..=self.last).contains(&ip)
+    }
 }
 
 impl SubnetSpec {
+    /// A subnet with its usual gateway and no reserved addresses.
+    pub fn new(cidr: IpNet) -> Self {
+        Self {
+            cidr,
+            gateway: None,
+            reserved: Vec::new(),
+        }
+    }
+
     /// The gateway's address: given, or the first after the prefix itself.
     pub fn gateway(&self) -> IpAddr {
         self.gateway.unwrap_or(match self.cidr.network() {

@@ -22,12 +22,19 @@ pub(super) fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D
     parse(&text).ok_or_else(wrong)
 }
 
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct One(#[serde(deserialize_with = "one")] IpNet);
+
 /// Reads a prefix that may be left out.
 pub(super) fn perhaps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpNet>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(transparent)]
-    struct One(#[serde(deserialize_with = "one")] IpNet);
     Ok(Option::<One>::deserialize(deserializer)?.map(|One(net)| net))
+}
+
+/// Reads a list of prefixes.
+pub(crate) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let nets = Vec::<One>::deserialize(deserializer)?;
+    Ok(nets.into_iter().map(|One(net)| net).collect())
 }
 
 fn shown(text: &str) -> String {

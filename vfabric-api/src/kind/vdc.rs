@@ -1,8 +1,10 @@
 //! Virtual data centres.
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::ident::schema::IpPrefix;
 use crate::ident::{Name, OwnerName, PortId, Vni};
 use crate::kind::Kind;
 use crate::labels::Labels;
@@ -28,6 +30,15 @@ pub struct VdcSpec {
     /// VNIs that users of the vDC may name; none when left out. If a network names no VNI, the controller chooses one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vnis: Vec<VniRange>,
+    /// Prefixes that hold the subnets of its networks. A user of the vDC may only create subnets inside one of them; any
+    /// subnet when left out. Other vDCs may have the same prefixes.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "super::prefix::list"
+    )]
+    #[schema(value_type = Vec<IpPrefix>)]
+    pub address_pools: Vec<IpNet>,
     /// Limits on its objects.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
@@ -45,9 +56,15 @@ impl VdcSpec {
             hosts: Vec::new(),
             ports: Vec::new(),
             vnis: Vec::new(),
+            address_pools: Vec::new(),
             limits: Limits::default(),
             labels: Labels::new(),
         }
+    }
+
+    /// Whether its users may create this subnet.
+    pub fn may_have(&self, cidr: &IpNet) -> bool {
+        self.address_pools.is_empty() || self.address_pools.iter().any(|pool| pool.contains(cidr))
     }
 }
 

@@ -58,10 +58,7 @@ async fn begin(seed: u64) -> Walk {
 
 /// The network of a tenant; both want the same VNI where one is named.
 fn network(vdc: &str, vni: Option<u32>) -> Change {
-    let subnets = vec![SubnetSpec {
-        cidr: "10.0.0.0/28".parse().unwrap(),
-        gateway: None,
-    }];
+    let subnets = vec![SubnetSpec::new("10.0.0.0/28".parse().unwrap())];
     let spec = NetworkSpec {
         name: "n".parse().unwrap(),
         subnets,

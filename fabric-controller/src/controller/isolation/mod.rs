@@ -99,10 +99,7 @@ async fn nothing_crosses_while_hosts_go_and_come() {
 async fn the_dead_return(seed: u64) -> Result<bool, String> {
     let mut walk = Walk::new(rand::rngs::StdRng::seed_from_u64(seed), Made::Single).await;
     let network = |vdc: &str| {
-        let subnets = vec![SubnetSpec {
-            cidr: "10.0.0.0/28".parse().unwrap(),
-            gateway: None,
-        }];
+        let subnets = vec![SubnetSpec::new("10.0.0.0/28".parse().unwrap())];
         let spec = NetworkSpec {
             name: "n".parse().unwrap(),
             subnets,

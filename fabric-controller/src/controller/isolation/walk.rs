@@ -682,10 +682,7 @@ fn access_edge(device: usize, entity: &Entity) -> Option<(Edge, bool)> {
 
 fn network(rng: &mut StdRng) -> NetworkSpec {
     let n = rng.random_range(0..2u8);
-    let subnet = SubnetSpec {
-        cidr: format!("10.{n}.0.0/28").parse().unwrap(),
-        gateway: None,
-    };
+    let subnet = SubnetSpec::new(format!("10.{n}.0.0/28").parse().unwrap());
     let named = rng
         .random_bool(0.3)
         .then(|| rng.random_range(10..=12u32).try_into().unwrap());

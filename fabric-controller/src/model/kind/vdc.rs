@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::{Name, PortId};
 use vfabric_api::kind::{AssignedPort, Key, Kind, Place, Spec, VdcSpec, View, VniRange};
@@ -67,6 +68,7 @@ fn check_assigned(fields: &Fields<'_>, spec: &VdcSpec) -> Result<(), ApiError> {
         ("hosts", spec.hosts.len()),
         ("ports", spec.ports.len()),
         ("vnis", spec.vnis.len()),
+        ("address_pools", spec.address_pools.len()),
     ] {
         if length > MAX_ASSIGNED {
             return Err(fields.invalid(field, length, format!("at most {MAX_ASSIGNED} entries")));
@@ -79,6 +81,11 @@ fn check_assigned(fields: &Fields<'_>, spec: &VdcSpec) -> Result<(), ApiError> {
     if let Some((i, range)) = vnis.find(|(_, range)| range.first > range.last) {
         let expected = format!("at least {}, the first", range.first);
         return Err(fields.invalid(&format!("vnis[{i}].last"), range.last, expected));
+    }
+    let mut pools = spec.address_pools.iter().enumerate();
+    if let Some((i, pool)) = pools.find(|(_, pool)| pool.trunc() != **pool) {
+        let expected = format!("a prefix without host bits, such as {}", pool.trunc());
+        return Err(fields.invalid(&format!("address_pools[{i}]"), pool, expected));
     }
     for (i, port) in spec.ports.iter().enumerate() {
         let wrong = port
@@ -179,6 +186,21 @@ fn lost(model: &Model, vdc: &Vdc, spec: &VdcSpec) -> Vec<Lost> {
                 let value = vni.to_string();
                 lost.push(Lost {
                     field: "vnis",
+                    value,
+                    user,
+                });
+            }
+        }
+    }
+    if vdc.spec.address_pools != spec.address_pools && !spec.address_pools.is_empty() {
+        for (name, id) in &vdc.networks {
+            let subnets = model.networks.get(*id).map(|network| network.spec.subnets.iter());
+            let outside = |cidr: &IpNet| vdc.spec.may_have(cidr) && !spec.may_have(cidr);
+            if let Some(subnet) = subnets.into_iter().flatten().find(|subnet| outside(&subnet.cidr)) {
+                let user = key(Kind::Network, name);
+                let value = subnet.cidr.to_string();
+                lost.push(Lost {
+                    field: "address_pools",
                     value,
                     user,
                 });

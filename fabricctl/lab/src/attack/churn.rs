@@ -55,12 +55,7 @@ fn applied(outcome: &Outcome) -> Result<()> {
 /// those of an attack.
 fn vdc(round: u32, hosts: &[(Name, String)]) -> Result<VdcIntent> {
     let network: Name = format!("net{}", round % 3).parse()?;
-    let subnet = |cidr: &str| -> Result<SubnetSpec> {
-        Ok(SubnetSpec {
-            cidr: cidr.parse()?,
-            gateway: None,
-        })
-    };
+    let subnet = |cidr: &str| -> Result<SubnetSpec> { Ok(SubnetSpec::new(cidr.parse()?)) };
     let attachments = hosts.iter().enumerate().map(|(i, (host, netns))| {
         Ok(AttachmentSpec {
             name: format!("w{i}-{}", round % 2).parse()?,

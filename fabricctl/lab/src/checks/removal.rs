@@ -149,10 +149,7 @@ fn key(e: &Endpoint) -> Key {
 /// device gets it.
 pub(super) fn vni_quarantine(cx: &Scene<'_>) -> Result<String> {
     let network = |name: &str, vni: Option<Vni>| -> Result<Spec> {
-        let subnets = vec![vfabric_api::intent::SubnetSpec {
-            cidr: "10.9.0.0/24".parse()?,
-            gateway: None,
-        }];
+        let subnets = vec![vfabric_api::intent::SubnetSpec::new("10.9.0.0/24".parse()?)];
         Ok(Spec::Network(vfabric_api::intent::NetworkSpec {
             name: name.parse()?,
             subnets,

@@ -76,10 +76,7 @@ pub(crate) fn run(lab: &Lab, runtime: &Runtime, steps: &Steps, short: bool) -> R
     let client = lab.client()?;
     let mut twins = tenant(lab, TENANTS[0], false)?;
     // Room for all attachments of the churn.
-    let subnet = SubnetSpec {
-        cidr: SUBNET.parse()?,
-        gateway: None,
-    };
+    let subnet = SubnetSpec::new(SUBNET.parse()?);
     twins.networks.iter_mut().for_each(|n| n.subnets = vec![subnet.clone()]);
     let tenants = Tenants::of(&client, runtime, vec![twins])?;
     let mut figures = Figures::default();

@@ -181,10 +181,7 @@ impl Tenants {
 /// A name or subnet is wrong.
 pub(crate) fn tenant(lab: &Lab, name: &str, routed: bool) -> Result<VdcIntent> {
     let network = |(name, cidr): (&str, &str)| -> Result<NetworkSpec> {
-        let subnet = SubnetSpec {
-            cidr: cidr.parse()?,
-            gateway: None,
-        };
+        let subnet = SubnetSpec::new(cidr.parse()?);
         Ok(NetworkSpec {
             name: name.parse()?,
             subnets: vec![subnet],

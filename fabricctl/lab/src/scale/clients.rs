@@ -151,10 +151,7 @@ pub(super) async fn burst(world: &World) -> Result<Duration> {
 pub(super) async fn crowd(world: &World, report: &mut Report) -> Result<()> {
     let vdc: vfabric_api::ident::Name = "crowd".parse()?;
     let mut network = objects::network(0)?;
-    network.subnets = vec![SubnetSpec {
-        cidr: "10.0.0.0/16".parse()?,
-        gateway: None,
-    }];
+    network.subnets = vec![SubnetSpec::new("10.0.0.0/16".parse()?)];
     let mut intent = VdcIntent::new(vdc.clone());
     intent.networks = vec![network];
     world

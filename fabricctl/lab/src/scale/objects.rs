@@ -25,10 +25,7 @@ pub(super) fn network_name(index: usize) -> Result<Name> {
 /// A network with one subnet; those of one vDC do not overlap.
 pub(super) fn network(index: usize) -> Result<NetworkSpec> {
     let third = index % 256;
-    let subnet = SubnetSpec {
-        cidr: format!("10.{}.{third}.0/24", index / 256 % 256).parse()?,
-        gateway: None,
-    };
+    let subnet = SubnetSpec::new(format!("10.{}.{third}.0/24", index / 256 % 256).parse()?);
     Ok(NetworkSpec {
         name: network_name(index)?,
         subnets: vec![subnet],

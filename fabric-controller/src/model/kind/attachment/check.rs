@@ -11,7 +11,7 @@ use super::{At, StoredAttachment};
 use crate::ident::SwitchIndex;
 use crate::model::fields::Fields;
 use crate::model::kind::Network;
-use crate::model::kind::network::{address_at, check_ip, is_host_address, martian};
+use crate::model::kind::network::{address_at, check_ip, is_host_address, martian, reserved_to};
 use crate::model::number::{Number, Uid};
 use crate::model::pool::Addresses;
 use crate::model::{GREATEST_NUMBER, Model};
@@ -127,15 +127,17 @@ impl Model {
         Ok(())
     }
 
-    /// A new address of each subnet: no attachment has it, and no device may hold it for another one.
+    /// A new address of each subnet: it is not reserved, no attachment has it, and no device may hold it for another one.
     fn free_ips(&self, fields: &Fields<'_>, network: &Network) -> Result<Vec<IpAddr>, ApiError> {
         let free = |(subnet, pool): (&SubnetSpec, &Addresses)| {
-            let usable = |offset: u128| {
+            let barred = |offset: u128| {
                 let ip = address_at(&subnet.cidr, offset);
-                let taken = network.used().ips.contains_key(&ip) || self.quarantine.holds(&Number::Ip(network.uid, ip));
-                is_host_address(&subnet.cidr, ip) && subnet.gateway() != ip && !taken
+                let taken =
+                    || network.used().ips.contains_key(&ip) || self.quarantine.holds(&Number::Ip(network.uid, ip));
+                let usable = || is_host_address(&subnet.cidr, ip) && subnet.gateway() != ip && !taken();
+                reserved_to(subnet, offset).or_else(|| (!usable()).then_some(offset))
             };
-            let found = pool.find(usable).map(|offset| address_at(&subnet.cidr, offset));
+            let found = pool.find(barred).map(|offset| address_at(&subnet.cidr, offset));
             found.ok_or_else(|| fields.error(ErrorCode::Exhausted, "ips", subnet.cidr, self.why_full(network, subnet)))
         };
         network.spec.subnets.iter().zip(&*network.pools()).map(free).collect()
@@ -154,6 +156,7 @@ impl Model {
             Some((ip, device)) => {
                 format!("a subnet with a free address; {ip}, among others, is free when `{device}` has removed it")
             }
+            None if !subnet.reserved.is_empty() => "a subnet with a free address that is not reserved".to_owned(),
             None => "a subnet with a free address".to_owned(),
         }
     }

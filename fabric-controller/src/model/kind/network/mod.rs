@@ -19,7 +19,9 @@ use vfabric_api::kind::{Key, Kind, NetworkSpec, Spec, View};
 use vfabric_api::status;
 
 use subnet::pools;
-pub(in crate::model) use subnet::{address_at, check_ip, disjoint, give_back, is_host_address, martian, take};
+pub(in crate::model) use subnet::{
+    address_at, check_ip, disjoint, give_back, is_host_address, martian, reserved_to, take,
+};
 
 use super::{Followed, Seen, TenantObject, Vdc};
 use crate::ident::{AttachmentId, HostIndex, Owner, RouterId, SwitchIndex};

@@ -58,8 +58,27 @@ pub(super) fn check_subnet(fields: &Fields<'_>, i: usize, subnet: &SubnetSpec) -
     if !is_host_address(&cidr, gateway) {
         return Err(fields.invalid(&field("gateway"), gateway, format!("a host address in {cidr}")));
     }
+    if subnet.reserved.len() > MAX_RESERVED {
+        let expected = format!("at most {MAX_RESERVED} ranges");
+        return Err(fields.invalid(&field("reserved"), subnet.reserved.len(), expected));
+    }
+    for (j, range) in subnet.reserved.iter().enumerate() {
+        let field = |end: &str| field(&format!("reserved[{j}].{end}"));
+        for (end, ip) in [("first", range.first), ("last", range.last)] {
+            if !cidr.contains(&ip) {
+                return Err(fields.invalid(&field(end), ip, format!("an address in {cidr}")));
+            }
+        }
+        if range.first > range.last {
+            let expected = format!("at least {}, the first", range.first);
+            return Err(fields.invalid(&field("last"), range.last, expected));
+        }
+    }
     Ok(())
 }
+
+/// Most reserved ranges of one subnet. Each allocation looks at all of them.
+const MAX_RESERVED: usize = 64;
 
 /// Addresses that no host may have (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5, RFC 6890): leaves drop packets that
 /// are routed from or to them.
@@ -126,6 +145,13 @@ fn offset_in(cidr: &IpNet, ip: IpAddr) -> Option<u128> {
     }
 }
 
+/// The last offset of a reserved range that has this offset.
+pub(in crate::model) fn reserved_to(subnet: &SubnetSpec, offset: u128) -> Option<u128> {
+    let ip = address_at(&subnet.cidr, offset);
+    let ranges = subnet.reserved.iter().filter(|range| range.contains(ip));
+    ranges.filter_map(|range| offset_in(&subnet.cidr, range.last)).max()
+}
+
 /// A pool for each subnet, with what is in use taken out.
 pub(super) fn pools<'a>(spec: &NetworkSpec, used: impl Iterator<Item = &'a IpAddr>) -> Vec<Addresses> {
     let used: BTreeSet<IpAddr> = used.copied().collect();
@@ -141,6 +167,7 @@ pub(super) fn pools<'a>(spec: &NetworkSpec, used: impl Iterator<Item = &'a IpAdd
     pools
 }
 
+/// Takes an address out of the pool of its subnet; `used` returns whether another one is in use.
 pub(in crate::model) fn take(
     spec: &NetworkSpec,
     pools: &mut Vec<Addresses>,
@@ -149,7 +176,9 @@ pub(in crate::model) fn take(
 ) {
     for (subnet, pool) in spec.subnets.iter().zip(pools) {
         if let Some(offset) = offset_in(&subnet.cidr, ip) {
-            pool.take(offset, |o| used(address_at(&subnet.cidr, o)));
+            pool.take(offset, |o| {
+                reserved_to(subnet, o).or_else(|| used(address_at(&subnet.cidr, o)).then_some(o))
+            });
         }
     }
 }

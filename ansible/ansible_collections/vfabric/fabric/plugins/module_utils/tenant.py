@@ -58,7 +58,7 @@ def inside_vdc(vdc, spec):
     return found
 
 
-VDC = Kind("vdc", ["description", "hosts", "ports", "vnis", "limits", "labels"], needs_nothing)
+VDC = Kind("vdc", ["description", "hosts", "ports", "vnis", "address_pools", "limits", "labels"], needs_nothing)
 NETWORK = Kind("network", ["subnets", "mtu", "vni", "labels"], inside_vdc)
 ROUTER = Kind("router", ["networks", "routes", "labels"], inside_vdc)
 ATTACHMENT = Kind(

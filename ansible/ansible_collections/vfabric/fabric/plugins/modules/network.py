@@ -46,6 +46,19 @@ options:
       gateway:
         description: Address of the anycast gateway; if it is left out, the first one of the prefix.
         type: str
+      reserved:
+        description: Addresses that the controller does not allocate. Only attachments that name one of them get it.
+        type: list
+        elements: dict
+        suboptions:
+          first:
+            description: The first of a range.
+            type: str
+            required: true
+          last:
+            description: The last.
+            type: str
+            required: true
   mtu:
     description: Largest IP packet of the workloads in octets. New networks get 1500 if it is left out.
     type: int
@@ -110,7 +123,12 @@ from ansible_collections.vfabric.fabric.plugins.module_utils.tenant import NETWO
 
 def main():
     """Runs the module."""
-    subnet = {"cidr": {"type": "str", "required": True}, "gateway": {"type": "str"}}
+    span = {"first": {"type": "str", "required": True}, "last": {"type": "str", "required": True}}
+    subnet = {
+        "cidr": {"type": "str", "required": True},
+        "gateway": {"type": "str"},
+        "reserved": {"type": "list", "elements": "dict", "options": span},
+    }
     task = Task(
         {
             "vdc": {"type": "str", "required": True},

@@ -77,6 +77,12 @@ options:
         description: The last of it.
         type: int
         required: true
+  address_pools:
+    description:
+      - Prefixes that hold the subnets of the vDC's networks. Its users may only create subnets inside one of them.
+      - An empty list allows any subnet.
+    type: list
+    elements: str
   limits:
     description: How many objects there may be in the vDC. There is no limit on kinds that are left out; an empty dictionary removes all limits.
     type: dict
@@ -172,6 +178,7 @@ def main():
             "hosts": {"type": "list", "elements": "str"},
             "ports": {"type": "list", "elements": "dict", "options": port},
             "vnis": {"type": "list", "elements": "dict", "options": span},
+            "address_pools": {"type": "list", "elements": "str"},
             "limits": {"type": "dict", "options": limits},
         },
         owned=True,

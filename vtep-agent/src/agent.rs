@@ -36,6 +36,9 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// How long notifications are gathered before the named objects are compared: they come in
 /// bursts, and our own changes cause them, too.
 const GATHER: Duration = Duration::from_millis(50);
+/// After such a comparison the engine is free for at least this many times as long as it took. A comparison reads whole
+/// networks, so that on a host with many attachments, of which one changes all the time, the engine would do little else.
+const FREE: u32 = 9;
 /// Repairs that the status shows.
 const REPAIRS: usize = 20;
 /// Commands that may wait for the engine; each sender waits for the reply.
@@ -303,7 +306,10 @@ impl<D: Datapath> Agent<D> {
                 Some(heard) = heard.recv() => { self.hear(heard); Ok(News::default()) }
                 () = sleep_until(due), if due.is_some() => {
                     let _busy = watch.begin("comparing objects that have changed");
-                    self.engine.check(&std::mem::take(&mut gathered).scope())
+                    let begun = Instant::now();
+                    let news = self.engine.check(&std::mem::take(&mut gathered).scope());
+                    gathered.not_before = Some(Instant::now() + begun.elapsed() * FREE);
+                    news
                 }
                 _ = netns.tick() => {
                     for id in std::mem::take(&mut self.arrivals.lost) {
@@ -384,7 +390,11 @@ impl<D: Datapath> Agent<D> {
             Change::Port(name) => drop(gathered.ports.insert(name)),
             Change::Anything => gathered.all = true,
         }
-        gathered.due.get_or_insert_with(|| Instant::now() + GATHER);
+        let soon = Instant::now() + GATHER;
+        let not_before = gathered.not_before;
+        gathered
+            .due
+            .get_or_insert_with(|| not_before.map_or(soon, |at| at.max(soon)));
     }
 
     fn command(&mut self, command: Command) -> Result<News, AgentError> {
@@ -579,7 +589,10 @@ struct Gathered {
     vnis: BTreeSet<vtep_proto::Vni>,
     ports: BTreeSet<String>,
     all: bool,
+    /// When to compare them; none if there are none.
     due: Option<Instant>,
+    /// The earliest time of the next comparison ([`FREE`]).
+    not_before: Option<Instant>,
 }
 
 impl Gathered {

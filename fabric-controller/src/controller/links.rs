@@ -1,5 +1,6 @@
 //! Links: what switches report of their ports and what probes say, and what follows from it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +28,9 @@ use crate::topology::pace::Pace;
 /// storm of frames does not stop the clock.
 const FRAMES_BETWEEN_TICKS: usize = 4096;
 
+/// Most events of devices that are acted on together: the ports of a lost spine.
+const EVENTS_AT_ONCE: usize = 512;
+
 /// How often the store gets what is to be remembered of links.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -47,18 +51,23 @@ impl<S: Store> Controller<S> {
         self.links_locked().set_pace(pace);
     }
 
-    /// Acts on what devices report, until the last actor is gone.
+    /// Acts on what devices report, until the last actor is gone. Reports of ports that have arrived together are acted on
+    /// together.
     pub async fn follow(&self, mut events: mpsc::Receiver<DeviceEvent>) {
-        while let Some((device, event)) = events.recv().await {
-            match event {
-                Event::Port { port, up } => {
-                    let end = (SwitchIndex(device.0), port);
-                    let change = self.links_locked().reported(end, up);
-                    self.reroute(change).await;
+        let mut arrived = Vec::with_capacity(EVENTS_AT_ONCE);
+        while events.recv_many(&mut arrived, EVENTS_AT_ONCE).await > 0 {
+            let mut changes = Vec::new();
+            for (device, event) in arrived.drain(..) {
+                match event {
+                    Event::Port { port, up } => {
+                        let end = (SwitchIndex(device.0), port);
+                        changes.extend(self.links_locked().reported(end, up));
+                    }
+                    Event::Announced { attachment, by } => self.announced(device, &attachment, by),
+                    _ => {}
                 }
-                Event::Announced { attachment, by } => self.announced(device, &attachment, by),
-                _ => {}
             }
+            self.reroute(changes).await;
         }
     }
 
@@ -138,41 +147,57 @@ impl<S: Store> Controller<S> {
         self.reroute(changes).await;
     }
 
-    /// Brings paths in line with the links. Only paths that used one are rendered again.
+    /// Brings paths in line with the links. Only paths that used one are rendered again, once for all links: a lost spine takes
+    /// a link of each leaf with it, and each of these links changes paths of all other leaves.
     pub(super) async fn reroute(&self, changes: impl IntoIterator<Item = LinkChange>) {
-        for LinkChange { link, .. } in changes {
-            let mut state = self.state.lock().await;
-            let state = &mut *state;
-            // As it is by now: changes come from more than one task.
-            let (fault, hold) = {
-                let links = self.links_locked();
-                (links.fault(link), links.pace().hold())
-            };
+        let changed: BTreeSet<LinkIndex> = changes.into_iter().map(|change| change.link).collect();
+        if changed.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock().await;
+        let state = &mut *state;
+        // As they are by now: changes come from more than one task.
+        let (faults, hold) = {
+            let links = self.links_locked();
+            let faults: Vec<_> = changed.into_iter().map(|link| (link, links.fault(link))).collect();
+            (faults, links.pace().hold())
+        };
+        let mut paths = 0;
+        for (link, fault) in &faults {
             let used = fault.map_or(Use::Up, Fault::used);
-            let changes = state.model.set_link(link, used != Use::Down, used == Use::Avoided);
-            let touched = state.model.take_touched();
-            let rendered = self.rendered(&state.model, touched);
-            let concerned = self.write_published().render(rendered, state.revision);
-            let fabric = &state.model.fabric;
-            let Some(Link { a, b }) = fabric.link(link).map(|l| &l.spec) else {
-                continue;
-            };
-            let (a, b) = (format!("{}:{}", a.switch, a.port), format!("{}:{}", b.switch, b.port));
-            let (paths, devices) = (changes.len(), concerned.len());
-            let why = fault.map(|f| reason(fabric, link, f, hold));
-            let (event, detail) = match &why {
-                None => (EventReason::LinkUp, "is used again".to_owned()),
-                Some(why) => (EventReason::LinkDown, why.clone()),
-            };
-            self.events.note(News {
-                object: Some(format!("link {a} - {b}")),
-                ..News::of_fabric(event, detail)
-            });
-            match why {
-                None => info!(a, b, paths, devices, "link up"),
-                Some(reason) if used == Use::Avoided => warn!(a, b, paths, devices, reason, "link avoided"),
-                Some(reason) => warn!(a, b, paths, devices, reason, "link down"),
-            }
+            paths += state
+                .model
+                .set_link(*link, used != Use::Down, used == Use::Avoided)
+                .len();
+        }
+        let touched = state.model.take_touched();
+        let rendered = self.rendered(&state.model, touched);
+        let devices = self.write_published().render(rendered, state.revision).len();
+        for (link, fault) in faults {
+            self.say_of_link(&state.model.fabric, link, fault, hold);
+        }
+        info!(paths, devices, "paths follow the links");
+    }
+
+    /// Notes in the events and in the log that a link is used again, or why it is not.
+    fn say_of_link(&self, fabric: &Fabric, link: LinkIndex, fault: Option<Fault>, hold: Duration) {
+        let Some(Link { a, b }) = fabric.link(link).map(|l| &l.spec) else {
+            return;
+        };
+        let (a, b) = (format!("{}:{}", a.switch, a.port), format!("{}:{}", b.switch, b.port));
+        let why = fault.map(|f| reason(fabric, link, f, hold));
+        let (event, detail) = match &why {
+            None => (EventReason::LinkUp, "is used again".to_owned()),
+            Some(why) => (EventReason::LinkDown, why.clone()),
+        };
+        self.events.note(News {
+            object: Some(format!("link {a} - {b}")),
+            ..News::of_fabric(event, detail)
+        });
+        match why {
+            None => info!(a, b, "link up"),
+            Some(reason) if fault.is_some_and(|f| f.used() == Use::Avoided) => warn!(a, b, reason, "link avoided"),
+            Some(reason) => warn!(a, b, reason, "link down"),
         }
     }
 

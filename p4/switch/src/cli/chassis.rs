@@ -79,7 +79,7 @@ pub(super) fn read(text: &str) -> Result<Chassis, String> {
             Token::Word(field) => match tokens.next() {
                 Some((_, Token::Open)) => path.push(field),
                 Some((line, Token::Word(value) | Token::Text(value))) => {
-                    let number = || format!("line {line}: {field}: {value:?} is no number");
+                    let number = || format!("line {line}: {field}: {value:?} is not a number");
                     match (path.as_slice(), field.as_str()) {
                         ([of], "id") if of == "nodes" && chassis.node.is_none() => {
                             chassis.node = Some(value.parse().map_err(|_| number())?);

@@ -137,7 +137,7 @@ impl NetdevInterfaces {
             .ok_or_else(|| Status::not_found(format!("interface {name:?} does not exist")))?;
         if port.ifindex == 0 {
             return Err(Status::failed_precondition(format!(
-                "interface {name:?} has no device now"
+                "interface {name:?} has no device at present"
             )));
         }
         let message = set(LinkUnspec::new_with_index(port.ifindex)).build();
@@ -155,7 +155,7 @@ impl NetdevInterfaces {
     }
 }
 
-/// The device behind a port is gone.
+/// Marks a port whose device is gone.
 fn go(port: &mut Interface) {
     let shut = port.shut;
     *port = absent(

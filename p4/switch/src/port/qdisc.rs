@@ -69,7 +69,9 @@ impl Qdiscs {
                 while let Some(Some(_)) = messages.next().now_or_never() {}
                 follower.refresh(&handle).await;
             }
-            tracing::error!("the kernel's messages of traffic control ended; attached disciplines are not noticed now");
+            tracing::error!(
+                "the kernel's messages of traffic control ended; disciplines that are attached from now on go unnoticed"
+            );
         });
         Ok(this)
     }

@@ -27,7 +27,7 @@ use crate::topology::pace::Pace;
 /// storm of frames does not stop the clock.
 const FRAMES_BETWEEN_TICKS: usize = 4096;
 
-/// How often the store gets what is to be remembered of links.
+/// How often what is remembered of links is stored.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where the store keeps what is remembered of a link.
@@ -87,7 +87,7 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// Whether a spine does not hold yet what it should. A leaf has no stand-in: what is under it is reached over it alone.
+    /// Whether a spine does not hold yet what it should. A leaf has no stand-in: what is under it is reached through it alone.
     pub(super) fn is_filling(&self, fabric: &Fabric, switch: SwitchIndex) -> bool {
         let is_spine = fabric.switch(switch).is_some_and(|s| s.spec.role == Role::Spine);
         let device = self.registry.get(fabric.switch_device(switch));
@@ -143,7 +143,7 @@ impl<S: Store> Controller<S> {
         for LinkChange { link, .. } in changes {
             let mut state = self.state.lock().await;
             let state = &mut *state;
-            // As it is by now: changes come from more than one task.
+            // The present state: changes come from more than one task.
             let (fault, hold) = {
                 let links = self.links_locked();
                 (links.fault(link), links.pace().hold())

@@ -14,7 +14,7 @@ use crate::ident::SwitchIndex;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkIndex(pub u32);
 
-/// The ports of `on` towards `to` are no longer what they were.
+/// The ports of `on` that lead to `to` have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathChange {
     /// The switch whose ports changed.

@@ -44,7 +44,7 @@ pub struct Figures {
     pub rounds: u32,
 }
 
-/// Measures so many rounds, each way for `span` in each.
+/// Measures `rounds` rounds, each way for `span` in each.
 ///
 /// # Errors
 /// When namespaces or links cannot be made (it needs root and `ip`), or nothing arrives.

@@ -127,7 +127,7 @@ impl Thread {
                 let mut all: Vec<PollFd<'_>> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
                 match poll(&mut all, PollTimeout::NONE) {
                     Ok(_) | Err(Errno::EINTR) => {}
-                    Err(error) => return tracing::error!(%error, "announcements are not heard any more"),
+                    Err(error) => return tracing::error!(%error, "announcements are no longer heard"),
                 }
                 let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
                 let of_sockets = self.sockets.keys().zip(all.iter().skip(1));

@@ -33,7 +33,7 @@ impl NetdevInterfaces {
     /// until it appears.
     ///
     /// # Errors
-    /// If the kernel gives no netlink socket.
+    /// If the kernel refuses a netlink socket.
     pub async fn start(hostname: &str, ports: impl IntoIterator<Item = (u32, String)>) -> std::io::Result<Arc<Self>> {
         // The group is joined before the first read, so that no change falls between the two.
         let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])?;

@@ -55,7 +55,7 @@ impl Qdiscs {
     /// Reads them, and follows them for as long as the runtime runs.
     ///
     /// # Errors
-    /// The kernel gives no netlink socket.
+    /// The kernel refuses a netlink socket.
     pub async fn follow() -> io::Result<Arc<Self>> {
         // The group is joined before the first read, so that no change falls between the two.
         let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Tc])?;

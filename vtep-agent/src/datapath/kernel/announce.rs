@@ -1,4 +1,4 @@
-//! Listens for the first frame of a workload that is to come.
+//! Listens for the first frame of a workload that is expected to arrive.
 //!
 //! A guest that has been migrated announces itself: QEMU sends a RARP frame for its MAC address, five times within half a second;
 //! a guest's own system sends a gratuitous ARP request (RFC 5227 section 3) or an unsolicited neighbour advertisement (RFC 4861

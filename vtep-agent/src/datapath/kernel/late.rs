@@ -3,7 +3,7 @@
 //! While hosts and leaves learn that an attachment has moved, some still send to the old host. A bridge does not send a frame
 //! back out of the port that it came by. So a chain at the entrance of the VXLAN device takes frames for that MAC address
 //! and sends them out of the device again, which knows the new VTEP. Frames for groups and frames of other stations are not
-//! concerned. Such a chain belongs to one port, and goes with it. A host whose workload is to come never has one: so two
+//! concerned. Such a chain belongs to one port, and goes with it. A host at which the workload has yet to arrive never has one: so two
 //! hosts do not send a frame to each other in turn.
 
 use vtep_proto::{Attachment, Mode};

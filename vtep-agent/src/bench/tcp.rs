@@ -28,7 +28,7 @@ const WRITE: usize = 128 * 1024;
 const SILENCE: Duration = Duration::from_secs(10);
 /// MTU of the workloads.
 const MTU: u32 = 1500;
-/// Before the first round: links come up, and TCP finds its window.
+/// Pause before the first round: links come up, and TCP finds its window.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 /// What was measured; throughputs are medians of all rounds.

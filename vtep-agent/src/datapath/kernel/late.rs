@@ -12,7 +12,7 @@ use super::entrance::TABLE;
 use super::nft::expression::{Base, Rule};
 use super::nft::message::Message;
 
-/// Names of the chains begin so; the index of the port, that of the VXLAN device and the MAC address follow.
+/// Names of the chains begin like this; the index of the port, that of the VXLAN device and the MAC address follow.
 const LATE: &str = "late-";
 
 /// The chain that a port needs: for an attachment that has left, when its network has a tunnel.

@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_result_is_an_object() {
-        for (script, said) in [("echo '[]'", "no object"), ("echo '{'", "no JSON")] {
+        for (script, said) in [("echo '[]'", "not an object"), ("echo '{'", "not JSON")] {
             let (_folder, environment) = plugin(script);
             let call = Call {
                 kind: "p".into(),

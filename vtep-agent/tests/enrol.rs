@@ -265,10 +265,10 @@ async fn what_is_no_invitation_of_this_fabric_is_refused() {
     let (front, last) = secret.split_at(secret.len() - 1);
     let wrong = format!("{front}{} {fingerprint}", if last == "0" { "1" } else { "0" });
     let why = world.refused(&state, &write(wrong)).await;
-    assert!(why.contains("no enrolment token"), "{why}");
+    assert!(why.contains("not an enrolment token"), "{why}");
     let newer = world.invite("h1");
     let why = world.refused(&state, &token).await;
-    assert!(why.contains("no enrolment token"), "{why}");
+    assert!(why.contains("not an enrolment token"), "{why}");
 
     // A host that has left, and a later one of its name.
     let of_h2 = world.invite("h2");

@@ -133,7 +133,7 @@ mod tests {
     fn what_is_wrong_is_named_with_its_line() {
         for (text, words) in [
             ("a: 1\nb: \"x", "line 2"),
-            ("nodes { id: x }", "no number"),
+            ("nodes { id: x }", "is not a number"),
             ("singleton_ports {\n id: 1\n}", "line 3"),
             ("nodes {", "nodes does not end"),
             ("}", "nothing is open"),

@@ -203,7 +203,7 @@ class Waiting(Calls):
     WAITING = [{"device": name, "reason": "not confirmed yet"} for name in ("leaf1", "host1")]
 
     def outcome(self, *epochs, timeout):
-        """What becomes of a change; the leaf is at one revision after the other."""
+        """How a change ends; the leaf is at one revision after the other."""
         answers = []
         for epoch in epochs:
             leaf = {"name": "leaf1", "status": {"epoch": epoch}}

@@ -1,4 +1,4 @@
-// What the switch tells a program about a packet, and what becomes of a drop.
+// What a program learns about a packet from the switch, and how a drop ends.
 #include "include/frame.p4"
 
 struct headers { op_t op; }

@@ -1,4 +1,16 @@
 //! Whole-system tests, and the code that they share.
+//!
+//! **Problem.** What the parts promise must hold for tools of other projects and on switches of other projects, and when the
+//! parts run together.
+//!
+//! **Model.** `tests/` drives the daemons, the compiler and the switches from outside: with clients from Python environments
+//! ([`venv`]), with scripts that bmv2's users write ([`stf`], [`exercise`]), and with random programs and packets ([`fuzz`]).
+//! [`program`] compiles and runs one P4 program on each of our switches.
+//!
+//! **Invariants.** A missing tool is an error and never a reason to skip a test, except `simple_switch_grpc`: tests that need it
+//! are ignored unless they are asked for.
+//!
+//! **Cost.** Minutes: many tests start daemons or other projects' programs. Some need root.
 
 pub mod exercise;
 pub mod fuzz;

@@ -72,7 +72,7 @@ pub fn p4info(ours: &P4Info, expected: &str) -> Result<Vec<Difference>> {
 /// The differences between our entries and the text of an `.entries.txtpb` file.
 ///
 /// # Errors
-/// The text is no `WriteRequest` in protobuf's text format.
+/// The text is not a `WriteRequest` in protobuf's text format.
 pub fn entries(ours: &WriteRequest, expected: &str) -> Result<Vec<Difference>> {
     compare("p4.v1.WriteRequest", ours, expected)
 }

@@ -2,8 +2,9 @@
 //! Nothing that was acknowledged is lost, and nothing is half done. Its store is also backed up under load, and
 //! restored.
 //!
-//! `CRASH_LOOP_KILLS` says how often it is killed (20; `cargo xtask crash-loop` asks for 200). The moment is drawn: after so many acknowledgements since the start,
-//! and a little later. The seed is printed; `CRASH_LOOP_SEED` repeats one.
+//! `CRASH_LOOP_KILLS` says how often it is killed (20; `cargo xtask crash-loop` asks for 200). The moment is drawn at
+//! random: after a number of acknowledgements since the start, and a little later. The seed is printed;
+//! `CRASH_LOOP_SEED` repeats one.
 
 mod live;
 

@@ -411,7 +411,7 @@ async fn what_others_set_on_ports_over_gnmi_is_put_right() {
     let small = "port 2 (b) had an MTU of 1400 instead of at least 1600 octets";
     assert_eq!(next(&mut driver).await, Event::Repaired(small.into()));
     switch.remove("a").unwrap();
-    let gone = "port 1 (a) was no port any more";
+    let gone = "port 1 (a) was no longer a port";
     assert_eq!(next(&mut driver).await, Event::Repaired(gone.into()));
     let now = ["a", "b"].map(|name| switch.get(name).map(|p| (p.id, p.enabled, p.mtu)));
     assert_eq!(now, [Some((1, true, 9000)), Some((2, true, 1600))]);

@@ -101,7 +101,7 @@ fn a_controller_finds_the_switches_of_a_netcfg_where_it_says_and_brings_the_prog
         format!("! {}", ping(1, 2)),
         load("127.0.0.1:50001", 1),
         load("192.0.2.2:50001", 7),
-        // Of the first attempt the kernel still waits for a reply to its request for the address.
+        // The kernel still waits for a reply to the address request of the first attempt.
         "ip -n $EXERCISE_PREFIX-h1 neigh flush dev eth0".to_owned(),
         ping(1, 2),
         // Its link is not in the file.

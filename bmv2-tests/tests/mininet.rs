@@ -15,7 +15,7 @@ const PROGRAMS: [&str; 5] = [
     "vtep-agent",
 ];
 
-/// Runs a script of ours to its end, which says `ok`.
+/// Runs one of our scripts to its end; it must print `ok`.
 fn passes(script: &str, args: &[&str]) {
     let found = Command::new(PYTHON).args(["-c", "import mininet, yaml"]).status();
     assert!(

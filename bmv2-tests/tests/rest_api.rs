@@ -63,7 +63,7 @@ impl Live {
         self.admin.make_token(&key, &TokenSpec::default()).await.unwrap().secret
     }
 
-    /// Calls of every operation but the watches, which do not end. Its phase `coverage` tests the document
+    /// Calls every operation except the watches, which do not end. Its phase `coverage` tests the document
     /// systematically.
     fn schemathesis(&self, token: &str, phases: &str, examples: &str) {
         let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/rest_api");

@@ -129,14 +129,14 @@ fn remembered(path: &Path, now: u64) -> Option<(Lease, Duration)> {
     match serde_json::from_slice::<Memory>(&text) {
         Ok(memory) => Some((memory.lease, Duration::from_secs(now.saturating_sub(memory.since)))),
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the stored lease makes no sense");
+            tracing::warn!(path = %path.display(), %error, "the stored lease is not valid");
             None
         }
     }
 }
 
-/// Written to another name and renamed. It may be missing after a power failure; then the client asks for an address
-/// from the beginning.
+/// Stores the lease: the file is written under another name and renamed. It may be missing after a power failure; then
+/// the client asks for an address from the beginning.
 fn remember(path: &Path, lease: &Lease, left: Duration) -> io::Result<()> {
     let gone = u64::from(lease.seconds).saturating_sub(left.as_secs());
     let memory = Memory {
@@ -262,7 +262,7 @@ impl Task {
             }
             Action::Use(lease, left) => self.take(lease, left).await,
             Action::Lose(address) => {
-                tracing::warn!(%address, "the lease of the address is over");
+                tracing::warn!(%address, "the lease of the address has ended");
                 if let Err(error) = self.interface.lose(address).await {
                     tracing::warn!(%error, source = std::error::Error::source(&error), "DHCP");
                 }

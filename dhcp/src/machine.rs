@@ -18,8 +18,8 @@ use crate::message::{self, Ask, Identity, Lease, Reply};
 
 /// Waits for a reply, doubled from the first to the last (RFC 2131 section 4.1).
 const WAIT: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(64));
-/// A wait is shorter or longer than that by at most this much, so that machines that were powered on together do not
-/// ask together.
+/// Each wait is made longer or shorter at random, by at most this much, so that machines that were powered on together
+/// do not ask at the same moments.
 const JITTER: Duration = Duration::from_secs(1);
 /// REQUESTs for an offer before it counts as gone; the waits are 4, 8, 16 and 32 seconds.
 const REQUESTS: u32 = 4;
@@ -68,9 +68,9 @@ enum State {
 #[derive(Debug, Clone)]
 struct Held {
     lease: Lease,
-    /// When it began.
+    /// When the lease began.
     since: Duration,
-    /// Whether the user knows of it.
+    /// Whether [`Action::Use`] was returned for it.
     is_used: bool,
 }
 
@@ -158,7 +158,7 @@ impl Machine {
         }
     }
 
-    /// The time has come.
+    /// The time of [`Self::due`] has come.
     pub fn timer(&mut self, now: Duration, random: &mut dyn FnMut() -> u32) -> Vec<Action> {
         if now < self.due {
             return Vec::new();

@@ -130,7 +130,7 @@ fn waits_grow_and_a_server_that_falls_silent_is_left() {
 }
 
 #[test]
-fn the_offer_that_leads_on_is_taken_and_another_one_only_without_it() {
+fn an_offer_with_a_bootz_server_is_preferred_and_any_other_is_the_second_choice() {
     let plain: Vec<_> = GOOD.iter().copied().filter(|(code, _)| *code != 143).collect();
     let mut run = Run::new(None);
     run.wait();

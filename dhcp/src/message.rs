@@ -30,9 +30,9 @@ pub const VENDOR_CLASS: &str = "p4-switch:";
 pub struct Identity {
     /// Hardware address of the interface.
     pub mac: [u8; 6],
-    /// Model; option 60 is [`VENDOR_CLASS`] with it.
+    /// Model; option 60 is [`VENDOR_CLASS`] and this.
     pub model: String,
-    /// Serial number; option 61 is a zero octet with it.
+    /// Serial number; option 61 is a zero octet and this.
     pub serial: String,
 }
 
@@ -62,7 +62,7 @@ pub struct Lease {
 pub(crate) struct Ask {
     pub(crate) xid: u32,
     pub(crate) secs: u16,
-    /// The own address, once it is in use.
+    /// The client's own address, once it is in use.
     pub(crate) in_use: Option<Ipv4Addr>,
     /// The address that is asked for.
     pub(crate) requested: Option<Ipv4Addr>,

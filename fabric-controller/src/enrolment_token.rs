@@ -73,10 +73,10 @@ pub struct Made {
 /// Why a token opens nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// It has not the form of one, or nobody knows it, or its secret is wrong.
-    #[error("this is no enrolment token of this fabric, or a newer one has replaced it")]
+    /// It does not have the form of a token, it is not known, or its secret is wrong.
+    #[error("this is not an enrolment token of this fabric, or a newer one has replaced it")]
     Unknown,
-    /// Its time is over.
+    /// It has expired.
     #[error("the enrolment token of `{subject}` expired at {}", written(*.expired_ms))]
     Expired {
         /// Whose token.

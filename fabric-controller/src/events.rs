@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_an_event_is_woken_by_it() {
+    async fn a_waiter_for_an_event_is_woken_by_it() {
         let events = std::sync::Arc::new(Events::default());
         let after = events.last();
         let waiting = {

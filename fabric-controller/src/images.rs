@@ -4,14 +4,14 @@
 //! | --- | --- |
 //! | `NAME` | an image |
 //! | `SHA256SUMS` | its digest, as `sha256sum` writes it: what is not in the list is not served |
-//! | `images.json` | what the caller said of images that were uploaded |
+//! | `images.json` | what callers said about the images that they uploaded |
 //! | `.upload-N` | an upload that has not ended; removed at the next start |
 //!
 //! **Invariants.**
 //! - An image is listed only when all of it is on the disk and its digest is the one that the caller named. An upload that
 //!   breaks off, that is too large or that finds no room leaves nothing.
-//! - The content of a name never changes: other content needs another name, or the deletion of this one. So a switch that resumes
-//!   a transfer never puts two images together.
+//! - The content of a name never changes: other content needs another name, or this image must be deleted first. So a
+//!   switch that resumes a transfer never puts two images together.
 //! - All images together, and each one, have a largest size; room is reserved before it is used.
 //! - Each list is written aside, flushed and renamed. A digest leaves the list before its file is removed.
 //!
@@ -32,7 +32,7 @@ use vfabric_api::image::{Image, NewImage, digest};
 
 /// Name of the list of digests.
 const SUMS: &str = "SHA256SUMS";
-/// Name of the list of what was said.
+/// Name of the list of what callers said.
 const INDEX: &str = "images.json";
 /// Start of the names of uploads; no image has such a name.
 const UPLOAD: &str = ".upload-";
@@ -50,7 +50,7 @@ pub struct Bounds {
     pub total: u64,
 }
 
-/// What a caller said of an image.
+/// What a caller said about an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Said {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -277,7 +277,7 @@ impl Shelf {
         Ok(Some(upload))
     }
 
-    /// Deletes an image. `may` judges what is known of it.
+    /// Deletes an image. `may` judges what is known about it.
     ///
     /// # Errors
     /// `NotFound`, what `may` says, or the directory cannot be written.
@@ -303,7 +303,7 @@ impl Shelf {
     }
 }
 
-/// A new file that the provisioning server, which is another user, can read.
+/// A new file that the provisioning server can read, which runs as another user.
 fn readable(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::PermissionsExt as _;
     let file = File::create(path)?;
@@ -312,7 +312,7 @@ fn readable(path: &Path) -> io::Result<File> {
 }
 
 impl Upload<'_> {
-    /// Reserves room for so many octets in all; `stored` octets are there already.
+    /// Reserves room for `octets` octets in all, of which `stored` are already there.
     fn reserve(&self, octets: u64, stored: u64) -> Result<(), ApiError> {
         let Bounds { each, total } = self.shelf.bounds;
         if octets > each {
@@ -370,7 +370,8 @@ impl Upload<'_> {
             return Err(ApiError::new(ErrorCode::Invalid, "the image has no content"));
         }
         if found != self.image.sha256 {
-            let expected = format!("the digest of what came, {found}: the file was damaged on its way, or is another");
+            let expected =
+                format!("the digest of what arrived, {found}: the file was damaged on its way, or is another one");
             return Err(ApiError::field(
                 ErrorCode::Invalid,
                 "sha256",

@@ -89,7 +89,7 @@ struct Args {
     /// File with bearer tokens of administrators, one a line; if it is missing, it is created with one token
     #[arg(long)]
     token_file: PathBuf,
-    /// Identity provider whose tokens users may have: its name in `iss`
+    /// Identity provider whose tokens are accepted: its name in `iss`
     #[arg(long, requires_all = ["oidc_audience", "oidc_jwks"])]
     oidc_issuer: Option<String>,
     /// Name of this API for the identity provider, in `aud`
@@ -101,10 +101,10 @@ struct Args {
     /// Requests a second that a user without a role of the fabric may make
     #[arg(long, default_value_t = Rate::default().per_second)]
     tenant_rate: NonZeroU32,
-    /// Requests that such a user may make at once
+    /// Requests that such a user may make in a burst
     #[arg(long, default_value_t = Rate::default().burst)]
     tenant_burst: NonZeroU32,
-    /// From one probe of a link's end to the next (50ms to 10s). A next hop that is dead although its port is up is left
+    /// Time between two probes of a link's end (50ms to 10s). A next hop that is dead although its port is up is left
     /// out after three and a half of these intervals
     #[arg(long, default_value_t = Pace::default())]
     probe_interval: Pace,
@@ -333,7 +333,7 @@ async fn serve(args: &Args) -> Result<()> {
         done = agent_server => done.context("the agents' server ended")?,
         done = enrolling => done.context("the server for enrolment ended")?,
         done = spawn(api) => done?,
-        () = controller.follow(inbox.events) => bail!("the controller has no actors any more"),
+        () = controller.follow(inbox.events) => bail!("the controller has no more actors"),
         () = controller.housekeeping() => {}
         () = controller.writer_ended() => bail!("the writer of changes ended"),
         () = controller.supervise(inbox.frames) => {}

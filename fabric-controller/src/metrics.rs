@@ -205,7 +205,7 @@ impl Snapshot {
         counters(
             r,
             "device_retries",
-            "Rounds of trying again what was refused",
+            "Rounds in which refused entities were tried again",
             counter(|n| n.retries),
         );
         counters(r, "device_connects", "Sessions opened", counter(|n| n.connects));
@@ -237,7 +237,7 @@ impl Snapshot {
 
     fn drops(&self, r: &mut Registry) {
         let counts = self.drops.counts.iter().map(|d| {
-            // Attachments are none of a metric's labels, so that tenants cannot add series.
+            // An attachment is never a label, so that tenants cannot add series.
             let port = d
                 .place
                 .as_deref()

@@ -108,7 +108,7 @@ impl Line {
 
     /// The step that the switch has come to: the last one of its session with the controller, or before that the last one
     /// that the provisioning server saw. Reports of the provisioning server may come late. Ports are configured
-    /// beside the other steps, in no order with them.
+    /// at the same time as the other steps, in no fixed order.
     fn reached(&self) -> Option<BootStep> {
         let of_session = |step: BootStep| {
             matches!(

@@ -88,7 +88,7 @@ pub(crate) fn client(credentials: &Arc<Credentials>, expected: Subject) -> Resul
     let builder =
         ClientConfig::builder_with_provider(Arc::clone(&credentials.provider)).with_safe_default_protocol_versions()?;
     let mut config = builder
-        .dangerous() // rustls' word for every verifier of one's own; this one checks the chain and the SPIFFE id.
+        .dangerous() // rustls calls every custom verifier dangerous; this one checks the chain and the SPIFFE id.
         .with_custom_certificate_verifier(Verifier::of_server(Arc::clone(credentials), expected))
         .with_client_cert_resolver(Arc::new(Newest(Arc::clone(credentials))));
     config.alpn_protocols = vec![H2.to_vec()];

@@ -77,7 +77,7 @@ pub struct Credentials {
     pem: Mutex<Pem>,
     keys: ArcSwap<Keys>,
     generation: watch::Sender<u64>,
-    /// Whether others than those in the files are in use for a while.
+    /// Whether credentials other than those in the files are in use for now.
     on_trial: AtomicBool,
     pub(crate) provider: Arc<CryptoProvider>,
 }

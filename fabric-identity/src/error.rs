@@ -104,7 +104,7 @@ pub enum IdentityError {
     /// A directory or file cannot be made private.
     #[error("cannot make {path} private")]
     Private {
-        /// Which.
+        /// The directory or file.
         path: PathBuf,
         /// Why.
         #[source]

@@ -9,7 +9,7 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::error::IdentityError;
 
-/// Protects the files of this process from others.
+/// The rights of everybody but the owner.
 const OTHERS: u32 = 0o077;
 
 /// From now on, what this process creates is readable and writable by its owner alone (0600, directories 0700).
@@ -33,22 +33,22 @@ pub fn private_directory(path: &Path) -> Result<(), IdentityError> {
         .map_err(fail)?;
     let mode = std::fs::metadata(path).map_err(fail)?.permissions().mode();
     if mode & OTHERS != 0 {
-        tracing::warn!(path = %path.display(), "others could look into this directory; now its mode is 0700");
+        tracing::warn!(path = %path.display(), "others could read this directory; its mode is now 0700");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(fail)?;
     }
     Ok(())
 }
 
-/// Writes a file that its owner alone can read: whole and on the disk when this returns, or not at all. A file of the name is
-/// replaced.
+/// Writes a file that only its owner can read, and replaces an existing one. When this returns, the whole file is on the
+/// disk.
 ///
 /// # Errors
-/// What the system says; the file of the name is unchanged then.
+/// The system's; an existing file is then unchanged.
 pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = Path::new(&beside);
-    // What a process that was killed left half written goes.
+    // Overwrites what a killed process may have left half written.
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)

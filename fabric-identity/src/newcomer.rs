@@ -40,7 +40,7 @@ const SHA_256: &str = "sha256:";
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Of this certificate.
+    /// The fingerprint of a certificate.
     pub fn of(certificate: &CertificateDer<'_>) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
         let mut octets = [0; 32];
@@ -51,10 +51,10 @@ impl Fingerprint {
         Self(octets)
     }
 
-    /// The certificate among these (PEM) that has it.
+    /// The one of these certificates (PEM) that has this fingerprint.
     ///
     /// # Errors
-    /// They cannot be read, or none has it.
+    /// The certificates cannot be read, or none has the fingerprint.
     pub fn pick(&self, pem: &[u8]) -> Result<CertificateDer<'static>, IdentityError> {
         const WHAT: &str = "the server's authorities";
         let found = certificates(WHAT, pem)?.into_iter().find(|c| Self::of(c) == *self);
@@ -72,7 +72,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// Why a text is no fingerprint.
+/// Why a text is not a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected `{SHA_256}` and 64 hexadecimal digits")]
 pub struct NoFingerprint;
@@ -80,7 +80,7 @@ pub struct NoFingerprint;
 impl FromStr for Fingerprint {
     type Err = NoFingerprint;
 
-    /// As `openssl x509 -fingerprint -sha256` prints them, too: with colons between the octets.
+    /// Also reads what `openssl x509 -fingerprint -sha256` prints, with colons between the octets.
     fn from_str(text: &str) -> Result<Self, NoFingerprint> {
         let digits: String = text.strip_prefix(SHA_256).unwrap_or(text).split(':').collect();
         let mut octets = [0; 32];
@@ -104,7 +104,7 @@ pub struct Newcomer {
 /// Judges the server.
 #[derive(Debug)]
 struct Verifier {
-    /// The authorities that must vouch for it, and who it must be; anybody may answer where there is none.
+    /// The authorities that must vouch for it, and who it must be; `None` accepts any server.
     expected: Option<(Vec<TrustAnchor<'static>>, Subject)>,
     provider: Arc<CryptoProvider>,
 }
@@ -156,7 +156,7 @@ impl Newcomer {
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let mut config = builder
             .map_err(unusable)?
-            .dangerous() // rustls' word for every verifier of one's own
+            .dangerous() // rustls calls every custom verifier dangerous
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         config.alpn_protocols = vec![H2.to_vec()];
@@ -191,7 +191,7 @@ impl Newcomer {
     /// The address cannot be used, or as [`Newcomer::connect`].
     pub async fn channel(&self, address: &str) -> Result<Channel, tonic::transport::Error> {
         let mut endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-        // Requests say that they came over TLS, though this connector makes it and not tonic's.
+        // Requests must name the scheme https, although not tonic but this connector sets up TLS.
         if let Ok(origin) = format!("https://{address}").parse::<Uri>() {
             endpoint = endpoint.origin(origin);
         }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_newcomer_speaks_only_to_whom_its_authority_vouches_for() {
+    async fn a_newcomer_speaks_only_to_a_server_that_its_authority_vouches_for() {
         let authority = Authority::new();
         let serve = async |subject: &str| {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -85,7 +85,7 @@ pub async fn granted_streams(mut connection: impl AsyncRead + AsyncWrite + Unpin
     let mut head = [0; 9];
     connection.read_exact(&mut head).await.unwrap();
     let [high, middle, low, kind, ..] = head;
-    assert_eq!(kind, 4, "the first frame is no SETTINGS frame");
+    assert_eq!(kind, 4, "the first frame is not a SETTINGS frame");
     let mut settings = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
     connection.read_exact(&mut settings).await.unwrap();
     let of_kind = |setting: &[u8]| match *setting {

@@ -80,7 +80,7 @@ pub fn stopping() {
 fn say(state: NotifyState<'_>) {
     let what = state.to_string();
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "the service manager does not take `{what}`");
+        tracing::warn!(%error, "the service manager does not accept `{what}`");
     }
 }
 

@@ -1,7 +1,12 @@
 //! The fabric's command line.
 //!
-//! [`cli`] talks to a controller only over its REST API. `fabricctl lab` is the crate
-//! `fabric-lab`.
+//! **Problem.** Operators and tenants must see and change a fabric from a terminal and from scripts.
+//!
+//! **Model.** [`cli`] has one module for each command. It talks to a controller only over its REST API. `fabricctl lab` and
+//! `fabricctl check` are the crate `fabric-lab`.
+//!
+//! **Invariants.** Standard output has only what was asked for; progress and errors go to standard error. The exit code says
+//! whether the command succeeded.
 //!
 //! # Example
 //! ```

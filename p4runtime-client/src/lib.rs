@@ -44,7 +44,9 @@
 //!     let key = TableKey::new(7, Match::builder().exact(1, octets));
 //!     Entity::table(key, ActionCall::bare(9))
 //! };
-//! // Leading zeros do not matter, and encoding and decoding change nothing. assert_eq!(entry(&[0, 5]), entry(&[5]));
+//! // Leading zeros do not matter.
+//! assert_eq!(entry(&[0, 5]), entry(&[5]));
+//! // Encoding and decoding change nothing.
 //! assert_eq!(Entity::from_proto(&entry(&[5]).to_proto()).unwrap(), entry(&[5]));
 //! ```
 

@@ -274,7 +274,7 @@ fn kind(field: &MatchField) -> MatchType {
 fn check_field(field: &MatchField, value: Option<FieldMatch<'_>>) -> Result<(), String> {
     let width = u32::try_from(field.bitwidth).unwrap_or(0);
     let (ok, values): (bool, [&[u8]; 2]) = match (kind(field), value) {
-        (MatchType::Exact, None) => return Err("is missing, exact fields never are".into()),
+        (MatchType::Exact, None) => return Err("is missing, and an exact field must have a value".into()),
         (_, None) => return Ok(()),
         (MatchType::Exact, Some(FieldMatch::Exact(value)))
         | (MatchType::Optional, Some(FieldMatch::Optional(value))) => (true, [value, value]),

@@ -21,8 +21,8 @@ enum Node {
     Replication,
 }
 
-/// Levels of making: an entity refers only to entities of lower levels.
-/// In a cycle, the reference that closes it is ignored.
+/// Levels of creation: an entity refers only to entities of lower levels. In a cycle, the reference that closes it is
+/// ignored.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
     levels: BTreeMap<Node, u8>,

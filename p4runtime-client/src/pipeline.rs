@@ -69,7 +69,7 @@ impl Pipeline {
         (self.cookie ^ cookie) & PROGRAM == 0
     }
 
-    /// The same program with the store of another cookie.
+    /// The cookie of this program with the store of another cookie.
     fn with_keeper_of(&self, cookie: u64) -> u64 {
         self.cookie & PROGRAM | cookie & !PROGRAM
     }
@@ -113,7 +113,7 @@ impl Session {
     /// has no cookie.
     ///
     /// # Errors
-    /// As of any call.
+    /// As for any call.
     pub async fn running_cookie(&self) -> Result<Option<u64>> {
         let request = p4::GetForwardingPipelineConfigRequest {
             device_id: self.options.device_id,
@@ -138,15 +138,14 @@ impl Session {
         }
     }
 
-    /// Makes the switch run the program of `pipeline`. Nothing is sent when it does already. A switch that had another
+    /// Makes the switch run the program of `pipeline`. If it does already, nothing is sent. A switch that had another
     /// program, or the same one for another store, still remembers the store that kept it; see [`Session::keep`].
     ///
-    /// After an error nothing may be written in this session: bmv2 dies of a
-    /// Write after a pipeline it refused.
+    /// After an error nothing may be written in this session: bmv2 crashes on a Write after a
+    /// pipeline that it refused.
     ///
     /// # Errors
-    /// [`Error::Pipeline`] when the switch refuses it or runs another one
-    /// afterwards; others as of any call.
+    /// [`Error::Pipeline`] when the switch refuses it or runs another one afterwards; others as for any call.
     pub async fn install(&self, pipeline: &Pipeline) -> Result<Installed> {
         let running = self.running_cookie().await?;
         if running.is_some_and(|cookie| pipeline.is_program_of(cookie)) {
@@ -199,7 +198,7 @@ impl Session {
     /// that would lose them with a new cookie remembers nothing.
     ///
     /// # Errors
-    /// As of any call.
+    /// As for any call.
     pub async fn keep(&self, pipeline: &Pipeline) -> Result<()> {
         if !self.target.reconciles {
             return Ok(());

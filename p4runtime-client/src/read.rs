@@ -42,8 +42,8 @@ pub struct DirectCount {
     pub value: CounterValue,
 }
 
-/// A read of everything that a controller reconciles, in parts. It runs beside all other calls of its session, and
-/// fails when that has ended.
+/// A read of everything that a controller reconciles, in parts. Other calls of its session can run at the same time. It
+/// fails when the session has ended.
 #[derive(Debug)]
 pub struct Reading {
     client: P4RuntimeClient<Channel>,
@@ -56,12 +56,11 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The next part of what the switch holds; none when that is all. `p4info` is the pipeline that the reading was begun
-    /// for.
+    /// Returns the next part of what the switch holds, or none after the last part. `p4info` must be that of
+    /// [`Session::reading`].
     ///
     /// # Errors
-    /// As of any call. A kind of entity that the switch does not offer is not an
-    /// error, it has none.
+    /// As for any call. A kind of entity that the switch does not offer counts as empty.
     pub async fn next(&mut self, p4info: &P4Info) -> Result<Option<Snapshot>> {
         while self.reply.len() == 0 {
             let Some(patterns) = self.patterns.next() else {
@@ -76,7 +75,7 @@ impl Reading {
         for wire in self.reply.by_ref().take(READ_AT_ONCE) {
             match Entity::from_proto(&wire) {
                 Ok(_) if is_const(&wire) => {}
-                // Servers that ignore filters answer the same twice.
+                // Servers that ignore filters return the same entity twice.
                 Ok(entity) if initial(&entity, p4info) || !self.seen.insert(entity.key().clone()) => {}
                 Ok(entity) => part.entities.push(entity),
                 Err(_) if nothing(&wire) => {}
@@ -116,7 +115,7 @@ impl Session {
     /// Reads patterns (P4Runtime 1.4, section 13); the result is complete.
     ///
     /// # Errors
-    /// As of any call.
+    /// As for any call.
     pub async fn read(&self, patterns: Vec<p4::Entity>) -> Result<Vec<p4::Entity>> {
         read(&self.client, &self.options, patterns).await
     }
@@ -153,7 +152,7 @@ impl Session {
     /// Reads all cells of an indirect counter, as (index, value).
     ///
     /// # Errors
-    /// As of any call.
+    /// As for any call.
     pub async fn read_counter(&self, counter_id: u32) -> Result<Vec<(u32, CounterValue)>> {
         let pattern = Wire::CounterEntry(p4::CounterEntry {
             counter_id,
@@ -176,7 +175,7 @@ impl Session {
     /// action where the switch counts that.
     ///
     /// # Errors
-    /// As of any call.
+    /// As for any call.
     pub async fn read_direct_counter(&self, table_id: u32) -> Result<Vec<DirectCount>> {
         let pattern = |is_default_action| {
             wrap(Wire::TableEntry(p4::TableEntry {
@@ -219,7 +218,7 @@ impl Session {
     /// Reads the multicast groups and clone sessions.
     ///
     /// # Errors
-    /// As of any call.
+    /// As for any call.
     pub async fn read_replication(&self) -> Result<Vec<Entity>> {
         let wires = self.read(replication()).await?;
         wires.iter().map(Entity::from_proto).collect()

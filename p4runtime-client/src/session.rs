@@ -1,9 +1,8 @@
 //! One session with one switch: channel, arbitration, stream, heartbeat.
 //!
-//! A [`Session`] lives as long as its stream. It never heals: when it reports
-//! [`Standing::Closed`], or a call fails with a transient error, the owner drops it,
-//! waits and opens another. An election id is never changed on
-//! an open stream (bmv2 dies of that): a new session is a new stream.
+//! A [`Session`] lives as long as its stream. It never heals: when it reports [`Standing::Closed`], or a call fails
+//! with a transient error, the owner drops it, waits and opens another. An election id is never changed on an open
+//! stream (bmv2 crashes): a new session is a new stream.
 
 use std::{
     fmt,

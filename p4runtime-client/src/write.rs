@@ -204,7 +204,7 @@ impl Session {
     }
 }
 
-/// Splits changes where they may not travel together, and at `most`.
+/// Splits changes where they may not travel together, and after `most` of them.
 fn batches(changes: &[Change], most: usize) -> impl Iterator<Item = &[Change]> {
     let alike = |a: &Change, b: &Change| {
         let delete = |c: &Change| matches!(c, Change::Delete(_));

@@ -100,14 +100,14 @@ pub struct Changes {
 /// How the intent of two revisions differs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Diff {
-    /// The first.
+    /// The earlier revision.
     pub from: u64,
-    /// The second, which is later.
+    /// The later revision.
     pub to: u64,
-    /// The changes of tenants' objects between them.
+    /// The changes of tenants' objects from one to the other.
     #[serde(flatten)]
     pub objects: Objects,
-    /// Objects of the inventory that changed between them.
+    /// Objects of the inventory that differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<String>,
 }

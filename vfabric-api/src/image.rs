@@ -14,7 +14,7 @@ pub struct Image {
     pub sha256: String,
     /// Its size in octets.
     pub octets: u64,
-    /// The release that it is, as the inventory's `software` names it; absent if nobody said.
+    /// The release that it is, as the inventory's `software` names it; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<Label>,
     /// Models that it is for; empty: all.
@@ -28,7 +28,7 @@ pub struct Image {
     pub switches: Vec<crate::ident::Name>,
 }
 
-/// What is said of an image that is uploaded.
+/// What the caller says about an image that it uploads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewImage {
     /// Name of the file.
@@ -43,11 +43,11 @@ pub struct NewImage {
     pub octets: Option<u64>,
 }
 
-/// The content of an image as it comes; an error if it breaks off.
+/// The content of an image as it arrives; an error if it breaks off.
 #[cfg(feature = "server")]
 pub type Content = futures::stream::BoxStream<'static, std::io::Result<bytes::Bytes>>;
 
-/// A digest as it is stored, if it is one of SHA-256.
+/// The stored form of a SHA-256 digest; `None` for any other text.
 pub fn digest(text: &str) -> Option<String> {
     let is_one = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
     is_one.then(|| text.to_ascii_lowercase())

@@ -26,7 +26,7 @@ pub struct Plan {
 /// An object whose content changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ObjectChange {
-    /// Which.
+    /// The object.
     pub key: Key,
     /// Its fields that change.
     pub fields: Vec<FieldChange>,

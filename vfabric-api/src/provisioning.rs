@@ -21,13 +21,13 @@ pub enum BootStep {
     NoAddress,
     /// It gave its address back, or found it in use.
     Released,
-    /// It fetched an image, whole.
+    /// It fetched a whole image.
     ImageFetched,
     /// It began to fetch an image, and stopped.
     ImageBroken,
     /// It fetched a first-boot file.
     ScriptFetched,
-    /// It asked for a file that cannot be had.
+    /// It asked for a file that is not served.
     NoFile,
     /// It was asked to prove its identity (Bootz).
     Challenged,
@@ -129,7 +129,7 @@ impl fmt::Display for BootStep {
     }
 }
 
-/// One step of a time line. A step that is repeated at once is one step with a count.
+/// One step of a time line. A step that repeats with no other in between is one step with a count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TimelineStep {
     /// What happened.
@@ -140,7 +140,7 @@ pub struct TimelineStep {
     pub last_ms: u64,
     /// How often in a row.
     pub times: u64,
-    /// Milliseconds from the step before it to it; absent for the first one.
+    /// Milliseconds since the step before it; absent for the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<u64>,
     /// Whether somebody should look at it.

@@ -31,9 +31,9 @@ pub struct Applied {
     pub progress: Progress,
     /// Devices it concerns.
     pub devices: usize,
-    /// Of these, devices that have applied it.
+    /// How many of these devices have applied it.
     pub applied: usize,
-    /// The others, each with the reason in words.
+    /// Devices that have not applied it, each with the reason in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<DeviceReason>,
 }
@@ -145,7 +145,7 @@ pub struct LinkStatus {
     pub b: PortRef,
     /// Whether the controller routes over it.
     pub up: bool,
-    /// Why not, if it does not.
+    /// Why it does not; absent if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<LinkFault>,
     /// The same in words, naming switches and ports. For a link in use: why its state is unknown, because

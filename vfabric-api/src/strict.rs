@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_no_object() {
+    fn a_list_is_not_an_object() {
         for text in [
             "[]",
             r#"{"inner": []}"#,

@@ -266,7 +266,7 @@ struct Agent<D> {
     _lock: Flock<File>,
 }
 
-/// Workloads that are to come.
+/// Workloads that are expected to arrive.
 struct Arrivals {
     listeners: Listeners,
     /// What is listened to at present.

@@ -26,7 +26,7 @@ use crate::watch::Watch;
 const FIRST_VNI: u32 = 10_000;
 /// Stations elsewhere in each network, each with an IPv4 and an IPv6 address.
 const STATIONS: u8 = 10;
-/// Between two attachments: longer than the agent waits before it deletes what is out of use.
+/// Pause between two attachments: longer than the agent waits before it deletes what is out of use.
 const PAUSE: Duration = Duration::from_millis(150);
 /// MTU of the uplink that the engine uses; no packet is sent.
 const UPLINK_MTU: u32 = 9216;
@@ -36,27 +36,27 @@ const UPLINK_MTU: u32 = 9216;
 pub struct Figures {
     /// Networks on the host, with [`STATIONS`] stations each.
     pub networks: u32,
-    /// From nothing to all networks with all stations and neighbours.
+    /// Time from nothing to all networks with all stations and neighbours.
     pub apply_ms: f64,
     /// Time until a new engine, which knows the desired objects, has found that all of them exist.
     pub restart_ms: f64,
     /// What that restart changed; 0 unless something is wrong.
     pub restart_changes: usize,
-    /// One more attachment, from the namespace to a usable interface: median and 99th percentile.
+    /// Time to add one more attachment, from the namespace to a usable interface: median and 99th percentile.
     pub attach_p50_ms: f64,
     /// See [`Self::attach_p50_ms`].
     pub attach_p99_ms: f64,
     /// Attachments that were timed.
     pub attachments: usize,
-    /// Removal of one attachment, until it is out of use: median and 99th percentile.
+    /// Time to remove one attachment, until it is out of use: median and 99th percentile.
     pub detach_p50_ms: f64,
     /// See [`Self::detach_p50_ms`].
     pub detach_p99_ms: f64,
-    /// One attachment in a network that stays, before others go: median and 99th percentile.
+    /// Time to add one attachment to a network that stays, before other networks go: median and 99th percentile.
     pub add_before_p50_ms: f64,
     /// See [`Self::add_before_p50_ms`].
     pub add_before_p99_ms: f64,
-    /// From all networks to one, until the others are out of use.
+    /// Time to go from all networks to one, until the others are out of use.
     pub out_of_use_ms: f64,
     /// As [`Self::add_before_p50_ms`], while the kernel deletes what is out of use.
     pub add_meanwhile_p50_ms: f64,
@@ -192,7 +192,7 @@ fn adds(engine: &mut Engine<Kernel>, vni: Vni, workload: &str, count: u32) -> Re
     Ok(times)
 }
 
-/// Of times in microseconds.
+/// A histogram of times in microseconds.
 fn histogram() -> Result<Histogram<u64>, AgentError> {
     Histogram::new_with_max(60_000_000, 3).map_err(|e| failed("histogram", e.to_string()))
 }

@@ -26,7 +26,7 @@ pub struct Desired {
     members: BTreeMap<Vni, BTreeSet<HostKey>>,
     /// Attachments by namespace, in the order in which they came: the first one's vDC owns it.
     places: BTreeMap<String, Vec<HostKey>>,
-    /// Attachments whose workloads are to come.
+    /// Attachments in standby: their workloads have not arrived yet.
     standby: BTreeSet<HostKey>,
     /// Entities that cannot be made here, and why.
     refused: BTreeMap<HostKey, StepError>,
@@ -118,7 +118,7 @@ impl Desired {
         others.iter().flat_map(|k| self.lower_again(k)).collect()
     }
 
-    /// The settings of an attachment for its namespace concern attachments that came later.
+    /// Computes the objects of attachments that came later to the same namespace again: this one's settings concern them.
     fn lower_neighbours_in_place(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let Some(HostEntity::Attachment(a)) = self.entities.get(key) else {
             return BTreeSet::new();
@@ -160,7 +160,7 @@ impl Desired {
         })
     }
 
-    /// Entities that depend on a network change with it.
+    /// Computes the objects of entities that depend on a network again.
     fn lower_members(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let HostKey::Network(vni) = key else {
             return BTreeSet::new();
@@ -281,7 +281,7 @@ impl Desired {
         std::mem::take(&mut self.newly_refused)
     }
 
-    /// Attachments whose workloads are to come, by id.
+    /// Attachments in standby, by id.
     pub fn standby(&self) -> impl Iterator<Item = &Attachment> {
         let found = self.standby.iter().filter_map(|key| self.entities.get(key));
         found.filter_map(|entity| match entity {

@@ -6,8 +6,9 @@
 //! | `enrolled.json` | what the controller gave: name, certificate, authorities, addresses | when the reply came |
 //! | `ca.pem`, `key.pem`, `cert.pem` | the same, for TLS | at every start, and after a renewal |
 //!
-//! Each file is there whole or not at all. So the agent may be killed at any moment: its next start goes on where it was, with the
-//! same key, and the controller gives the same key its certificate again. To make the host new, remove the directory.
+//! Each file is there whole or not at all. So the agent may be killed at any moment: its next start goes on where it
+//! was, with the same key, and the controller gives the same key its certificate again. To enrol the host from scratch,
+//! remove the directory.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -72,7 +73,7 @@ pub enum EnrolError {
     /// A file or reply has something else in it than was expected.
     #[error("{what}: {problem}")]
     Content {
-        /// Which.
+        /// The file or the reply.
         what: String,
         /// What is wrong with it.
         problem: String,
@@ -232,7 +233,7 @@ impl Enrolment {
     /// In a state directory, with the controller at `https://HOST:PORT`.
     ///
     /// # Errors
-    /// The directory cannot be made, or the address is none.
+    /// The directory cannot be made, or the address is not one.
     pub fn open(state_dir: &Path, controller: &str) -> Result<Self, EnrolError> {
         let dir = state_dir.join("enrolment");
         private_directory(&dir)?;
@@ -414,7 +415,7 @@ impl Enrolment {
                     tracing::warn!(error, "the certificate cannot be renewed yet");
                 }
             }
-            // Also after a success: a certificate that is always old causes no storm.
+            // Wait after a success, too, so that certificates that are issued old do not cause a storm of requests.
             tokio::time::sleep(retry.next().unwrap_or(WAITS.1)).await;
         }
     }
@@ -454,7 +455,7 @@ pub async fn identity(
         let key = enrolment.key()?;
         let parts = [&enrolled.authorities, &enrolled.certificate, &key].map(|part| part.as_bytes());
         let [ca, cert, key] = parts;
-        // What cannot be used is as good as expired.
+        // A certificate that cannot be used counts as expired.
         let credentials = Credentials::from_pem(ca, cert, key);
         Ok(credentials.map_or(true, |c| c.expiry().own.left(UnixTime::now()).is_zero()))
     };

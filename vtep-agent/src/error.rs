@@ -32,7 +32,7 @@ pub enum AgentError {
     /// The cache of the desired state cannot be used, not even a new one.
     #[error("cache of the desired state")]
     Cache(#[from] sled::Error),
-    /// TLS or HTTP/2 towards the controller.
+    /// TLS or HTTP/2 to the controller.
     #[error("connection to the controller")]
     Transport(#[from] tonic::transport::Error),
     /// The controller ended the stream or refused it.
@@ -56,7 +56,7 @@ impl From<tonic::Status> for AgentError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {}{}", io::Error::from_raw_os_error(*.errno), .hint.as_deref().map(|h| format!(" ({h})")).unwrap_or_default())]
 pub struct NetlinkError {
-    /// What was asked of the kernel.
+    /// What the kernel was asked to do.
     pub what: String,
     /// The kernel's error number, positive.
     pub errno: i32,
@@ -88,7 +88,7 @@ impl NetlinkError {
 /// A network namespace cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
-    /// There is none of that name (yet).
+    /// There is no namespace of that name (yet).
     #[error("netns {path} not found")]
     Absent {
         /// Where it was looked for.

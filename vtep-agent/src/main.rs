@@ -122,7 +122,7 @@ enum Command {
         /// Attachments to time, at most one per network.
         #[arg(long, default_value_t = 100)]
         attachments: u32,
-        /// Measure TCP between two hosts instead, in so many rounds beside links made by hand; needs `ip`.
+        /// Measure TCP between two hosts instead, in this many rounds, beside links made by hand; needs `ip`.
         #[arg(long, value_name = "ROUNDS")]
         tcp: Option<u32>,
         /// Also write the figures to this file as JSON.
@@ -406,7 +406,7 @@ struct Own {
 }
 
 impl Own {
-    /// As the command line says, or the controller.
+    /// From the command line, or from the controller.
     async fn of(run: &Run) -> anyhow::Result<Self> {
         let (host, local, files, enrolment) = match (&run.enrol, &run.host, &run.tls_ca, &run.tls_cert, &run.tls_key) {
             (Some(token_file), named, ca, ..) => {

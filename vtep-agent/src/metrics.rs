@@ -270,7 +270,7 @@ async fn answer(may: bool, method: &Method, path: &str, commands: &Commands) -> 
         );
     }
     if path != "/metrics" {
-        return plain(StatusCode::NOT_FOUND, "there is /metrics");
+        return plain(StatusCode::NOT_FOUND, "only /metrics is served here");
     }
     if *method != Method::GET {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "GET");

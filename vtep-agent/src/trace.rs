@@ -125,7 +125,7 @@ fn next_hop(a: &Attachment, to: IpAddr, way: &mut Vec<String>) -> Option<IpAddr>
         Some(route) => {
             let via = route.via.unwrap_or(to);
             way.push(format!(
-                "workload: route {} via {via} (its own routes come first)",
+                "workload: route {} via {via} (routes that it has set itself come first)",
                 route.destination
             ));
             Some(via)
@@ -223,7 +223,7 @@ fn forward(held: &Held<'_>, network: &Network, mac: MacAddress, way: &mut Vec<St
     match (vtep, failure) {
         (_, Some(why)) => way.push(format!("dropped: the entry of {mac} is not in place: {why}")),
         (Some(vtep), None) => way.push(format!(
-            "{}: VXLAN, VNI {vni}, to UDP port 4789 of VTEP {vtep} ({whose}); the leaf admits it if this host may speak in the network",
+            "{}: VXLAN, VNI {vni}, to UDP port 4789 of VTEP {vtep} ({whose}); the leaf admits it if this host may send into the network",
             vxlan_name(vni)
         )),
         (None, None) => way.push(format!(
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_place_or_not_asked_right_is_said() {
+    fn what_is_not_in_place_and_what_was_asked_wrongly_is_reported() {
         let entities = held();
         let failure = |key: &HostKey| matches!(key, HostKey::Fdb(..)).then(|| "no room".to_owned());
         let held = Held {

@@ -265,10 +265,10 @@ async fn what_is_no_invitation_of_this_fabric_is_refused() {
     let (front, last) = secret.split_at(secret.len() - 1);
     let wrong = format!("{front}{} {fingerprint}", if last == "0" { "1" } else { "0" });
     let why = world.refused(&state, &write(wrong)).await;
-    assert!(why.contains("no enrolment token"), "{why}");
+    assert!(why.contains("not an enrolment token"), "{why}");
     let newer = world.invite("h1");
     let why = world.refused(&state, &token).await;
-    assert!(why.contains("no enrolment token"), "{why}");
+    assert!(why.contains("not an enrolment token"), "{why}");
 
     // A host that has left, and a later one of its name.
     let of_h2 = world.invite("h2");
@@ -355,7 +355,7 @@ async fn an_agent_that_ends_after_any_step_goes_on() {
         .unwrap()
         .expect(&Subject::Host("h1".into()))
         .unwrap();
-    // What was stored is damaged: a token is needed, and says so.
+    // What was stored is damaged: the error says that a token is needed.
     fs::write(state.join("enrolment/enrolled.json"), "{").unwrap();
     let error = identity(&world.enrolment(&state), &token, None).await.unwrap_err();
     assert!(error.to_string().contains("fabricctl host token"), "{error}");

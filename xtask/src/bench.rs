@@ -179,7 +179,7 @@ fn fabric(files: &Files) -> Result<()> {
     measured
 }
 
-/// Each part is measured whatever became of the others.
+/// Measures every part, even if another one fails.
 fn host(files: &Files) -> Result<()> {
     packages::install(&["containernetworking-plugins"])?;
     let short = files.short.then_some("--short");

@@ -126,7 +126,7 @@ const GUIDE_PACKAGES: &[&str] = &["openssl", "passwd", "util-linux", "bsdutils"]
 
 /// How long generated programs are compared: enough for some hundreds.
 const FUZZ_SECONDS: &str = "30";
-/// The first program's number. Fixed, so that a run that fails fails again; `cargo xtask fuzz` begins elsewhere each time.
+/// The first program's number. Fixed, so that a failure can be repeated; `cargo xtask fuzz` begins elsewhere each time.
 const FUZZ_START: &str = "1000000";
 
 /// Links must have a target. Links to private items may stay, because readers of the sources follow them. Comments of `.proto` files
@@ -183,7 +183,7 @@ fn free_mib(dir: &Path) -> Result<u64> {
     let output = output.context("cannot start df")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let number = text.lines().nth(1).and_then(|l| l.trim().parse().ok());
-    number.with_context(|| format!("df does not tell the free space of {}", dir.display()))
+    number.with_context(|| format!("df does not show the free space of {}", dir.display()))
 }
 
 fn size_mib(dir: &Path) -> u64 {

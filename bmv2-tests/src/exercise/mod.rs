@@ -5,8 +5,9 @@
 //! programs; they run them with Mininet and bmv2. Here such a folder runs unchanged, in network namespaces and on
 //! `p4-switch`.
 //!
-//! **Model.** [`topology`] reads the files, `p4app` those of p4-utils, `netcfg` those of ONOS, [`network`] lays out hosts and links, [`runtime`] turns runtime files into
-//! P4Runtime entities by the names of the program's P4Info, [`run`](run()) does one after the other and pings.
+//! **Model.** [`topology`] reads the files, `p4app` those of p4-utils, `netcfg` those of ONOS. [`network`] lays out
+//! hosts and links. [`runtime`] turns runtime files into P4Runtime entities by the names of the program's P4Info.
+//! [`run`](run()) carries out these steps in turn, and then pings.
 //!
 //! **Invariants.** Every name of a namespace starts with a prefix that no other run has, so that several runs can exist side by
 //! side. Everything is removed when the run ends, however it ends, except by SIGKILL. If a file asks for something

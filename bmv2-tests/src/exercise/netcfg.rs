@@ -11,7 +11,7 @@
 //! - A host is linked where its first location says. The interface of that port (`ports`) gives the prefix length of its
 //!   addresses and its default route.
 //! - A host in a VLAN (`MAC/VLAN`) has an interface that tags, in kernels that have such. `--check` does not ping it.
-//! - Links need no more than one of their two directions. What the file leaves open stays unlinked, which is said.
+//! - Links need no more than one of their two directions. What the file leaves open stays unlinked, and a message says so.
 //! - Classes other than `basic` and `interfaces` are for applications of the controller, and so are other subjects.
 //!
 //! Names and units of fields are those of `BasicDeviceConfig`, `BasicHostConfig`, `BasicLinkConfig` and

@@ -64,7 +64,7 @@ const OF_LINK: Ignored = &[
     ("weight", SAME),
 ];
 
-/// Names of fields, and why they have no effect; [`SAME`] needs no words.
+/// Names of fields, and why they have no effect; for [`SAME`] nothing is reported.
 type Ignored = &'static [(&'static str, &'static str)];
 const PYTHON: &str = "p4-utils and Mininet are not run";
 /// The field asks for the usual behaviour, or nothing depends on it.
@@ -596,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_said_and_what_is_unknown_is_an_error() {
+    fn fields_without_effect_are_reported_and_unknown_ones_are_errors() {
         let rest = r#""topology": {"hosts": {}, "switches": {}, "links": []}"#;
         let said = parse(&format!(
             r#"{{"cli": true, "tasks_file": "t.txt", "exec_scripts": null, {rest}}}"#

@@ -33,7 +33,7 @@ impl Matrix {
     /// # Errors
     /// `ping` cannot be run.
     pub fn measure(network: &Network, topology: &Topology) -> Result<Self> {
-        // Of hosts without a link there is nothing to ask.
+        // Hosts without a link are not pinged.
         let linked = |name: &String| {
             let end = End::Host(name.clone());
             topology.links.iter().any(|link| link.ends.contains(&end))

@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct Options {
     /// The topology file.
     pub topology: PathBuf,
-    /// Programs. The first is for switches that name none; each stands for one of the same file name that a switch names.
+    /// Programs. The first is for switches that name none; each replaces the program of the same file name that a switch names.
     /// Without any: the only `.p4` file beside the topology or in a folder above it, or none where a controller brings it.
     pub programs: Vec<PathBuf>,
     /// Links besides those of the topology, as [`Topology::with_link`] reads them.
@@ -74,7 +74,7 @@ impl Drop for Exercise {
     }
 }
 
-/// Brings an exercise up; `progress` hears what is done.
+/// Brings an exercise up; `progress` is called with each step.
 ///
 /// # Errors
 /// The reason why it cannot run, with the file and the place in it. Nothing is left behind.

@@ -25,7 +25,7 @@ pub struct Topology {
     pub programs_are_loaded: bool,
     /// Whether every switch needs a program. ONOS' files name none: a controller brings it.
     pub programs_are_needed: bool,
-    /// What the file asks for and is not done here, in words.
+    /// What the file asks for but has no effect here, in words.
     pub ignored: Vec<String>,
 }
 
@@ -132,7 +132,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link with no more to it than its ends.
+    /// A link between two ends, without delay, loss or limit.
     pub(super) fn plain(ends: [End; 2]) -> Self {
         Self {
             ends,
@@ -176,7 +176,7 @@ impl Topology {
         .checked()
     }
 
-    /// Itself with one more link: two ends joined by a comma, each a host or SWITCH/PORT.
+    /// The topology with one more link: two ends joined by a comma, each a host or SWITCH/PORT.
     ///
     /// # Errors
     /// It is not one of these, or an end is taken; names it.
@@ -200,7 +200,7 @@ impl Topology {
         self.checked()
     }
 
-    /// Itself, if no two links share an end.
+    /// The topology, if no two links share an end.
     ///
     /// # Errors
     /// Two do; names them.

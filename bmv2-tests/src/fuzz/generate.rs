@@ -282,7 +282,7 @@ impl Generator {
             }
             4 | 5 if in_control && self.tables > 0 => {
                 let t = self.below(self.tables);
-                // BMv2 has one kind of branch after a table: `hit` is asked of the first, its action of the second.
+                // BMv2 has one kind of branch after a table, so the first table is asked for `hit`, the second for its action.
                 if deeper && t == 0 && self.chance(50) {
                     let yes = self.block(1, depth + 1);
                     let not = if self.chance(30) { "!" } else { "" };

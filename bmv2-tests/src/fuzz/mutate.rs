@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// Longest input; longer ones only repeat what shorter ones find.
 const MAX_OCTETS: usize = 16 << 10;
-/// Edits of one input.
+/// Most edits of one input.
 const MAX_EDITS: usize = 8;
 
 /// Makes inputs from seeds.

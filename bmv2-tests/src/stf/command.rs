@@ -139,7 +139,7 @@ pub enum Cell {
 /// A meter's rate and burst.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// Units a second (files say a microsecond).
+    /// Units a second; files give units a microsecond.
     pub per_second: u64,
     /// Units.
     pub burst: u64,

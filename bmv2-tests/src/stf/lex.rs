@@ -42,7 +42,7 @@ pub(super) fn words(line: &str) -> Result<Vec<Token>, String> {
         } else if first.is_ascii_digit() {
             let part_of = |c: char| c.is_ascii_alphanumeric() || c == '*';
             let text = rest.split(|c| !part_of(c)).next().unwrap_or_default();
-            let digits = digits(text).ok_or_else(|| format!("`{text}` is no number"))?;
+            let digits = digits(text).ok_or_else(|| format!("`{text}` is not a number"))?;
             (Token::Number(digits, text.to_owned()), text.len())
         } else if first.is_ascii_alphabetic() || first == '_' || first == '$' {
             let part_of = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$';

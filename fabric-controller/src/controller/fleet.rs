@@ -84,7 +84,7 @@ impl Fleet {
                 self.end(running.remove(&index));
                 self.claim.left(&device.name, device.sent());
                 device.replaced();
-                info!(device = %device.name, "other hardware");
+                info!(device = %device.name, "replaced by another machine, or reached in another way");
             }
             None => {}
         }

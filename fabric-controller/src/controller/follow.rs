@@ -97,7 +97,7 @@ impl<S: Store> Controller<S> {
         if !is_whole && past.oldest.is_none_or(|oldest| oldest > after + 1) {
             let oldest = past.oldest.unwrap_or(last);
             let expected = format!(
-                "at least {}: earlier revisions are not kept any more",
+                "at least {}: earlier revisions are no longer kept",
                 oldest.saturating_sub(1)
             );
             return Err(ApiError::field(ErrorCode::Gone, "after", after, expected));

@@ -189,7 +189,7 @@ impl<S: Store> Controller<S> {
             let past = self.past(next, from).await?;
             let Some((last, _)) = past.entries.last() else {
                 let oldest = past.oldest.unwrap_or(to + 1);
-                let expected = format!("at least {}: earlier revisions are not kept any more", oldest - 1);
+                let expected = format!("at least {}: earlier revisions are no longer kept", oldest - 1);
                 return Err(ApiError::field(ErrorCode::Gone, field, from, expected));
             };
             next = last - 1;

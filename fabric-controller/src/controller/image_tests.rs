@@ -118,7 +118,7 @@ async fn an_image_is_uploaded_listed_and_kept_while_a_switch_needs_it() {
         204
     );
     assert_eq!(api.send(Method::DELETE, "/v1/images/nos.bin", "").await.0, 404);
-    // One that no switch needs goes without force; one of which nobody said what it is does not.
+    // An image that no switch needs is deleted without force, but not if its software is not known.
     for (name, said, status) in [("c.bin", "&software=nos-2.0", 204), ("d.bin", "", 409)] {
         let path = format!("/v1/images/{name}?sha256={}{said}", sha256(b"x"));
         assert_eq!(api.send(Method::PUT, &path, "x").await.0, 201);

@@ -31,7 +31,7 @@ fn users(fabric: &Fabric, image: &Image) -> Vec<Name> {
     all.map(|(_, entry)| entry.spec.name.clone()).collect()
 }
 
-/// Runs what waits for the disk.
+/// Runs work that waits for the disk.
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -107,7 +107,7 @@ impl<S: Store> Controller<S> {
                 }
                 if image.software.is_none() {
                     let detail =
-                        format!("nobody said which software image `{name}` is, so a switch may need it: use force");
+                        format!("the software of image `{name}` is not known, so a switch may need it: use force");
                     return Err(ApiError::new(ErrorCode::InUse, detail));
                 }
                 let users = users(&fabric, image);

@@ -31,7 +31,7 @@ const FRAMES_BETWEEN_TICKS: usize = 4096;
 /// Most events of devices that are acted on together: the ports of a lost spine.
 const EVENTS_AT_ONCE: usize = 512;
 
-/// How often the store gets what is to be remembered of links.
+/// How often what is remembered of links is stored.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where the store keeps what is remembered of a link.
@@ -96,7 +96,7 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// Whether a spine does not hold yet what it should. A leaf has no stand-in: what is under it is reached over it alone.
+    /// Whether a spine does not hold yet what it should. A leaf has no stand-in: what is under it is reached through it alone.
     pub(super) fn is_filling(&self, fabric: &Fabric, switch: SwitchIndex) -> bool {
         let is_spine = fabric.switch(switch).is_some_and(|s| s.spec.role == Role::Spine);
         let device = self.registry.get(fabric.switch_device(switch));
@@ -156,7 +156,7 @@ impl<S: Store> Controller<S> {
         }
         let mut state = self.state.lock().await;
         let state = &mut *state;
-        // As they are by now: changes come from more than one task.
+        // The present state: changes come from more than one task.
         let (faults, hold) = {
             let links = self.links_locked();
             let faults: Vec<_> = changed.into_iter().map(|link| (link, links.fault(link))).collect();

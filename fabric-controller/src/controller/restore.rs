@@ -55,7 +55,7 @@ fn turn(key: &[u8]) -> u8 {
     }
 }
 
-/// A row of the store that is no object.
+/// A row of the store that is not an object.
 pub(super) struct Row {
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,

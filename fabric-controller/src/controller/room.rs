@@ -108,7 +108,7 @@ pub(super) enum Tight {
     Refused(ApiError),
 }
 
-/// The exact number of entries that are asked of one table of one switch.
+/// How many more entries one table of one switch needs, counted exactly; negative: fewer.
 struct Exact {
     place: Place,
     more: i64,

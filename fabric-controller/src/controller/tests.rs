@@ -317,7 +317,7 @@ async fn a_device_that_is_read_slowly_is_written_to_meanwhile() {
         assert!(tokio::time::Instant::now() < deadline, "the read-back does not end");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // Written after what came of the read-back.
+    // Written after the parts of the read-back that have arrived.
     world.applied(vec![create(attach("a4", "red", "host1"))]).await;
     let numbers = device.numbers();
     assert_eq!((numbers.repairs, numbers.failed), (0, 0));

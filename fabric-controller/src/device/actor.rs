@@ -376,7 +376,7 @@ impl<D: Driver> Actor<D> {
                 if self.device.warn(about, what.clone()) {
                     match what {
                         Some(what) => warn!(what, "warning"),
-                        None => info!(?about, "warning is over"),
+                        None => info!(?about, "warning has ended"),
                     }
                 }
             }

@@ -78,7 +78,7 @@ pub enum DriverError {
 pub struct Part {
     /// Entities that the device holds, in canonical form.
     pub entities: Vec<Entity>,
-    /// Of these, the ones that are not in place although the device works on them, and why.
+    /// Of these, the ones that are not in place yet although the device is working on them, and why.
     pub failing: Vec<(EntityKey, EntityError)>,
     /// True when it is the last part.
     pub last: bool,
@@ -106,10 +106,10 @@ pub enum Event {
     Announced {
         /// The attachment's id, `vdc/name`.
         attachment: String,
-        /// The frame by which it did, in words.
+        /// The frame by which the workload announced itself, in words.
         by: String,
     },
-    /// It came a step further on its way into service, beside those of [`Driver::connect`].
+    /// The device took a step on its way into service, after those of [`Driver::connect`].
     Step(Milestone),
     /// Something about the device is wrong, in words; `None` when it is right again.
     Warning(Warning, Option<String>),

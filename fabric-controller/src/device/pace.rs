@@ -23,7 +23,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Reserves time for a read-back of so many entities. Returns when it may begin.
+    /// Reserves time for a read-back of this many entities. Returns when it may begin.
     pub fn reserve(&self, now: Instant, entities: usize) -> Instant {
         let entities = LEAST.saturating_add(u64::try_from(entities).unwrap_or(u64::MAX));
         let takes = Duration::from_nanos(entities.saturating_mul(1_000_000_000 / PER_SECOND));

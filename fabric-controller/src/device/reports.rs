@@ -21,7 +21,7 @@ pub enum Report {
     Lost(String),
     /// It holds what it should.
     InSync,
-    /// It refuses so many entities.
+    /// It refuses this many entities.
     Degraded(usize),
     /// It refused an entity, and why.
     Refused(EntityKey, String),
@@ -86,7 +86,7 @@ impl Reports {
 }
 
 impl Inbox {
-    /// The next report, and how many were lost before it; none when there are no devices any more.
+    /// The next report, and how many were lost before it; none when there are no more devices.
     pub async fn next(&mut self) -> Option<(Name, Report, u64)> {
         let (device, report) = self.queue.recv().await?;
         Some((device, report, self.lost.swap(0, Ordering::Relaxed)))

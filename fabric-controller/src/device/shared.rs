@@ -81,7 +81,7 @@ struct Inner {
     state: DeviceState,
     last_error: Option<String>,
     epoch: u64,
-    /// The latest revision that it was sent anything of.
+    /// The latest revision of which anything was sent to it.
     sent: u64,
     writes: u64,
     repairs: u64,
@@ -178,7 +178,7 @@ impl Device {
         self.work.notify_one();
     }
 
-    /// Ends when there may be something to write.
+    /// Waits until there may be something to write.
     pub async fn work(&self) {
         self.work.notified().await;
     }
@@ -415,7 +415,7 @@ impl Device {
         self.lock().ledger.census()
     }
 
-    /// The latest revision that it was sent anything of.
+    /// The latest revision of which anything was sent to it.
     pub(crate) fn sent(&self) -> u64 {
         self.lock().sent
     }

@@ -115,7 +115,7 @@ impl FakeDevice {
         self.lock().stopped
     }
 
-    /// Its read-backs go on. What they have not said yet is what it held when they began.
+    /// Its read-backs go on. The parts that follow show what it held when they began.
     pub fn resume_reads(&self) {
         let mut state = self.lock();
         (state.reads_stop, state.stopped) = (false, 0);
@@ -204,7 +204,7 @@ impl FakeDevice {
 
     fn hang_up(state: &mut State, why: &str) {
         if let Some(events) = state.events.take() {
-            // A full queue ends with its sender, which tells the driver just as well.
+            // If the queue is full, dropping its sender ends the session just as well.
             let _ = events.try_send(Event::Disconnected(DriverError::Unreachable(why.to_owned())));
         }
     }
@@ -229,7 +229,7 @@ impl FakeDevice {
         self.lock().refuse.insert(key, error);
     }
 
-    /// It refuses nothing any more.
+    /// From now on it refuses nothing.
     pub fn accept_all(&self) {
         self.lock().refuse.clear();
     }

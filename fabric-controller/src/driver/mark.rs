@@ -25,7 +25,7 @@ pub(super) struct Mark {
     revision: Option<u64>,
     written: Option<Instant>,
     refused: bool,
-    /// Whether it was written since the read-back under way began: that may not show it.
+    /// Whether it was written since the current read-back began, which therefore may not show it.
     written_meanwhile: bool,
 }
 

@@ -69,17 +69,17 @@ pub(super) async fn keep_ports(
     }
 }
 
-/// How far a session is with the ports.
+/// How far a session has got with the ports.
 #[derive(Debug, Default)]
 struct Progress {
     /// Settings that the switch has accepted.
     set: usize,
-    /// Whether the ports were once as planned: that is a step of the switch's time line, and later repairs are none.
+    /// Whether the ports have been as planned once. Only the first time is a step of the switch's time line.
     is_configured: bool,
 }
 
 impl Progress {
-    /// The step, when the ports are as planned for the first time; a plan without ports is none yet.
+    /// The step of the time line, if the ports are as planned for the first time; none for a plan without ports.
     fn configured(&mut self, ports: usize) -> Option<Event> {
         let is_first = ports > 0 && !std::mem::replace(&mut self.is_configured, true);
         let words = format!("ports: {ports}; settings that were changed: {}", self.set);
@@ -289,7 +289,7 @@ impl Seen {
             let Some((name, now)) = self.of(port) else {
                 if let Some(name) = names.get(&port) {
                     numbers.set.push((name.clone(), Leaf::Id(port)));
-                    numbers.what.push(format!("port {port} ({name}) was no port any more"));
+                    numbers.what.push(format!("port {port} ({name}) was no longer a port"));
                 }
                 continue;
             };
@@ -299,7 +299,7 @@ impl Seen {
                     what: vec![format!("port {port} ({name}) was disabled")],
                 });
             }
-            // A port whose device is not there now reports zero.
+            // A port whose device is missing reports an MTU of zero.
             if let Some(mtu) = now.mtu.filter(|mtu| *mtu != 0 && *mtu < least) {
                 repairs.push(Repair {
                     set: vec![(name.clone(), Leaf::Mtu(least))],
@@ -309,7 +309,7 @@ impl Seen {
                 });
             }
         }
-        // Together, because ports may have exchanged their numbers; and first, because the rest is about ports.
+        // All numbers in one step, because ports may have exchanged them; and first, because the rest is about ports.
         let numbers = Some(numbers).filter(|n| !n.set.is_empty());
         numbers.into_iter().chain(repairs).collect()
     }
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_changed_is_put_right_and_said() {
+    fn what_others_changed_is_put_right_and_reported() {
         let (mut seen, names) = (Seen::default(), BTreeMap::new());
         seen.update(&is("a", 1, false, 1500));
         seen.update(&is("b", 2, true, 1500));

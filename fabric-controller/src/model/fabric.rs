@@ -252,12 +252,12 @@ impl Fabric {
         self.switches.iter().map(|(i, s)| (*i, s))
     }
 
-    /// Every host, likewise.
+    /// Every host, in the order in which they were added.
     pub fn hosts(&self) -> impl Iterator<Item = (HostIndex, &HostEntry)> {
         self.hosts.iter().map(|(i, h)| (*i, h))
     }
 
-    /// Every link, likewise.
+    /// Every link, in the order in which they were added.
     pub fn links(&self) -> impl Iterator<Item = (LinkIndex, &LinkEntry)> {
         self.links.iter().map(|(i, l)| (*i, l))
     }

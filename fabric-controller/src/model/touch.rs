@@ -11,7 +11,7 @@ use crate::model::HostIndex;
 use crate::topology::PathChange;
 
 impl Model {
-    /// Everything that does not depend on tenants.
+    /// Touches everything that does not depend on tenants.
     pub(super) fn touch_fabric(&mut self) {
         let sources = self.fabric_sources();
         self.touched.extend(sources);
@@ -124,7 +124,7 @@ impl Model {
         self.touched.extend(leaves.chain(hosts));
     }
 
-    /// A network on a leaf, after its first attachment was added or its last one removed.
+    /// Touches a network on a leaf, after its first attachment was added or its last one removed.
     pub(super) fn touch_network_on_leaf(&mut self, network: NetworkId, leaf: SwitchIndex) {
         let Some(net) = self.networks.get(network) else { return };
         self.touched.insert(Source::NetworkOnLeaf(network, leaf));
@@ -140,7 +140,7 @@ impl Model {
         self.touched.insert(Source::Flood(network, leaf));
     }
 
-    /// A network on a host, likewise.
+    /// The same for a network on a host.
     pub(super) fn touch_network_on_host(&mut self, network: NetworkId, host: HostIndex) {
         let Some(net) = self.networks.get(network) else { return };
         self.touched.insert(Source::NetworkOnHost(network, host));

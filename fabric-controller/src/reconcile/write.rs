@@ -39,7 +39,7 @@ impl Write {
 /// all deletions or none, so that a device may apply them in any order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Revision of the intent that these writes bring the device towards.
+    /// Revision of the intent to which these writes bring the device closer.
     pub epoch: u64,
     /// The writes, at most [`Limits::batch`].
     pub writes: Vec<Write>,

@@ -181,7 +181,7 @@ fn attachment_in_words(a: &vtep_proto::Attachment) -> String {
     }
     match a.mode {
         vtep_proto::Mode::Serving => {}
-        vtep_proto::Mode::Standby => words.push("standby: its workload is to come".to_owned()),
+        vtep_proto::Mode::Standby => words.push("standby: its workload has not arrived yet".to_owned()),
         vtep_proto::Mode::Leaving => words.push("leaving: its workload has moved".to_owned()),
     }
     if a.shared_netns {

@@ -18,7 +18,7 @@
 //!
 //! **Invariants.** Silence counts only while both switches are ready, from the moment at which
 //! both became so, and only while the clock runs. Probes that a switch misses while it is synchronised,
-//! or that a stopped controller misses, are no fault of the link. An end that never heard a
+//! or that a stopped controller misses, are not faults of the link. An end that never heard a
 //! probe is not silent: its switch may not be able to punt. [`Memory`] keeps across a restart of the
 //! controller which ends have heard a probe and which links were down, so that nothing is routed
 //! over such a link before it is known to work.

@@ -31,7 +31,7 @@ impl Pace {
     /// Ticks in one interval. Links are probed in turn, so that probes do not come in bursts.
     pub const TURNS: usize = 10;
 
-    /// From one probe of a link's end to the next.
+    /// Time between two probes of a link's end.
     pub fn every(self) -> Duration {
         self.every
     }

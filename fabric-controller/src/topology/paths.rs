@@ -14,7 +14,7 @@ use crate::ident::SwitchIndex;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkIndex(pub u32);
 
-/// The ports of `on` towards `to` are no longer what they were.
+/// The ports of `on` that lead to `to` have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathChange {
     /// The switch whose ports changed.
@@ -487,7 +487,7 @@ mod tests {
                         let there = paths.nodes.contains_key(&on) && paths.nodes.contains_key(&to);
                         let differs = before.ports(on, to) != paths.ports(on, to);
                         let said = changes.contains(&PathChange { on, to });
-                        prop_assert!(!differs || said, "{:?} towards {:?} changed unsaid", on, to);
+                        prop_assert!(!differs || said, "{:?} to {:?} changed without a report", on, to);
                         prop_assert!(differs || !said || !there, "{:?} towards {:?} did not change", on, to);
                     }
                 }

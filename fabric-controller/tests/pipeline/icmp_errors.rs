@@ -39,7 +39,7 @@ fn udp_packet(src: IpAddr, dst: IpAddr, ttl: u8, flags: u16, payload: &[u8]) -> 
     }
 }
 
-/// UDP in an IP packet of so many octets.
+/// UDP in an IP packet of this many octets.
 fn sized(src: IpAddr, dst: IpAddr, flags: u16, octets: usize) -> Vec<u8> {
     let header = if src.is_ipv4() { 20 } else { 40 };
     udp_packet(src, dst, 64, flags, &vec![0x42; octets - header - 8])

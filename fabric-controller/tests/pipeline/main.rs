@@ -40,8 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) refusals: BTreeMap<EntityKey, i64>,
 }
 
-/// Compares the frames that left the ports with those that the cases expect. Frames of one port keep their order, ports
-/// among each other do not.
+/// Compares the frames that left the ports with those that the cases expect. The order of frames counts
+/// within a port, but not between ports.
 fn compare(cases: &[Case], out: BTreeMap<u16, Vec<Vec<u8>>>, drops: &BTreeMap<u32, i64>) {
     let mut seen: BTreeMap<u16, VecDeque<Vec<u8>>> = out.into_iter().map(|(p, f)| (p, f.into())).collect();
     let mut problems = String::new();
@@ -69,7 +69,7 @@ fn compare(cases: &[Case], out: BTreeMap<u16, Vec<Vec<u8>>>, drops: &BTreeMap<u3
         }
     }
     for (port, frame) in seen.into_iter().flat_map(|(p, q)| q.into_iter().map(move |f| (p, f))) {
-        problems += &format!("port {port}: nobody expected\n  {}\n", hex(&frame));
+        problems += &format!("port {port}: not expected\n  {}\n", hex(&frame));
     }
     if *drops != expected_drops {
         problems += &format!("drops by reason: {drops:?}, expected {expected_drops:?}\n");

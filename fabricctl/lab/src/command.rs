@@ -52,7 +52,7 @@ pub struct Up {
     /// Begin with an inventory and blank switches: DHCP, Bootz, certificates, pipelines
     #[arg(long, conflicts_with = "target")]
     ztp: bool,
-    /// From one probe of a link's end to the next, such as 200ms [default: the controller's]
+    /// Time between two probes of a link's end, such as 200ms [default: the controller's]
     #[arg(long)]
     probe_interval: Option<String>,
     /// Directory of the P4 programs, for --p4c

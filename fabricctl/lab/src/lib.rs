@@ -14,6 +14,9 @@
 //! carry a mark in their environment ([`process::command`]). `up` starts with `down`. Only one
 //! command works on a lab at a time ([`lock`]). Nothing else on the machine is touched.
 //!
+//! **Cost.** One process for each switch and host, and one for the controller; a network namespace for each node, a veth pair
+//! for each cable.
+//!
 //! The [`checks`] show that the fabric keeps its promises; each returns a measured figure.
 //!
 //! # Example
@@ -120,7 +123,7 @@ pub struct Options {
     /// Start with switches that are blank: they get addresses, certificates and settings by themselves.
     #[serde(default)]
     pub ztp: bool,
-    /// From one probe of a link's end to the next, such as `200ms`; the controller's own choice if there is none.
+    /// Time between two probes of a link's end, such as `200ms`; `None` leaves it to the controller.
     #[serde(default)]
     pub probe_interval: Option<String>,
     /// Directory of the daemons' binaries.

@@ -71,7 +71,7 @@ pub(super) fn run(command: Command, flags: &Connect) -> Result<ExitCode> {
 
 fn set(contexts: &mut Contexts, name: String, vdc: Option<Name>, flags: &Connect) -> Result<()> {
     if flags.context.is_some() || flags.config.is_some() {
-        bail!("--context, --config: expected none of them: `context set` changes the context that it names");
+        bail!("--context, --config: expected neither: `context set` changes the context that it names");
     }
     let absolute = |path: Option<PathBuf>| path.map(|path| std::path::absolute(&path)).transpose();
     let given = flags.flags();

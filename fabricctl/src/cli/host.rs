@@ -36,7 +36,7 @@ pub(super) async fn run(client: &Client, command: Command) -> Result<ExitCode> {
         lifetime_s: Some(args.lifetime.as_secs()),
     };
     let made = client.make_host_token(&args.host, spec).await?;
-    // Only what belongs into the file is on the standard output.
+    // Only what belongs in the file goes to standard output.
     eprintln!(
         "for host {}, valid until {}; put this into the file of `vtep-agent --enrol`",
         made.host,

@@ -32,7 +32,7 @@ pub(super) struct To {
     /// Seconds until the migration is called off if the workload does not come
     #[arg(long, default_value_t = Migration::DEFAULT_TIMEOUT_S)]
     timeout: u32,
-    /// Seconds to wait, besides, until the workload has moved and the migration is over; 0 does not wait
+    /// Seconds to wait afterwards until the workload has moved and the migration is over; 0 does not wait
     #[arg(long, default_value_t = 0.0)]
     moved: f64,
 }

@@ -1,4 +1,4 @@
-//! Shows what a change would do, or did, to people.
+//! Shows people what a change would do, or what it did.
 
 use fabric_lab::say;
 use std::io::IsTerminal as _;

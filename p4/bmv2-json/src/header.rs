@@ -35,9 +35,9 @@ pub struct FieldDecl {
 /// The width of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldWidth {
-    /// So many bits.
+    /// This many bits.
     Bits(u32),
-    /// Known when the header is extracted.
+    /// Known only when the header is extracted.
     Variable,
 }
 
@@ -100,7 +100,7 @@ pub struct HeaderStack {
     /// Number of elements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
-    /// Its elements, first first.
+    /// Ids of its elements, by index.
     pub header_ids: Vec<u32>,
 }
 
@@ -124,7 +124,7 @@ pub struct HeaderUnion {
     pub id: u32,
     /// Name of its type.
     pub union_type: String,
-    /// Its members in the order of the type.
+    /// Ids of its members, in the order of the type.
     pub header_ids: Vec<u32>,
     /// Hidden from control planes.
     #[serde(default)]
@@ -143,6 +143,6 @@ pub struct HeaderUnionStack {
     /// Number of elements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
-    /// Its elements, first first.
+    /// Ids of its elements, by index.
     pub header_union_ids: Vec<u32>,
 }

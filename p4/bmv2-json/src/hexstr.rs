@@ -5,13 +5,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A constant as the format writes it: `0x0800`, or `-0x1` for negative values.
 ///
-/// The text is kept, because leading zeros carry the byte width in match keys; it is checked to be
-/// a number when it is built.
+/// The text is kept as written, because in match keys its leading zeros carry the byte width. It is always a number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HexStr(String);
 
 impl HexStr {
-    /// Checks and takes a text such as `0x0a`, `-0x1` or `0a`.
+    /// Keeps a text such as `0x0a`, `-0x1` or `0a`; `None` if it is not a hexadecimal number.
     pub fn parse(text: impl Into<String>) -> Option<Self> {
         let text = text.into();
         let digits = Self::digits_of(&text);

@@ -12,7 +12,7 @@
 //! hexadecimal strings ([`HexStr`]).
 //!
 //! # Invariants
-//! - Reading then writing a document keeps every fact that the format defines; unknown keys are
+//! - Reading and then writing a document keeps every fact that the format defines; unknown keys are
 //!   skipped, because later minor versions add some.
 //! - Reading checks shape, not meaning: references between objects are resolved by the switch.
 //! - A document of another major version is refused.
@@ -21,9 +21,9 @@
 //! [`Program::from_slice`] names the place as a path, e.g.
 //! `pipelines[0].tables[3].key[0].match_type: unknown variant`.
 //!
-//! Source of the facts: `docs/JSON_format.md` of p4lang/behavioral-model and documents written
-//! by p4c. Each type names the section of `JSON_format.md` that describes it; types without one are parts of others.
-//! `field_lists`, `force_arith` and `source_info` are not in that file: they are as p4c writes them.
+//! Source of the facts: `docs/JSON_format.md` of p4lang/behavioral-model and documents written by p4c. Each type names
+//! the section of `JSON_format.md` that describes it; a type that names none is part of one that does. `field_lists`,
+//! `force_arith` and `source_info` are not in that file: they are as p4c writes them.
 
 mod error;
 mod header;

@@ -26,7 +26,7 @@ pub struct ParseState {
     pub id: u32,
     /// What the state does.
     pub parser_ops: Vec<ParserOp>,
-    /// Where it goes, tried in order.
+    /// Edges to the next state, tried in order.
     pub transitions: Vec<Transition>,
     /// The values that transitions compare.
     pub transition_key: Vec<Value>,

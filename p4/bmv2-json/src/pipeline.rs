@@ -145,7 +145,7 @@ pub struct Table {
     /// Has direct counters.
     #[serde(default)]
     pub with_counters: bool,
-    /// Entries age.
+    /// Entries can time out.
     #[serde(default)]
     pub support_timeout: bool,
     /// Its direct meter, if any.
@@ -155,7 +155,7 @@ pub struct Table {
     pub action_ids: Vec<u32>,
     /// Names of the actions.
     pub actions: Vec<String>,
-    /// Next node where no action decides.
+    /// Next node where `next_tables` has none for the action.
     #[serde(default)]
     pub base_default_next: Option<String>,
     /// Next node by action name, or by `__HIT__` and `__MISS__`.
@@ -163,7 +163,7 @@ pub struct Table {
     /// Initial default action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_entry: Option<DefaultEntry>,
-    /// Entries of the program; the table is then constant.
+    /// Entries that the program defines; the table is then constant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entries: Option<Vec<Entry>>,
 }
@@ -173,7 +173,7 @@ pub struct Table {
 pub struct KeyElement {
     /// How it compares.
     pub match_type: MatchType,
-    /// Its name towards control planes.
+    /// Its name for control planes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// A field, or a header where `match_type` is `valid`.
@@ -211,7 +211,7 @@ pub struct DefaultEntry {
     pub action_entry_const: bool,
 }
 
-/// An entry of the program (section "match-action entry format").
+/// An entry that the program defines (section "match-action entry format").
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it was written.
@@ -244,7 +244,7 @@ pub enum EntryKey {
     Lpm {
         /// Value.
         key: HexStr,
-        /// Which of its bits are compared.
+        /// Number of leading bits that are compared.
         prefix_length: u32,
     },
     /// Under a mask.

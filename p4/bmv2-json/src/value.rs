@@ -11,9 +11,9 @@ use crate::{HexStr, PrimitiveCall};
 /// A field: header instance name, then field name. `$valid$` is the validity bit of the header.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FieldRef(
-    /// Header instance, or header stack in a stack field.
+    /// Header instance; for a stack field, the header stack.
     pub String,
-    /// Field of it.
+    /// Field of that header.
     pub String,
 );
 
@@ -39,7 +39,7 @@ pub enum Value {
     HeaderUnionStack(String),
     /// A field of the last valid header of a stack.
     StackField(FieldRef),
-    /// Union stack, member, field: of the last valid union of the stack.
+    /// A field of the last valid union of a stack: union stack, member, field.
     UnionStackField(String, String, String),
     /// Bits of the packet ahead of the parser: offset, width.
     Lookahead(u32, u32),
@@ -73,7 +73,7 @@ pub enum Value {
     Payload(()),
 }
 
-/// What an `expression` holds: an operator, or once more an operand (some writers wrap twice).
+/// What an `expression` holds: an operator, or just an operand (some compilers wrap operands twice).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expression {
     /// An operator with its operands.

@@ -1,15 +1,15 @@
-//! Bits of the fields of a program's headers.
+//! Widths of the fields of a program's headers.
 
 use std::collections::HashMap;
 
 use crate::{FieldWidth, HeaderType, Program};
 
-/// Bits of fields by header instance (or stack) and field. Fields of variable width are not in it.
+/// The width in bits of each field, by header instance (or stack) and field. Fields of variable width are left out.
 #[derive(Debug, Clone, Default)]
 pub struct FieldWidths<'a>(HashMap<(&'a str, &'a str), u32>);
 
 impl<'a> FieldWidths<'a> {
-    /// Of all headers and stacks of a program.
+    /// Collects the widths of all headers and stacks of a program.
     pub fn new(program: &'a Program) -> Self {
         let types: HashMap<&str, &HeaderType> = program.header_types.iter().map(|t| (t.name.as_str(), t)).collect();
         let headers = program
@@ -31,7 +31,7 @@ impl<'a> FieldWidths<'a> {
         Self(widths)
     }
 
-    /// Bits of a field; the validity of a header has one.
+    /// Width of a field in bits, 1 for the validity of a header; `None` if the field is unknown or of variable width.
     pub fn of(&self, header: &str, field: &str) -> Option<u32> {
         match field {
             "$valid$" => Some(1),

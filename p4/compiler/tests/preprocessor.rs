@@ -161,7 +161,7 @@ fn a_line_that_is_no_directive_is_left_out() {
     assert_eq!(expanded(text), "a b");
     let (_, warnings, _) = preprocess("x.p4", None, text, &Options::default()).unwrap();
     assert_eq!(warnings.list.len(), 1, "{}", warnings.short());
-    assert!(warnings.short().contains("#text is no directive"));
+    assert!(warnings.short().contains("#text is not a directive"));
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn an_own_architecture_file_and_its_aliases_are_used() {
         compiled
             .warnings
             .short()
-            .contains("@alias is ignored: mine is no field of the standard metadata"),
+            .contains("@alias is ignored: mine is not a field of the standard metadata"),
         "{}",
         compiled.warnings.short()
     );

@@ -122,7 +122,7 @@ fn router_has_what_the_control_plane_needs() {
     assert_eq!(
         c.p4info.tables[1].match_fields.len(),
         1,
-        "a selector key is no match field"
+        "a selector key is not a match field"
     );
     assert!(c.p4info.action_profiles[0].with_selector);
     assert_eq!(c.p4info.digests[0].preamble.as_ref().unwrap().name, "learn_t");

@@ -11,7 +11,7 @@ use crate::value::Parts;
 /// Digests that one pass of a packet may send; more are left out.
 pub(crate) const MAX_DIGESTS: usize = 8;
 
-/// What actions asked for besides changes of the packet. Reset for each pass of each packet, so it is kept small.
+/// What actions asked for besides changes to the packet. Reset for each pass of each packet, so it is kept small.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wishes {
     /// Session and field list.
@@ -19,7 +19,7 @@ pub(crate) struct Wishes {
     /// Field lists; 0 is none.
     pub(crate) resubmit: Option<u32>,
     pub(crate) recirculate: Option<u32>,
-    /// Of the digests in [`Scratch`], so many are meant.
+    /// How many of the digests in [`Scratch`] are in use.
     pub(crate) digest_count: u8,
     pub(crate) exit: bool,
 }

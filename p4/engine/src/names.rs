@@ -25,7 +25,7 @@ pub struct FieldName<'a> {
 /// A field of a table's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyName<'a> {
-    /// Its name towards control planes.
+    /// Its name for control planes.
     pub name: &'a str,
     /// Its bits; it takes one word of the key for each 64 bits or part of them.
     pub width: u32,
@@ -100,7 +100,7 @@ impl Pipeline {
         })
     }
 
-    /// Words that a value of so many bits takes in keys, arguments and the arena.
+    /// Words that a value of `width` bits takes in keys, arguments and the arena.
     pub fn words(width: u32) -> usize {
         words_of(width) as usize
     }

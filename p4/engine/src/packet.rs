@@ -78,7 +78,7 @@ impl Packet {
         &self.buffer[self.payload..self.end]
     }
 
-    /// Ends the headers after so many octets of the frame.
+    /// Ends the headers after this many octets of the frame.
     pub(crate) fn set_parsed(&mut self, octets: usize) {
         self.payload = (self.start + octets).min(self.end);
     }

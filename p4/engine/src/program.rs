@@ -35,7 +35,7 @@ pub(crate) enum Value {
 }
 
 /// One step of an action, or of a parser state. Expressions are boxed, so that a step is small and
-/// a number says of which kind it is.
+/// its kind is a number that can be tested quickly.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     /// A constant to a word.
@@ -181,14 +181,14 @@ pub(crate) struct Action {
 pub(crate) enum Node {
     Table(u32),
     If(Box<Expr<u64>>, Next, Next),
-    /// Whether a word is this.
+    /// Whether a word has this value.
     IfField {
         slot: u32,
         value: u64,
         yes: Next,
         no: Next,
     },
-    /// Whether some bits of a word are this.
+    /// Whether some bits of a word have a value.
     IfBits(Box<Bits>),
     /// Whether two words are the same.
     IfSame {
@@ -218,7 +218,7 @@ pub(crate) enum KeySource {
         slot: u32,
         mask: u64,
     },
-    /// A word of a header's field; the header's validity, as what is not valid counts as 0.
+    /// A word of a header's field, and the header's validity: fields of invalid headers count as 0.
     HeaderWord {
         slot: u32,
         valid: u32,
@@ -265,7 +265,7 @@ pub(crate) struct Table {
     pub(crate) key: Box<[KeyPart]>,
     /// Actions that its entries and its default entry may have.
     pub(crate) actions: Box<[u32]>,
-    /// Where to go on, by action.
+    /// Next node by action.
     pub(crate) by_action: Box<[(u32, Next)]>,
     pub(crate) hit: Option<Next>,
     pub(crate) miss: Option<Next>,
@@ -278,7 +278,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Where an action leads after a hit or a miss.
+    /// The next node after a hit or a miss with this action.
     pub(crate) fn next(&self, hit: bool, action: Option<u32>) -> Next {
         let decided = if hit { self.hit } else { self.miss };
         let by_action = || {
@@ -296,7 +296,7 @@ pub(crate) struct Profile {
     pub(crate) hash: Option<Calculation>,
 }
 
-/// A condition as the program says it, for traces.
+/// A condition as the program has it, for traces.
 #[derive(Debug, Clone)]
 pub(crate) struct Condition {
     pub(crate) text: String,
@@ -311,13 +311,14 @@ pub(crate) struct Control {
     pub(crate) start: Next,
     /// Nodes from here on are parts of conditions that became several branches.
     pub(crate) parts: Next,
-    /// The conditions, and which one each node belongs to.
     pub(crate) conditions: Box<[Condition]>,
+    /// By node: the condition that it belongs to.
     pub(crate) condition_of: Box<[u32]>,
 }
 
 impl Control {
-    /// The condition that a node decides, when it leads there.
+    /// The condition that a node decides by leading to `to`, and the outcome; `None` if another part of the condition
+    /// comes first.
     pub(crate) fn decided(&self, node: Next, to: Next) -> Option<(u32, bool)> {
         let condition = *self.condition_of.get(node as usize)?;
         let of = self.conditions.get(condition as usize)?;
@@ -330,19 +331,18 @@ impl Control {
 #[derive(Debug, Clone)]
 pub(crate) enum ParserOp {
     Extract(u32),
-    /// Up to 64 bits that begin some whole octets ahead to a word: slot, how they are read, where
-    /// they end.
+    /// Reads ahead: up to 64 bits, from an octet boundary, to a word. How they are read, where they end.
     Look(Load, u32),
-    /// A header with the bits of its variable field.
+    /// Extracts a header; the expression gives the bits of its variable field.
     ExtractVariable(u32, Expr<u64>),
-    /// The next element of a stack: the headers by element, the bits of their variable field.
+    /// Extracts the next element of a stack: the headers by element, the bits of their variable field.
     /// In a stack of unions, the headers are those of one member.
     ExtractNext(u32, Box<[u32]>, Option<Box<Expr<u64>>>),
-    /// From bits ahead: offset, width.
+    /// Sets a destination from bits ahead: offset, width.
     Ahead(Dest, u32, u32),
     Verify(Expr<u64>, Expr<u64>),
     Advance(Expr<u64>),
-    /// Operations of which none jumps.
+    /// Operations without jumps.
     Do(Box<[Op]>),
 }
 
@@ -355,7 +355,7 @@ pub(crate) enum Select {
     Ahead(u32, u32),
 }
 
-/// One way on from a state.
+/// One transition of a state.
 #[derive(Debug, Clone)]
 pub(crate) enum Case {
     /// Value and mask of each word of the key.
@@ -480,7 +480,7 @@ pub(crate) struct ValueSet {
 pub(crate) struct Program {
     pub(crate) headers: Vec<Header>,
     pub(crate) stacks: Vec<Stack>,
-    /// The arena of a packet that has nothing yet.
+    /// The arena of a packet before it is parsed.
     pub(crate) blank: Vec<u64>,
     pub(crate) standard: Standards,
     pub(crate) states: Vec<State>,
@@ -494,9 +494,9 @@ pub(crate) struct Program {
     pub(crate) calculations: Vec<Calculation>,
     pub(crate) verify: Vec<Checksum>,
     pub(crate) update: Vec<Checksum>,
-    /// Headers in the order in which valid ones leave.
+    /// Headers in the order in which the deparser writes the valid ones.
     pub(crate) deparse: Vec<u32>,
-    /// By id: first words and how many.
+    /// Field lists by id: the first word of each field, and how many words it has.
     pub(crate) field_lists: FxHashMap<u32, Vec<(u32, u32)>>,
     pub(crate) digests: Vec<Digest>,
     pub(crate) counters: Vec<(String, usize)>,

@@ -55,7 +55,7 @@ pub(crate) enum Term {
     Negate(Box<Term>),
     Binary(Binary, Box<Term>, Box<Term>),
     Choice(Box<Term>, Box<Term>, Box<Term>),
-    /// Cut to so many bits, read in two's complement.
+    /// Cut to this many bits, read in two's complement.
     TwosComplement(Box<Term>, u32),
     /// Saturated to this many bits, signed or not.
     Saturate(Box<Term>, u32, bool),
@@ -160,7 +160,7 @@ impl Term {
                 };
                 let bits = mask.bits() as u32;
                 let full = mask.sign() == Sign::Plus && mask.magnitude().count_ones() == u64::from(bits);
-                // The value has no bits there.
+                // The mask clears nothing that the value can have.
                 if full && !range.signed && range.bits <= bits {
                     return x.clone();
                 }

@@ -49,7 +49,7 @@ impl<'a> BitWriter<'a> {
         Self { out, held: 0, bits: 0 }
     }
 
-    /// Appends the low `width` bits, 64 at the most.
+    /// Appends the low `width` bits, at most 64.
     #[inline]
     pub(crate) fn write(&mut self, value: u64, width: u32) {
         if self.bits == 0 && width.is_multiple_of(8) {

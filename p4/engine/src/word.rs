@@ -152,7 +152,7 @@ word!(u128, i128, u64, i64, |words: &[u64], slot: usize| u128::from(
 ) << 64
     | u128::from(words[slot + 1]));
 
-/// Words that so many bits take.
+/// Words that this many bits take.
 pub(crate) fn words_of(width: u32) -> u32 {
     width.div_ceil(64)
 }

@@ -88,7 +88,7 @@ impl Buffers {
 }
 
 impl Worker {
-    /// A worker. If a writer waits for it in vain, the error has its name.
+    /// A worker. `name` is in the error of a writer that waits for it in vain.
     pub fn new(pipeline: &Arc<Pipeline>, name: &str) -> Self {
         Self {
             reader: pipeline.store.reader(name),
@@ -434,7 +434,7 @@ impl<S: Sink, T: Trace> Run<'_, S, T> {
         if session.truncate_bytes > 0 {
             copy.cut(session.truncate_bytes as usize);
         }
-        // What the parser decides by.
+        // The parser may select on these.
         program.standard.ingress_port.set(&mut copy.words, p.port.into());
         self.parse(&mut copy);
         let error = program.standard.parser_error.get(&copy.words);

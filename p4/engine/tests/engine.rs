@@ -56,7 +56,7 @@ fn compile(path: &str) -> Program {
     }
 }
 
-/// A number of so many bits in octets.
+/// A number of this many bits in octets.
 fn octets(value: u128, width: u32) -> Vec<u8> {
     let octets = width.div_ceil(8) as usize;
     let cut = if width >= 128 {

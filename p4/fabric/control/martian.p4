@@ -3,7 +3,7 @@
 // A router does not forward a packet from or to an address that no station can have: this
 // network (RFC 1122 section 3.2.1.3), loopback, link-local, multicast as a source, reserved and
 // broadcast (RFC 1812 sections 4.2.2.11, 5.3.7; RFC 3927 section 7; RFC 4291 sections 2.5.3,
-// 2.5.5, 2.5.6, 2.7; RFC 6890). Multicast is no destination either, since nothing here routes
+// 2.5.5, 2.5.6, 2.7; RFC 6890). Multicast is not a destination either, since nothing here routes
 // it. The documentation prefixes are left alone: tenants use them in laboratories.
 //
 // The source of every routed packet is checked. The destination is checked only if no host

@@ -11,7 +11,7 @@
 //
 // Routers and DHCP servers are the fabric's: router advertisements, redirects and what is for the
 // port where clients of DHCP listen are refused (clients do not look at the port that it comes
-// from). So is what could hide them from this look: extension headers of packets with hop limit
+// from). So are packets that could hide these: extension headers of packets with hop limit
 // 255, as neighbour discovery has (RFC 6980, RFC 7113); UDP behind IPv4 options or IPv6 extension
 // headers, and in the first fragment of a broadcast; SNAP (RFC 1042).
 //

@@ -26,7 +26,7 @@ const bit<16> ETHERTYPE_SVLAN = 0x88a8;   // IEEE 802.1Q service tag
 const bit<16> ETHERTYPE_QINQ1 = 0x9100;   // what switches used for it before the standard
 const bit<16> ETHERTYPE_QINQ2 = 0x9200;
 const bit<16> ETHERTYPE_LLDP = 0x88cc;
-// What is less than 0x0600 there is the length of an LLC packet (IEEE 802.3).
+// A value below 0x0600 in its place is the length of an LLC packet (IEEE 802.3).
 const bit<16> ETHERTYPE_LENGTH      = 0x0000;
 const bit<16> ETHERTYPE_LENGTH_MASK = 0xf800;
 const bit<24> LLC_SNAP = 0xaaaa03;         // an EtherType follows (RFC 1042)

@@ -1,5 +1,5 @@
 // What one control passes to the next. Each control's header comment names the fields that it
-// sets; nothing else leaves a control.
+// sets; a control has no other output.
 
 #ifndef FABRIC_METADATA_P4
 #define FABRIC_METADATA_P4

@@ -81,7 +81,7 @@ pub trait Field: Sized {
     /// # Errors
     /// [`DecodeError::Field`] if it is not there, of another kind or too wide.
     fn get(fields: &Match, id: u32, name: &'static str) -> Result<Self, DecodeError>;
-    /// In words.
+    /// The match as text, for people.
     fn show(&self) -> String;
 }
 

@@ -45,7 +45,7 @@ impl Pipeline {
     /// The P4Info, decoded.
     ///
     /// # Errors
-    /// [`PipelineError::P4Info`] if the embedded bytes are no P4Info.
+    /// [`PipelineError::P4Info`] if the embedded bytes are not a P4Info.
     pub fn decode_p4info(&self) -> Result<P4Info, PipelineError> {
         P4Info::decode(self.p4info).map_err(|e| PipelineError::P4Info {
             name: self.name,
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// Facts about a program's tables and actions, under names without those of their controls.
+    /// The shape of a program's tables and actions by id, under names without the names of their controls.
     fn shape(info: &P4Info) -> BTreeMap<u32, String> {
         let mut shape = BTreeMap::new();
         for t in &info.tables {

@@ -17,7 +17,7 @@ fn the_p4info_of_the_fabrics_programs_is_the_golden_one() {
         assert_eq!(
             pipeline.decode_p4info().unwrap(),
             compiled.p4info,
-            "the embedded {} is not made of this source",
+            "the embedded {} was not made from this source",
             pipeline.name
         );
         golden.check(&format!("{}.p4info.txtpb", pipeline.name), &compiled.p4info_text);

@@ -27,7 +27,7 @@ pub struct Rates {
 struct Bucket {
     rate: u64,
     burst: u64,
-    /// Missing tokens, in 10^-9 of one: what a rate of 1 brings in a nanosecond.
+    /// Missing tokens, in units of 10^-9 token: what a rate of 1 adds in a nanosecond.
     missing: BigUint,
 }
 

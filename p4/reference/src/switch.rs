@@ -18,7 +18,7 @@ use crate::table::{ActionCall, Counter, Entries, Entry, Match};
 /// A group of a selector.
 #[derive(Debug, Clone, Default)]
 pub struct Group {
-    /// Members, each as often as its weight says, with the port that keeps it in.
+    /// Members, each repeated as often as its weight says, with the port that must be up for it, if any.
     pub members: Vec<(u32, Option<u32>)>,
 }
 

@@ -68,9 +68,9 @@ impl Counter {
 pub(crate) struct Range {
     /// Where the field starts in the packed key.
     at: usize,
-    /// From, in the field's octets.
+    /// Lowest value, in the field's octets.
     low: Box<[u8]>,
-    /// To, likewise.
+    /// Highest value, in the field's octets.
     high: Box<[u8]>,
 }
 

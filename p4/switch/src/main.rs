@@ -58,7 +58,8 @@ async fn main() -> ExitCode {
             );
         }
     };
-    // Logs and captures hold tenants' frames. Without certificates this is a laboratory, and files are as bmv2's.
+    // Logs and captures hold tenants' frames. A switch without certificates is in a lab; its files have the usual mode,
+    // as bmv2's.
     if options.tls_ca.is_some() || options.ztp.is_some() {
         fabric_identity::private_files();
     }
@@ -124,7 +125,7 @@ fn tls(options: &Options) -> Result<Option<(Arc<Credentials>, Files)>, String> {
         if !options.grpc_server_addr.ip().is_loopback() {
             tracing::warn!(
                 address = %options.grpc_server_addr,
-                "plain text: everybody who reaches this address may change the switch"
+                "plain text: anybody who reaches this address can change the switch"
             );
         }
         return Ok(None);
@@ -251,7 +252,7 @@ fn attach_files(
     Ok(())
 }
 
-/// Serves until the process is asked to end, or to begin again.
+/// Serves until the process is asked to end or to restart.
 async fn run(mut options: Options) -> Result<Option<Restart>, Error> {
     let Some(ztp) = ztp::enrol(&mut options).await? else {
         return Ok(None);
@@ -286,7 +287,7 @@ async fn run(mut options: Options) -> Result<Option<Restart>, Error> {
     };
     let mut inbox = Some(inbox);
     let ports = Ports::start(threads, |wakers| {
-        // The first thread has the packet-outs.
+        // The first thread sends the packet-outs.
         if let Some(first) = wakers.first() {
             let _ = waker.set(first.clone());
         }
@@ -331,7 +332,7 @@ async fn run(mut options: Options) -> Result<Option<Restart>, Error> {
         }
     };
     if tls.is_some() && options.thrift_port.is_some() {
-        tracing::warn!("--thrift-port: every program on this host may change the switch without a certificate");
+        tracing::warn!("--thrift-port: every program on this host can change the switch without a certificate");
     }
     let commands = match options.thrift_port {
         Some(port) => Some(Commands {

@@ -149,7 +149,7 @@ impl World {
     }
 }
 
-/// Whether each call was let through, whatever became of it then; those that read come first.
+/// Whether each call was let through, whether or not it then succeeded; those that read come first.
 async fn calls(channel: &Channel) -> [(&'static str, bool); 11] {
     let mut system = SystemClient::new(channel.clone());
     let mut healthz = HealthzClient::new(channel.clone());

@@ -179,7 +179,7 @@ fn packets_for_a_slow_device_wait_in_the_switch_and_programs_see_how_many() {
         while deepest < 20 {
             assert!(
                 tokio::time::Instant::now() < deadline,
-                "{deepest} packets waited at the most"
+                "at most {deepest} packets waited"
             );
             send(&mut sender, 64);
             while let Some(frame) = receiver.next() {

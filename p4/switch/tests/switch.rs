@@ -344,7 +344,7 @@ async fn a_client_that_does_not_read_its_stream_costs_no_packet_and_no_memory() 
     let news = all_news(&switch, &mut c, 0, MANY.into()).await;
     assert_eq!(news.digests, 0);
     let bound = (NEWS_QUEUE + EVENT_QUEUE) as u64 + CONNECTION / SIZE as u64;
-    assert!(news.packets <= bound, "{news:?} were kept, not {bound} at most");
+    assert!(news.packets <= bound, "{news:?} were kept; expected at most {bound}");
     let lost_packets = lost(&switch);
     assert!(lost_packets > 0, "more were sent than are kept");
 

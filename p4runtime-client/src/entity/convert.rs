@@ -544,7 +544,7 @@ impl Port {
         to_u32(bytes)
             .filter(|_| !canonical(bytes).is_empty())
             .map(Self)
-            .ok_or(Error::Unsupported("port that is no 32-bit number"))
+            .ok_or(Error::Unsupported("port that is not a 32-bit number"))
     }
 
     /// A watch port; empty means that no port is watched.

@@ -29,8 +29,7 @@ pub struct Port(pub u32);
 pub enum EntityKey {
     /// An entry of a table.
     Table(TableKey),
-    /// The default action of a table. It always exists: setting it modifies,
-    /// removing it brings back the one of the program.
+    /// The default action of a table. It always exists: setting it modifies it, removing it restores the program's own.
     DefaultAction {
         /// The table.
         table_id: u32,

@@ -10,7 +10,7 @@ use std::path::Path;
 use prost::Message as _;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
 
-/// Packages that the list is about; of all but the first, it has what Bootz refers to.
+/// Packages in the list. Of all but the first, the list has only what Bootz refers to.
 const PACKAGES: [&str; 6] = [
     "bootz",
     "gnsi.authz.v1",

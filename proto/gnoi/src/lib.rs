@@ -7,6 +7,19 @@
 //!
 //! The parts of a TLS profile ([`gnsi::certz::v1::UploadRequest`]) are generated from the same file as in `bootz-proto`; on the
 //! wire they are the same. Maps are `BTreeMap`, so that the keys of a path have a fixed order.
+//!
+//! # Example
+//! ```
+//! use gnoi_proto::gnoi::system::{RebootMethod, RebootRequest};
+//! use prost::Message as _;
+//!
+//! let request = RebootRequest {
+//!     method: RebootMethod::Cold.into(),
+//!     ..RebootRequest::default()
+//! };
+//! let octets = request.encode_to_vec();
+//! assert_eq!(RebootRequest::decode(octets.as_slice()).unwrap(), request);
+//! ```
 
 /// Encoded `google.protobuf.FileDescriptorSet` of all files of this crate and of those they import.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

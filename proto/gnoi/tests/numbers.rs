@@ -91,7 +91,7 @@ fn names_and_numbers_are_the_published_ones() {
         .map(|(name, text)| format!("ours {name}: {text}; published: {:?}", listed.get(name)))
         .collect();
     assert!(differ.is_empty(), "\n{}", differ.join("\n"));
-    // Values of enumerations that a peer may send are there all.
+    // All enumeration values that a peer may send must be there.
     let all_values = listed.iter().filter(|(name, text)| {
         let is_value = text.parse::<i32>().is_ok();
         let of_ours = name.rsplit_once('.').is_some_and(|(of, _)| ours.contains_key(of));

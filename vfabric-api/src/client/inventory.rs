@@ -54,7 +54,7 @@ fn seconds(wait: Option<Duration>) -> f64 {
     wait.unwrap_or_default().as_secs_f64()
 }
 
-/// The link at a port; which one it is, the controller knows.
+/// The link at a port. Both ends name this port: the controller finds the other one.
 pub fn link_at(switch: Name, port: PortId) -> ItemKey {
     let end = PortRef { switch, port };
     ItemKey::Link(end.clone(), end)
@@ -85,7 +85,7 @@ impl Client {
         self.call(Method::PUT, &path, Some(body), wait).await
     }
 
-    /// Does something to a switch or host, and waits up to `wait` for the devices.
+    /// Carries out an operation on a switch or host, and waits up to `wait` for the devices.
     ///
     /// # Errors
     /// As [`Client::apply`].
@@ -94,7 +94,7 @@ impl Client {
         self.call(Method::POST, &path, None, wait).await
     }
 
-    /// What doing that would change, with the plan of the devices; nothing is changed.
+    /// What [`Client::device`] would change, with the plan of the devices; nothing is changed.
     ///
     /// # Errors
     /// As [`Client::apply`].
@@ -113,7 +113,7 @@ impl Client {
         self.call(Method::POST, &path, Some(body), None).await
     }
 
-    /// Removes an object, with `cascade` what uses it too, and waits up to `wait` for the devices.
+    /// Removes an object, with `cascade` also what uses it, and waits up to `wait` for the devices.
     ///
     /// # Errors
     /// As [`Client::apply`].
@@ -122,7 +122,7 @@ impl Client {
         self.call(Method::DELETE, &path, None, wait).await
     }
 
-    /// What removing it would change, with the plan of the devices; nothing is changed.
+    /// What [`Client::remove`] would change, with the plan of the devices; nothing is changed.
     ///
     /// # Errors
     /// As [`Client::apply`].

@@ -16,7 +16,7 @@ struct Content {
     part: Box<[u8]>,
 }
 
-/// From where the file stands to its end.
+/// A body with the file from its current position to its end.
 pub(super) fn body(file: File) -> reqwest::Body {
     let part = vec![0; PART].into_boxed_slice();
     reqwest::Body::wrap(Content { file, part })

@@ -154,7 +154,7 @@ pub enum Place {
         #[schema(min_length = 1, max_length = 255, pattern = r"^[!-\-0-~][!-.0-~]*$")]
         netns: String,
         /// Name of the interface inside the namespace: 1 to 15 printable ASCII characters without `/`, `:` and `%`, the
-        /// first of them no dot; not `lo`, `all` or `default`.
+        /// first not a dot; not `lo`, `all` or `default`.
         #[schema(min_length = 1, max_length = 15, pattern = r"^[!-$&-\-0-9;-~][!-$&-.0-9;-~]*$")]
         interface: String,
     },

@@ -38,7 +38,7 @@ pub(super) struct ApplyQuery {
     /// Why, for the history (at most 500 octets).
     #[serde(default)]
     reason: String,
-    /// The new owner of the objects: a file, a tool.
+    /// The new owner of the objects, such as a file or a tool.
     owner: Option<OwnerName>,
     /// Also changes objects of other owners.
     #[serde(default)]

@@ -31,7 +31,7 @@ struct Upload {
     sha256: String,
     /// The release that it is, as the inventory's `software` names it.
     software: Option<Label>,
-    /// Models that it is for, with commas between them; without it all models.
+    /// Models that it is for, separated by commas; without this, all models.
     #[serde(default)]
     #[param(
         max_length = 4160,
@@ -57,8 +57,8 @@ async fn list(State(service): State<Service>) -> Result<Json<Vec<Image>>, ApiErr
     service.images().await.map(Json)
 }
 
-/// Stores an image. It is there whole, with the digest that the call names, or not at all. The same image may be sent
-/// again; another content needs another name, or the deletion of this one.
+/// Stores an image. Either the whole image is stored, with the digest that the call names, or nothing. The same image may be
+/// sent again; different content needs another name, or this image must be deleted first.
 #[utoipa::path(put, path = "/v1/images/{name}", operation_id = "upload_image", tag = "images", params(("name" = Label, Path), Upload),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 201, body = Image), (status = "default", body = ApiError)))]
@@ -111,10 +111,10 @@ async fn upload(
     Ok((StatusCode::CREATED, Json(image)))
 }
 
-/// Deletes an image. Refused while it is the software of a switch, and if nobody said which software it is, unless
-/// `force` is set.
+/// Deletes an image. Unless `force` is set, this is refused while it is the software of a switch, and if nobody named its
+/// software.
 #[utoipa::path(delete, path = "/v1/images/{name}", operation_id = "delete_image", tag = "images", params(("name" = Label, Path), Deletion),
-    responses((status = 204, description = "It is gone"), (status = "default", body = ApiError)))]
+    responses((status = 204, description = "The image is deleted"), (status = "default", body = ApiError)))]
 async fn delete(
     State(service): State<Service>,
     Path(name): Path<Label>,

@@ -47,7 +47,7 @@ pub(super) async fn commit(service: &Service, change: Change, mutation: &Mutatio
     commit_if(service, change, None, mutation).await
 }
 
-/// The same, if an object is at a revision.
+/// The same, if the object is at the expected revision.
 async fn commit_if(
     service: &Service,
     change: Change,
@@ -317,7 +317,7 @@ mod vdcs {
         /// Why, for the history (at most 500 octets).
         #[serde(default)]
         reason: String,
-        /// The new owner of the vDC: a file, a tool.
+        /// The new owner of the vDC, such as a file or a tool.
         owner: Option<OwnerName>,
         /// Also changes a vDC of another owner.
         #[serde(default)]

@@ -40,8 +40,8 @@ struct Keyed {
     is_replayed: AtomicBool,
 }
 
-/// Whether requests of this method and path may carry a key: those that change intent or inventory. Users and tokens are
-/// neither, and a secret is shown once only. Images are neither, too, and an upload is never held in memory to be compared.
+/// Whether requests of this method and path may carry a key: those that change intent or inventory. Users, tokens
+/// and images are neither: a secret is shown only once, and an upload is never held in memory to be compared.
 pub(super) fn takes_key(method: &Method, template: &str) -> bool {
     let changes = matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
     changes && !template.contains("/users") && !template.ends_with("/enrolment-token") && !template.contains("/images")

@@ -10,6 +10,8 @@
 //! **Invariants.** ADD succeeds only if host and leaf have applied the attachment. DEL succeeds if the attachment is already gone.
 //! No error text of DEL contains words that runtimes take for "it is gone" ([`error`]). No input makes it panic.
 //!
+//! **Cost.** One process and one request over the socket for each call; the agent does the work.
+//!
 //! **Several networks for one pod.** The meta plugin ([`multi`], program `vfabric-multi`) runs any CNI plugins, including this
 //! one.
 //!

@@ -28,7 +28,7 @@ const WRITE: usize = 128 * 1024;
 const SILENCE: Duration = Duration::from_secs(10);
 /// MTU of the workloads.
 const MTU: u32 = 1500;
-/// Before the first round: links come up, and TCP finds its window.
+/// Pause before the first round: links come up, and TCP finds its window.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 /// What was measured; throughputs are medians of all rounds.
@@ -44,7 +44,7 @@ pub struct Figures {
     pub rounds: u32,
 }
 
-/// Measures so many rounds, each way for `span` in each.
+/// Measures `rounds` rounds, each way for `span` in each.
 ///
 /// # Errors
 /// When namespaces or links cannot be made (it needs root and `ip`), or nothing arrives.

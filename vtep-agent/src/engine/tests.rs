@@ -256,7 +256,7 @@ proptest::proptest! {
     /// Whatever the history, in the end the datapath holds what a new engine would have made of the same entities, and
     /// the engine knows which objects are not in place.
     #[test]
-    fn every_way_leads_to_the_same_datapath(acts in proptest::collection::vec(act(), 1..60)) {
+    fn every_history_leads_to_the_same_datapath(acts in proptest::collection::vec(act(), 1..60)) {
         let universe = universe();
         let mut e = engine(true);
         let mut wanted = BTreeMap::new();

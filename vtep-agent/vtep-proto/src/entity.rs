@@ -211,8 +211,8 @@ pub enum Mode {
     /// The workload is here: its frames pass in both directions.
     #[default]
     Serving,
-    /// The workload is to come here. Its interface is complete, and no frame passes. The agent reports the first frame by which the
-    /// workload announces itself.
+    /// The workload will come here. Its interface is complete, but no frame passes. The agent reports the first frame
+    /// by which the workload announces itself.
     Standby,
     /// The workload has left. No frame passes, and frames for it that still come out of tunnels are sent on to the VTEP of its
     /// forwarding entry.

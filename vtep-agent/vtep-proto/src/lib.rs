@@ -69,6 +69,6 @@ pub const MAX_OBJECTS_PER_MESSAGE: usize = 1000;
 /// The largest number of entries in a `LossReply`: each takes some 100 octets.
 pub const MAX_LOSSES: usize = 10_000;
 
-/// How names in `/run/netns` start under which agents keep the namespaces of pods. Only attachments in such a namespace
-/// may be asked for or removed by a host.
+/// Prefix of the names in `/run/netns` under which agents keep the namespaces of pods. A host may ask for attachments,
+/// and remove them, only in such a namespace.
 pub const POD_NETNS: &str = "vfpod-";

@@ -20,7 +20,7 @@ pub type Wrong = String;
 /// One element of a table's key.
 #[derive(Debug, Clone)]
 pub struct KeyField {
-    /// Its name towards control planes.
+    /// Its name for control planes.
     pub name: String,
     /// How it matches.
     pub kind: MatchType,

@@ -75,7 +75,7 @@ fn statement(line: &str) -> Parse<Command> {
 fn port_and_digits(rest: &str) -> Parse<(u32, &str)> {
     let rest = rest.trim();
     let (port, digits) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    let number = port.parse().map_err(|_| format!("`{port}` is no port"))?;
+    let number = port.parse().map_err(|_| format!("`{port}` is not a port"))?;
     Ok((number, digits.trim()))
 }
 
@@ -83,7 +83,10 @@ fn packet(rest: &str) -> Parse<Command> {
     let (port, digits) = port_and_digits(rest)?;
     let mut nibbles = Vec::new();
     for c in digits.chars().filter(|c| !c.is_whitespace()) {
-        nibbles.push(c.to_digit(16).ok_or_else(|| format!("`{c}` is no hexadecimal digit"))? as u8);
+        nibbles.push(
+            c.to_digit(16)
+                .ok_or_else(|| format!("`{c}` is not a hexadecimal digit"))? as u8,
+        );
     }
     if nibbles.len() % 2 == 1 {
         return Err("the frame ends with half an octet".into());
@@ -99,7 +102,7 @@ fn expect(rest: &str) -> Parse<Command> {
     let (port, digits) = port_and_digits(rest)?;
     let pattern = match digits {
         "" => None,
-        digits => Some(Pattern::parse(digits).map_err(|c| format!("`{c}` is no digit of an expected frame"))?),
+        digits => Some(Pattern::parse(digits).map_err(|c| format!("`{c}` is not a digit of an expected frame"))?),
     };
     Ok(Command::Expect { port, pattern })
 }
@@ -292,7 +295,7 @@ impl Words<'_> {
                 self.tokens = &[];
                 Command::Print
             }
-            other => return Err(format!("`{other}` is no statement")),
+            other => return Err(format!("`{other}` is not a statement")),
         })
     }
 }
@@ -378,11 +381,11 @@ mod tests {
             error("\n# fine\npacket 1 0"),
             "x.stf:3: the frame ends with half an octet"
         );
-        assert_eq!(error("packet a 00"), "x.stf:1: `a` is no port");
-        assert_eq!(error("frobnicate 1"), "x.stf:1: `frobnicate` is no statement");
+        assert_eq!(error("packet a 00"), "x.stf:1: `a` is not a port");
+        assert_eq!(error("frobnicate 1"), "x.stf:1: `frobnicate` is not a statement");
         assert_eq!(error("add t k:1 a(x 1)"), "x.stf:1: `:` is expected, not `1`");
         assert_eq!(error("wait 1 2"), "x.stf:1: `2` does not belong here");
-        assert_eq!(error("expect 1 0g"), "x.stf:1: `g` is no digit of an expected frame");
+        assert_eq!(error("expect 1 0g"), "x.stf:1: `g` is not a digit of an expected frame");
         assert_eq!(error("mirroring_add 5"), "x.stf:1: a number is missing");
     }
 }

@@ -171,7 +171,7 @@ impl<'a> Words<'a> {
                     _ => return Err("a rate ends with its point".into()),
                 }
             }
-            let per_us: f64 = text.parse().map_err(|_| format!("`{text}` is no rate"))?;
+            let per_us: f64 = text.parse().map_err(|_| format!("`{text}` is not a rate"))?;
             self.mark(":")?;
             out.push(Rate {
                 per_second: (per_us * 1e6).round() as u64,

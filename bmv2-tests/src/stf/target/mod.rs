@@ -21,7 +21,7 @@ pub enum Key {
     Lpm(Vec<u8>, usize),
     /// This value under this mask.
     Ternary(Vec<u8>, Vec<u8>),
-    /// From and to, both included.
+    /// Lowest and highest value, both included.
     Range(Vec<u8>, Vec<u8>),
 }
 
@@ -108,7 +108,7 @@ fn known_cell<T>(found: Option<T>, array: &str, cell: impl std::fmt::Display) ->
     found.ok_or_else(|| format!("{array} has no cell {cell}"))
 }
 
-/// A cell's number as an index; one that is no index is beyond every array.
+/// A cell's number as an index; one that is not an index is beyond every array.
 fn index(cell: u64) -> usize {
     usize::try_from(cell).unwrap_or(usize::MAX)
 }

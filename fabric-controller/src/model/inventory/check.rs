@@ -20,7 +20,7 @@ const LEAST_MTU: u16 = 1280 + OVERLAY_OVERHEAD_V6;
 const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
 
 impl Model {
-    /// Checks an object and completes it: what it would be stored as.
+    /// Checks an object and completes it; returns what would be stored.
     pub(super) fn check_item(&mut self, path: &str, item: &Item) -> Result<StoredItem, ApiError> {
         let fields = Fields(path);
         let key = item.key();
@@ -310,7 +310,7 @@ impl Model {
         Err(fields.error(ErrorCode::Taken, field, value.to_string(), expected))
     }
 
-    /// A port that had another cable has no other meaning to its switch any more.
+    /// Refuses a port whose switch may still give it the meaning of an earlier cable.
     fn check_port_rests(
         &self,
         fields: &Fields<'_>,

@@ -118,7 +118,7 @@ impl Model {
             }
             match user {
                 User::Attachment(_, change) => {
-                    // Who asked for a cascade was shown what goes.
+                    // The caller asked for a cascade, and the plan shows what it deletes.
                     let by = By {
                         force: true,
                         ..By::default()
@@ -217,7 +217,7 @@ impl Model {
 
 /// Something that uses an object of the inventory.
 enum User {
-    /// An attachment, and what becomes of it without the object.
+    /// An attachment, and the change to make to it when the object goes.
     Attachment(Key, Box<Change>),
     /// A link, or a host.
     Item(ItemKey),

@@ -112,7 +112,7 @@ fn verify(db: &Database) -> Result<Content, Failure> {
                 "has format {format}, and this version knows formats up to {known}"
             )));
         }
-        None => return Err(Failure::Words("is no store of a controller".into())),
+        None => return Err(Failure::Words("is not a store of a controller".into())),
     }
     for row in read.open_table(OBJECTS)?.iter()? {
         let (key, row) = row?;
@@ -174,7 +174,7 @@ fn put_in_place(backup: &Path, store: &Path, part: &Path, replace: bool) -> Resu
         }
         if !replace {
             return Err(of(store)(Failure::Words(
-                "is there already: say --replace to put the backup in its place".into(),
+                "exists already: use --replace to put the backup in its place".into(),
             )));
         }
         if kept.exists() {
@@ -256,7 +256,7 @@ mod tests {
         let there = restore(&at("backup"), &at("intent.redb"), false)
             .unwrap_err()
             .to_string();
-        assert!(there.contains("is there already"), "{there}");
+        assert!(there.contains("exists already"), "{there}");
         let content = restore(&at("backup"), &at("intent.redb"), true).unwrap();
         assert_eq!((content.revision, content.logged), (revision, revision));
         assert_eq!(content.rows, 100 + 2 * (revision - 100));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_whole_backup_is_refused_and_the_store_stays() {
+    async fn an_incomplete_backup_is_refused_and_the_store_stays() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let store = RedbStore::open(at("intent.redb")).unwrap();

@@ -12,7 +12,7 @@ pub(super) struct Identity(u64, u64);
 impl Identity {
     /// Of the file at a path.
     pub(super) fn of(path: &Path) -> Result<Self, Failure> {
-        let found = std::fs::metadata(path).map_err(|e| Failure::Words(format!("is not there any more: {e}")))?;
+        let found = std::fs::metadata(path).map_err(|e| Failure::Words(format!("is no longer there: {e}")))?;
         Ok(Self(found.dev(), found.ino()))
     }
 

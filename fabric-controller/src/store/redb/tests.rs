@@ -372,7 +372,7 @@ async fn a_file_that_is_gone_or_replaced_is_noticed_and_one_that_comes_back_is_u
     ] {
         let said = said.to_string();
         assert!(
-            said.contains("intent.redb") && said.contains("not there any more"),
+            said.contains("intent.redb") && said.contains("no longer there"),
             "{said}"
         );
     }

@@ -1,4 +1,4 @@
-//! Transactions, written and taken back.
+//! Transactions, written and undone.
 
 use redb::{Database, ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
@@ -104,7 +104,7 @@ fn carry_out(objects: &mut Objects<'_>, op: &Op, revision: Revision) -> Result<O
     Ok(changed.then_some(Effect { key, before, after }))
 }
 
-/// Takes back every revision behind `to`, the newest first, by the values before in the log.
+/// Undoes every revision after `to`, the newest first, with the earlier values that the log has.
 pub(super) fn take_back(db: &Database, to: Revision) -> Result<(), Failure> {
     let txn = db.begin_write()?;
     {

@@ -391,7 +391,7 @@ proptest! {
             }
             for (_, change) in sim.changes.drain(..) {
                 let known = &mut used[change.link.0 as usize];
-                prop_assert_ne!(*known, change.used, "said twice");
+                prop_assert_ne!(*known, change.used, "reported twice");
                 *known = change.used;
             }
             for (link, used) in (0..4).map(LinkIndex).zip(used) {

@@ -27,7 +27,7 @@ use world::{Kind, World};
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Switches in memory, 16 of them spines at the most
+    /// Switches in memory, at most 16 of them spines
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(2..=256))]
     switches: u16,
     /// Switches that are processes
@@ -53,7 +53,7 @@ pub struct Args {
 /// Measures and prints.
 ///
 /// # Errors
-/// Something could not be measured. A missed goal is no error.
+/// Something could not be measured. A missed goal is not an error.
 pub fn run(args: Args, runtime: &Runtime) -> Result<ExitCode> {
     let here = std::env::current_exe()?;
     if !args.inside {

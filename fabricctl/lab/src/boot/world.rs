@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Switches in a rack, which has a subnet and a relay of its own.
 const RACK: usize = 4;
-/// Spines for so many leaves.
+/// Most leaves for each spine.
 const LEAVES_PER_SPINE: usize = 15;
 /// Port of the Bootz server.
 const BOOTZ: u16 = 15006;

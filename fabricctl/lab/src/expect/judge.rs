@@ -16,7 +16,7 @@ use crate::probe::{self, ANSWER_TIMEOUT, Capture};
 const AT_ONCE: usize = 8;
 /// Octets of a TCP transfer: some tens of full segments.
 const TCP_OCTETS: usize = 1 << 16;
-/// Answers of which the median is taken.
+/// Replies from which the median is computed.
 const ANSWERS: usize = 5;
 /// A UDP port that nobody listens on: where traceroute begins.
 const CLOSED_PORT: u16 = 33_434;
@@ -176,7 +176,7 @@ fn one_way(marker: &str) -> String {
     format!("seen {marker}")
 }
 
-/// Data that fill an echo request to so many octets of IP packet (RFC 791, RFC 8200, RFC 792).
+/// Data that fill an echo request up to an IP packet of `octets` octets (RFC 791, RFC 8200, RFC 792).
 fn filling(marker: &str, ip: IpAddr, octets: u16) -> Vec<u8> {
     let headers = if ip.is_ipv4() { 28 } else { 48 };
     let mut data = format!("size {octets} {marker}").into_bytes();

@@ -204,7 +204,7 @@ fn figure(of: &Expectation, verdict: &mut Verdict, loss: Option<crate::traffic::
         let most = of.answer_ms.unwrap_or_default();
         verdict
             .wrong
-            .push(format!("answers take {median:.2} ms (median), expected {most} at most"));
+            .push(format!("answers take {median:.2} ms (median), expected at most {most}"));
     }
     if !verdict.wrong.is_empty() {
         let more = verdict.wrong.len().saturating_sub(SHOWN);

@@ -86,7 +86,7 @@ impl<'a> World<'a> {
         for vdc in &lab.intent.vdcs {
             for view in runtime.block_on(client.list(Kind::Attachment, Some(&vdc.name)))? {
                 let View::Attachment(a) = view else {
-                    bail!("the controller listed something that is no attachment")
+                    bail!("the controller listed something that is not an attachment")
                 };
                 let network = vdc.networks.iter().find(|n| n.name == a.spec.network);
                 machines.push(Machine {

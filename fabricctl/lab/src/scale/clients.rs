@@ -104,10 +104,11 @@ async fn write(
     Ok(took)
 }
 
-/// Networks with an attachment each, two calls each, until all devices have all of them. Returns how long that took.
+/// Creates networks with one attachment each, by two calls each, and waits until all devices have all of them. Returns how
+/// long that took.
 ///
 /// # Errors
-/// A change is refused, or a device does not take it.
+/// A change is refused, or a device does not apply it.
 pub(super) async fn burst(world: &World) -> Result<Duration> {
     let count = world.size.burst;
     for v in 0..count.div_ceil(BURST_OF_VDC) {
@@ -144,7 +145,7 @@ pub(super) async fn burst(world: &World) -> Result<Duration> {
     Ok(started.elapsed())
 }
 
-/// Attachments without addresses into one network, while others read.
+/// Creates attachments without addresses in one network, while other clients read.
 ///
 /// # Errors
 /// A change is refused.

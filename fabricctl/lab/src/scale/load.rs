@@ -38,7 +38,7 @@ struct Stage {
 /// Loads everything; measures one more attachment with a hundredth, a tenth and all of the networks.
 ///
 /// # Errors
-/// Something is refused, or a device does not take it.
+/// Something is refused, or a device does not apply it.
 pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
     let size = &world.size;
     let mut took = Duration::ZERO;
@@ -162,7 +162,7 @@ async fn add_and_remove(world: &World, at: At, took: &mut Histogram<u64>) -> Res
     let view = world.client.create(&vdc, &spec, Some(PATIENCE)).await?;
     record(took, started.elapsed())?;
     let View::Attachment(made) = view else {
-        anyhow::bail!("the answer is no attachment")
+        anyhow::bail!("the answer is not an attachment")
     };
     ensure!(made.applied.progress == Progress::Applied, "{:?}", made.applied);
     let written = world.writes() - before;

@@ -66,7 +66,7 @@ impl Report {
         self.add(what, "p99", percentile_ms(times, 99.0), "ms", p99);
     }
 
-    /// Notes what became of measuring something, and shows it if that failed.
+    /// Notes how a measurement ended, and shows it if it failed.
     pub(super) fn measured(&mut self, what: &str, done: anyhow::Result<()>) {
         if let Err(error) = done {
             let why = format!("{error:#}");

@@ -24,16 +24,16 @@ pub struct Size {
     /// Repetitions of measurements that are made one by one
     #[arg(long, default_value_t = 500)]
     pub samples: usize,
-    /// Networks with an attachment each that come in a burst
+    /// Networks, each with one attachment, that are created in a burst
     #[arg(long, default_value_t = 10_000)]
     pub burst: usize,
-    /// Attachments that come into one network
+    /// Attachments that are created in one network
     #[arg(long, default_value_t = 30_000)]
     pub crowd: usize,
-    /// Changes of the transaction that is planned
+    /// Changes in the transaction that is planned
     #[arg(long, default_value_t = 1_000)]
     pub planned: usize,
-    /// Watchers of a vDC each
+    /// Watchers that watch one vDC each
     #[arg(long, default_value_t = 1_000)]
     pub watchers: usize,
     /// Watchers of everything

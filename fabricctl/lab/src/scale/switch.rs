@@ -336,7 +336,7 @@ impl Switch {
         self.until(|state| state.uses(port) == wanted).await;
     }
 
-    /// Waits until it holds so many entities.
+    /// Waits until it holds this many entities.
     pub(crate) async fn holds(&self, count: usize) {
         self.until(|state| state.entities.values().map(HashMap::len).sum::<usize>() >= count)
             .await;
@@ -546,7 +546,7 @@ impl GNmi for Switch {
         let mut requests = request.into_inner();
         let first = requests.message().await?.and_then(|message| message.request);
         let Some(subscribe_request::Request::Subscribe(list)) = first else {
-            return Err(Status::invalid_argument("the first message is no subscription"));
+            return Err(Status::invalid_argument("the first message is not a subscription"));
         };
         let mut elements = list
             .subscription

@@ -353,7 +353,7 @@ fn entry(out: &mut String, priority: bool) {
 fn describe(out: &mut String, tables: &[String], support: &str) {
     let _ = writeln!(
         out,
-        "/// Table, key and action of a table entry in words; `None` for what is no entry of a"
+        "/// Table, key and action of a table entry in words; `None` for what is not an entry of a"
     );
     let _ = writeln!(out, "/// table of this program or does not fit it.");
     let _ = writeln!(

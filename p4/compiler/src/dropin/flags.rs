@@ -58,7 +58,7 @@ const fn ignored(names: &'static [&'static str], takes: Takes, why: &'static str
     flag(names, takes, Act::Ignored(why), why)
 }
 
-const PASSES: &str = "the passes of this compiler are other ones; see p4-compiler --dump";
+const PASSES: &str = "this compiler has other passes; see p4-compiler --dump";
 
 use Takes::{Nothing, Optional, Value};
 
@@ -79,7 +79,7 @@ const FLAGS: &[Flag] = &[
     ),
     flag(&["-I"], Value, Act::Include, "directory searched for included files"),
     flag(&["-D"], Value, Act::Define, "macro: NAME or NAME=TEXT"),
-    flag(&["-U"], Value, Act::Undefine, "take a macro of -D back"),
+    flag(&["-U"], Value, Act::Undefine, "undefine a macro of -D"),
     flag(
         &["-E"],
         Nothing,
@@ -102,13 +102,13 @@ const FLAGS: &[Flag] = &[
         &["--p4runtime-files", "--p4runtime-file"],
         Value,
         Act::P4Info,
-        "files for P4Info, with commas; .txtpb, .txt, .json or .bin",
+        "files for P4Info, separated by commas; .txtpb, .txt, .json or .bin",
     ),
     flag(
         &["--p4runtime-entries-files", "--p4runtime-entries-file"],
         Value,
         Act::Entries,
-        "files for the program's entries, named likewise",
+        "files for the program's entries, as for P4Info",
     ),
     flag(
         &["--p4runtime-format"],
@@ -128,7 +128,7 @@ const FLAGS: &[Flag] = &[
         ],
         Value,
         Act::DisableAnnotations,
-        "names of annotations to ignore, with commas",
+        "names of annotations to ignore, separated by commas",
     ),
     flag(
         &["--Wdisable"],

@@ -70,7 +70,7 @@ impl Parser<'_> {
         Ok(Annotation { name, body })
     }
 
-    /// The body between two positions; the position afterwards is the second one.
+    /// Parses the body between two positions, and leaves the parser at the second one.
     fn unstructured_body(&mut self, name: &Ident, first: usize, end: usize) -> AnnotationBody {
         self.pos = first;
         let mut tokens = Vec::new();
@@ -83,7 +83,7 @@ impl Parser<'_> {
         if tokens.is_empty() {
             return AnnotationBody::Empty;
         }
-        // Nothing after the body belongs to its expressions.
+        // Hide what follows the body, so that no expression reaches beyond it.
         let whole = self.tokens;
         self.tokens = whole.get(..end).unwrap_or(whole);
         self.pos = first;

@@ -1,8 +1,8 @@
 //! Tokens to syntax tree: a hand-written recursive-descent parser, Pratt style for expressions.
 //!
-//! P4's grammar needs to know which names are types (`(T) x` against `(a) - b`), so the parser keeps a stack of
-//! scopes that says for each declared name whether it is one. It recovers at declarations and statements, so a
-//! file shows several syntax errors at once. Nesting is bounded by [`MAX_DEPTH`].
+//! P4's grammar needs to know which names are types (`(T) x` against `(a) - b`), so the parser keeps a stack of scopes,
+//! which record for each declared name whether it is a type. It recovers at declarations and statements, so a file
+//! shows several syntax errors at once. Nesting is bounded by [`MAX_DEPTH`].
 
 mod annotation;
 mod decl;
@@ -37,9 +37,9 @@ pub struct Parser<'a> {
     depth: usize,
     scopes: Vec<HashMap<Rc<str>, bool>>,
     names: HashMap<String, Rc<str>>,
-    /// Types that are declared inside the declaration under way, and come before it.
+    /// Types declared inside the current declaration; they are put before it.
     inner: Vec<Decl>,
-    /// Annotations that are left out.
+    /// Names of annotations to leave out.
     disabled: &'a [String],
 }
 

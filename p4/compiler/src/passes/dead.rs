@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_one_way_reads_stays() {
+    fn a_store_that_one_path_reads_stays() {
         let g = cleaned(
             vec![
                 block(

@@ -19,8 +19,8 @@ use std::rc::Rc;
 /// What scalars equal: a constant, action data or a plain field.
 type Facts = BTreeMap<Rc<str>, Expr>;
 
-/// Most facts over all blocks that the analysis holds; a larger graph stays as it is. With about 100 octets for each
-/// fact this limit is some 100 MiB, far more than any program needs that fits a switch.
+/// Most facts over all blocks that the analysis holds; a larger graph stays as it is. At about 100 octets a fact, this
+/// limit is some 100 MiB: far more than any program that fits a switch needs.
 const MAX_FACTS: usize = 1_000_000;
 
 /// Rewrites one graph; `tables` says what applying each table may write.
@@ -111,7 +111,7 @@ fn edge(term: &Term, n: usize, facts: &Facts, tables: &[Touched]) -> Facts {
     facts
 }
 
-/// What follows for scalars from a condition's outcome.
+/// Adds what a condition's outcome says about scalars.
 fn learn(c: &Expr, outcome: bool, facts: &mut Facts) {
     match &c.kind {
         ExprKind::Load(l) if c.ty == Ty::Bool => {
@@ -191,7 +191,7 @@ fn replace_inner(e: &mut Expr, facts: &Facts) {
     match &mut e.kind {
         ExprKind::Load(l) => {
             if let Some(value) = scalar(l).and_then(|n| facts.get(n)) {
-                // The same type, so that a value read as a pattern is cut as before.
+                // Only a value of the same type: a pattern that is read as a number must still be cut to its width.
                 if value.ty == e.ty {
                     *e = value.clone();
                 }
@@ -257,7 +257,7 @@ fn rewrite(op: &mut Op, facts: &Facts) {
     }
 }
 
-/// Parts of a list are passed by name, so a plain field must stay one.
+/// Elements of a list are passed by name, so a plain field may be replaced only by another plain field.
 fn rewrite_leaf(l: &mut Leaf, facts: &Facts) {
     let Leaf::Expr(e) = l else { return };
     let mut new = e.clone();
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn where_ways_meet_only_what_both_say_is_known() {
+    fn where_paths_meet_only_facts_of_both_are_kept() {
         let g = propagated(vec![
             block(vec![set("k", bits(7))], Term::Branch(flag("c"), 1, 2)),
             block(vec![set("x", bits(1))], Term::Goto(3)),

@@ -1,4 +1,5 @@
-//! Short ways to write flat code in tests of passes. Scalars are bytes called by one name, flags booleans.
+//! Helpers that build flat code for tests of passes. Scalars and flags are variables with a simple name: scalars have
+//! eight bits, flags are booleans.
 
 use crate::ast::BinOp;
 use crate::lir::{Block, Expr, ExprKind, ExternArg, Graph, Loc, Op, Term, Ty};

@@ -75,7 +75,7 @@ impl Preprocessor<'_> {
                     self.sink.warn(
                         Lint::Unsupported,
                         first.span,
-                        format!("#{word} is no directive; the line is ignored"),
+                        format!("#{word} is not a directive; the line is ignored"),
                     );
                 }
             }

@@ -225,7 +225,7 @@ impl Checker<'_> {
         out
     }
 
-    /// Declarations of parameters; `action` says whether they are an action's, of which the control plane gives some.
+    /// Declarations of parameters; `action` says whether they are an action's, some of which the control plane supplies.
     fn param_decls(&mut self, params: &[ast::Param], action: bool) -> Vec<ParamDecl> {
         let mut out: Vec<ParamDecl> = Vec::new();
         for p in params {

@@ -406,7 +406,7 @@ impl Checker<'_> {
         if lo > hi || hi >= width {
             return self.error(
                 span,
-                format!("[{hi}:{lo}] is no slice of {width} bits"),
+                format!("[{hi}:{lo}] is not a slice of {width} bits"),
                 self.poison(span),
             );
         }

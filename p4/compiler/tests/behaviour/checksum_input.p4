@@ -1,4 +1,4 @@
-// Inputs of a checksum that are no plain fields: widened, joined and computed values. csum16 over
+// Inputs of a checksum that are not plain fields: widened, joined and computed values. csum16 over
 // 0000 00ab, abcd, 0001 + 0002: the complement of 0x00ab + 0xabcd + 0x0003 = 0xac7b.
 // in 0: abcd 0001 0000
 // out 1: abcd 0001 5384

@@ -64,17 +64,17 @@ impl<'a> Names<'a> {
         let union = |i| at(i).and_then(|v| self.union_of(v, 0));
         let stack = |i| match at(i)? {
             Value::HeaderStack(s) | Value::HeaderUnionStack(s) => self.stack(s),
-            other => wrong(format_args!("{other:?} is no header stack")),
+            other => wrong(format_args!("{other:?} is not a header stack")),
         };
         let array = |i| match at(i)? {
             Value::CounterArray(n) => index("counter", &self.program.counters, |c| &c.0, n),
             Value::MeterArray(n) => index("meter", &self.program.meters, |m| &m.name, n),
             Value::RegisterArray(n) => index("register", &self.program.registers, |r| &r.name, n),
-            other => wrong(format_args!("{other:?} is no array")),
+            other => wrong(format_args!("{other:?} is not an array")),
         };
         let calculation = |i| match at(i)? {
             Value::Calculation(n) => self.calculation(n),
-            other => wrong(format_args!("{other:?} is no calculation")),
+            other => wrong(format_args!("{other:?} is not a calculation")),
         };
         // Without a parameter there is no field list; 0 means the same.
         let list = |i: usize| if p.len() > i { constant(i) } else { Ok(0) };

@@ -24,7 +24,7 @@ impl<'a> Names<'a> {
             Value::Field(FieldRef(header, field)) if field == "$valid$" => self.validity(header)?,
             Value::Field(_) | Value::StackField(_) | Value::UnionStackField(..) => match self.located(value, depth)? {
                 Some(field) => field.term()?,
-                None => return wrong(format_args!("{value:?} is no field")),
+                None => return wrong(format_args!("{value:?} is not a field")),
             },
             Value::Hexstr(h) => {
                 let value = h.value();
@@ -273,7 +273,7 @@ impl<'a> Names<'a> {
                 let value: BigInt = h.value();
                 u32::try_from(&value).map_err(|_| LowerError(format!("{value} is out of range")))
             }
-            other => wrong(format_args!("{other:?} is no constant")),
+            other => wrong(format_args!("{other:?} is not a constant")),
         }
     }
 }

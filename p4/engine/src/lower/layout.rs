@@ -64,7 +64,7 @@ impl<'a> Names<'a> {
             };
             if width > MAX_WIDTH {
                 return wrong(format_args!(
-                    "{}.{}: {width} bits, {MAX_WIDTH} at the most",
+                    "{}.{}: {width} bits, at most {MAX_WIDTH} are supported",
                     header.name, f.name
                 ));
             }
@@ -197,7 +197,7 @@ impl<'a> Names<'a> {
         let bounded = |name: &str, direct: bool, cells: u32| match cells as usize {
             _ if direct => Ok(0),
             cells if cells <= MAX_CELLS => Ok(cells),
-            cells => wrong(format_args!("{name}: {cells} cells, {MAX_CELLS} at the most")),
+            cells => wrong(format_args!("{name}: {cells} cells, at most {MAX_CELLS} are supported")),
         };
         for c in &self.source.counter_arrays {
             let cells = bounded(&c.name, c.is_direct, c.size.unwrap_or(0))?;
@@ -213,7 +213,7 @@ impl<'a> Names<'a> {
         for r in &self.source.register_arrays {
             if r.bitwidth > MAX_WIDTH {
                 return wrong(format_args!(
-                    "register {}: {} bits, {MAX_WIDTH} at the most",
+                    "register {}: {} bits, at most {MAX_WIDTH} are supported",
                     r.name, r.bitwidth
                 ));
             }
@@ -221,7 +221,7 @@ impl<'a> Names<'a> {
             let words = cells.saturating_mul(crate::word::words_of(r.bitwidth) as usize);
             if words > MAX_CELLS {
                 return wrong(format_args!(
-                    "register {}: {words} words, {MAX_CELLS} at the most",
+                    "register {}: {words} words, at most {MAX_CELLS} are supported",
                     r.name
                 ));
             }

@@ -229,7 +229,7 @@ impl Names<'_> {
 /// A case of values: the text has them one after another, each in whole octets.
 fn values(t: &json::Transition, text: &str, widths: &[u32], next: Next) -> Lower<Case> {
     let Some(value) = json::HexStr::parse(text) else {
-        return wrong(format_args!("`{text}` is no number"));
+        return wrong(format_args!("`{text}` is not a number"));
     };
     let value = value.value();
     let mask = t.mask.as_ref().map(json::HexStr::value);

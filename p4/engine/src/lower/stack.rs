@@ -60,7 +60,7 @@ impl Located {
     /// Its number.
     pub(super) fn term(self) -> Lower<Term> {
         match self.at {
-            _ if self.variable => wrong("a variable-length field is no number"),
+            _ if self.variable => wrong("a variable-length field is not a number"),
             Pick::One(slot) => Ok(Term::Field(Place {
                 slot,
                 width: self.width,
@@ -87,7 +87,7 @@ impl Names<'_> {
                 }
                 _ => wrong("a header union and a member are expected"),
             },
-            _ => wrong(format_args!("{value:?} is no header")),
+            _ => wrong(format_args!("{value:?} is not a header")),
         }
     }
 
@@ -108,7 +108,7 @@ impl Names<'_> {
                 }
                 _ => wrong("a stack of header unions and an index are expected"),
             },
-            _ => wrong(format_args!("{value:?} is no header union")),
+            _ => wrong(format_args!("{value:?} is not a header union")),
         }
     }
 

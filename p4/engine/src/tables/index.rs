@@ -64,13 +64,13 @@ impl Seed {
         tag.min(u32::MAX - 1)
     }
 
-    /// Of whole keys.
+    /// The hash of a whole key.
     #[inline]
     pub fn hash(&self, words: &[u64]) -> u32 {
         self.finish(words.iter().fold(self.start, |h, w| self.add(h, *w)))
     }
 
-    /// Of a string of bytes; strings of different lengths may have one hash.
+    /// The hash of a string of bytes; strings of different lengths may have one hash.
     #[inline]
     pub fn hash_bytes(&self, bytes: &[u8]) -> u32 {
         let (words, rest) = bytes.as_chunks::<8>();
@@ -334,7 +334,7 @@ impl Index {
     pub fn remove(&mut self, hash: u32, slot: u32) -> bool {
         let removed = self.segment_mut(hash).remove(pack(hash, slot));
         self.len -= usize::from(removed);
-        // Far from where it would be split again.
+        // Well below the size at which it would be split again.
         if !self.more.is_empty() && self.len < SEGMENT / 4 * self.more.len() {
             self.join();
         }

@@ -76,7 +76,7 @@ impl Meter {
         self.spend(size, now_ns)
     }
 
-    /// The same for a packet of so many octets, which is counted under its colour.
+    /// The same for a packet of `octets` octets, which is also counted under its colour.
     #[inline]
     pub fn mark(&self, size: u64, octets: usize, now_ns: u64) -> Colour {
         let colour = self.colour(size, now_ns);
@@ -160,6 +160,6 @@ mod tests {
         }
         assert_eq!(counts(), [(2, 160), (1, 150), (1, 70)]);
         meter.configure(None, 0);
-        assert_eq!(counts(), [(2, 160), (1, 150), (1, 70)], "rates are no counts");
+        assert_eq!(counts(), [(2, 160), (1, 150), (1, 70)], "new rates keep the counts");
     }
 }

@@ -338,7 +338,7 @@ impl Writer {
     /// Changes what packets see: all that `change` does becomes visible at once when it returns.
     ///
     /// # Errors
-    /// A packet thread stands still; then `change` was not called.
+    /// A packet thread hangs; then `change` was not called.
     pub fn write<T>(&mut self, now_ns: u64, change: impl FnOnce(&mut Transaction<'_>) -> T) -> Result<T, Stalled> {
         let tables = self.copies.stale(self.patience)?;
         for change in &self.log.changes {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Packets that are traced in a second. Nobody reads more, and writing down this many costs a thread some percent.
+/// Most packets that are traced in a second. Nobody reads more, and tracing this many costs a thread a few percent of its time.
 pub const PACKETS_PER_SECOND: u64 = 1000;
 /// Texts that may wait for the output: those of one second.
 const QUEUE: usize = PACKETS_PER_SECOND as usize;
@@ -15,7 +15,7 @@ const MENTION: Duration = Duration::from_millis(500);
 
 struct Shared {
     started: Instant,
-    /// The second that `count` is of.
+    /// The second to which `count` belongs.
     second: AtomicU64,
     count: AtomicU64,
     number: AtomicU64,
@@ -25,7 +25,7 @@ struct Shared {
 /// How long the end waits for the output. The queue is written in less time, unless nobody reads the output.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The end of a [`Printer`].
+/// Shows when a [`Printer`] has written everything.
 pub struct Ending(Receiver<()>);
 
 impl Ending {
@@ -44,10 +44,10 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// Writes to this output; the thread ends when it fails.
+    /// Starts a thread that writes to this output, and ends when the output fails.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start another thread.
     pub fn start(output: impl Write + Send + 'static) -> std::io::Result<(Self, Ending)> {
         let (texts, inbox) = sync_channel(QUEUE);
         let (ended, ending) = sync_channel(1);
@@ -64,13 +64,13 @@ impl Printer {
             if let Err(error) = print(&inbox, &own, output) {
                 tracing::error!("tracing ends: {error}");
             }
-            // Nobody may be waiting for it.
+            // It does not matter if nobody waits for this.
             let _ = ended.send(());
         })?;
         Ok((Self { texts, shared }, Ending(ending)))
     }
 
-    /// The number of a packet that is to be traced; none if it is one too many.
+    /// A number for a packet that is to be traced; `None` if enough were traced in this second.
     pub fn admit(&self) -> Option<u64> {
         let shared = &self.shared;
         let now = shared.started.elapsed().as_secs();

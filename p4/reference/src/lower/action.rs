@@ -35,23 +35,23 @@ impl Names<'_> {
         let stack = |i| match at(i)? {
             Value::HeaderStack(s) => self.stack(s),
             Value::HeaderUnionStack(s) => self.union_stack(s),
-            other => wrong(format_args!("{other:?} is no header stack")),
+            other => wrong(format_args!("{other:?} is not a header stack")),
         };
         let constant = |i: usize| match at(i)? {
             Value::Hexstr(h) => {
                 usize::try_from(h.value()).map_err(|_| LowerError(format!("parameter {i} is out of range")))
             }
-            other => wrong(format_args!("{other:?} is no constant")),
+            other => wrong(format_args!("{other:?} is not a constant")),
         };
         let array = |i: usize| match at(i)? {
             Value::CounterArray(n) => Self::index("counter", &self.program.counters, |c| &c.0, n),
             Value::MeterArray(n) => Self::index("meter", &self.program.meters, |m| &m.0, n),
             Value::RegisterArray(n) => Self::index("register", &self.program.registers, |r| &r.0, n),
-            other => wrong(format_args!("{other:?} is no array")),
+            other => wrong(format_args!("{other:?} is not an array")),
         };
         let calculation = |i| match at(i)? {
             Value::Calculation(n) => self.calculation(n),
-            other => wrong(format_args!("{other:?} is no calculation")),
+            other => wrong(format_args!("{other:?} is not a calculation")),
         };
         // 0 stands for no field list.
         let list = |i: usize| {

@@ -100,7 +100,7 @@ impl<'a> Names<'a> {
                     FieldWidth::Bits(width) if width <= MAX_WIDTH => (width, None),
                     FieldWidth::Bits(width) => {
                         return wrong(format_args!(
-                            "{}.{}: {width} bits; fields of up to {MAX_WIDTH} are run",
+                            "{}.{}: {width} bits, at most {MAX_WIDTH} are supported",
                             header.name, f.name
                         ));
                     }
@@ -201,7 +201,7 @@ impl<'a> Names<'a> {
         for r in &self.source.register_arrays {
             if r.bitwidth > MAX_WIDTH {
                 return wrong(format_args!(
-                    "register {}: {} bits; up to {MAX_WIDTH} are run",
+                    "register {}: {} bits, at most {MAX_WIDTH} are supported",
                     r.name, r.bitwidth
                 ));
             }

@@ -52,7 +52,7 @@ impl Names<'_> {
             TransitionKind::Hexstr if text == "default" => Case::Default,
             TransitionKind::Hexstr => {
                 let Some(value) = json::HexStr::parse(text) else {
-                    return wrong(format_args!("`{text}` is no number"));
+                    return wrong(format_args!("`{text}` is not a number"));
                 };
                 let octets: usize = select.iter().map(|s| (s.width() as usize).div_ceil(8)).sum();
                 let value = padded(&value, octets);

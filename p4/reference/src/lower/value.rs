@@ -7,7 +7,7 @@ use crate::expr::{Binary, Expr, HeaderRef, Place};
 use crate::phv::Field;
 use crate::program::Dest;
 
-/// The operands of an operator.
+/// An expression without its wrapping.
 enum Operator<'v> {
     Op(&'v Operation),
     Value(&'v Value),
@@ -190,7 +190,7 @@ impl Names<'_> {
                 }
                 _ => wrong("a header union and a member are expected"),
             },
-            _ => wrong(format_args!("{value:?} is no header")),
+            _ => wrong(format_args!("{value:?} is not a header")),
         }
     }
 
@@ -215,7 +215,7 @@ impl Names<'_> {
                 }
                 _ => wrong("a header union stack and an index are expected"),
             },
-            _ => wrong(format_args!("{value:?} is no header union")),
+            _ => wrong(format_args!("{value:?} is not a header union")),
         }
     }
 

@@ -58,7 +58,7 @@ enum Job {
     Egress(Box<Phv>, u32, u16, u32),
 }
 
-/// Requests of an action besides changes of the packet.
+/// What an action requests besides changes to the packet.
 #[derive(Default)]
 struct Wishes {
     clone: Option<(u32, Option<usize>)>,

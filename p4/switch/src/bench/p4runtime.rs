@@ -64,7 +64,7 @@ fn value(of: u64) -> Vec<u8> {
     bytes.get(first..).unwrap_or_default().to_vec()
 }
 
-/// Spreads running numbers over 32 bits, each to another value.
+/// Spreads running numbers over 32 bits, each to a value of its own.
 fn spread(n: u32) -> u32 {
     n.wrapping_mul(0x9e37_79b1)
 }
@@ -244,7 +244,7 @@ pub(crate) struct P4runtimeOptions {
     /// Entries in each table, in addition to those that are written.
     #[arg(long, default_value_t = 100_000)]
     entries: u32,
-    /// Measures only those whose name contains this.
+    /// Measures only match kinds whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
     /// Measures simple_switch_grpc too, and our switch as a process beside it.

@@ -335,7 +335,7 @@ pub(crate) struct TablesOptions {
     /// Entries in each table.
     #[arg(long, default_value_t = 1_000_000)]
     entries: usize,
-    /// Measures only those whose name contains this.
+    /// Measures only kinds of table whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
 }

@@ -79,7 +79,7 @@ pub(super) fn read(text: &str) -> Result<Chassis, String> {
             Token::Word(field) => match tokens.next() {
                 Some((_, Token::Open)) => path.push(field),
                 Some((line, Token::Word(value) | Token::Text(value))) => {
-                    let number = || format!("line {line}: {field}: {value:?} is no number");
+                    let number = || format!("line {line}: {field}: {value:?} is not a number");
                     match (path.as_slice(), field.as_str()) {
                         ([of], "id") if of == "nodes" && chassis.node.is_none() => {
                             chassis.node = Some(value.parse().map_err(|_| number())?);
@@ -133,7 +133,7 @@ mod tests {
     fn what_is_wrong_is_named_with_its_line() {
         for (text, words) in [
             ("a: 1\nb: \"x", "line 2"),
-            ("nodes { id: x }", "no number"),
+            ("nodes { id: x }", "is not a number"),
             ("singleton_ports {\n id: 1\n}", "line 3"),
             ("nodes {", "nodes does not end"),
             ("}", "nothing is open"),

@@ -39,7 +39,7 @@ pub(super) struct Translated {
 fn flags(arguments: &[OsString]) -> Result<Vec<(String, Option<String>)>, String> {
     let mut found: Vec<(String, Option<String>)> = Vec::new();
     for argument in arguments.iter().skip(1) {
-        let text = argument.to_str().ok_or_else(|| format!("{argument:?} is no text"))?;
+        let text = argument.to_str().ok_or_else(|| format!("{argument:?} is not text"))?;
         match text.strip_prefix("--").or_else(|| text.strip_prefix('-')) {
             Some(flag) => match flag.split_once('=') {
                 Some((name, value)) => found.push((name.to_owned(), Some(value.to_owned()))),

@@ -39,7 +39,7 @@ impl Session {
         }
     }
 
-    /// Reads or writes one counter, of which `entity` makes the message.
+    /// Reads or writes one counter; `entity` makes its message.
     fn cell(
         &self,
         command: &str,
@@ -53,7 +53,7 @@ impl Session {
                 let data = match found.as_slice() {
                     [Kind::CounterEntry(found)] => found.data,
                     [Kind::DirectCounterEntry(found)] => found.data,
-                    _ => return Err(format!("{cell} is no index of {name}")),
+                    _ => return Err(format!("{cell} is not an index of {name}")),
                 };
                 let data = data.unwrap_or_default();
                 let (packets, octets) = (data.packet_count, data.byte_count);
@@ -170,7 +170,7 @@ impl Session {
         let config = match found.as_slice() {
             [Kind::MeterEntry(found)] => found.config,
             [Kind::DirectMeterEntry(found)] => found.config,
-            _ => return Err(format!("{cell} is no index of {name}")),
+            _ => return Err(format!("{cell} is not an index of {name}")),
         };
         let Some(config) = config else {
             return Err(format!("{name}[{cell}] has no rates"));
@@ -216,7 +216,7 @@ fn indirect_counter(counter_id: u32, cell: Option<i64>, data: Option<v1::Counter
     })
 }
 
-/// `RATE:BURST`, the rate in units of a microsecond, as bmv2 has it; P4Runtime has whole ones of a second.
+/// `RATE:BURST`, the rate in units per microsecond, as in bmv2; P4Runtime has whole units per second.
 fn rate(text: &str) -> Result<(i64, i64), String> {
     let expected = || format!("{text:?}: a rate per microsecond and a burst joined by `:` are expected, as in 0.5:100");
     let (rate, burst) = text.split_once(':').ok_or_else(expected)?;

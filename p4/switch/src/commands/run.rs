@@ -115,7 +115,7 @@ fn action(call: v1::Action) -> Option<v1::TableAction> {
 }
 
 pub(super) fn number<T: std::str::FromStr>(what: &str, word: &str) -> Result<T, String> {
-    word.parse().map_err(|_| format!("{word:?} is no {what}"))
+    word.parse().map_err(|_| format!("{word:?} is not a {what}"))
 }
 
 fn numbers(what: &str, words: &[&str]) -> Result<Vec<u32>, String> {
@@ -360,7 +360,7 @@ impl Session {
             [] => (None, None),
             [port] => (Some(number("port", port)?), None),
             [port, priority] => (Some(number("port", port)?), Some(number("priority", priority)?)),
-            _ => return Err("a port and a priority at the most are expected".to_owned()),
+            _ => return Err("expected at most a port and a priority".to_owned()),
         };
         let is_set = self.plane.queues.set(port, priority, setting);
         self.plane.wake();

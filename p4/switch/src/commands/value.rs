@@ -9,7 +9,7 @@ use p4runtime_proto::p4::v1::field_match::{Exact, FieldMatchType, Lpm, Optional,
 
 /// A number, an IPv4, IPv6 or MAC address, as octets.
 pub(super) fn value(text: &str, bits: i32) -> Result<Vec<u8>, String> {
-    let expected = || format!("{text:?} is no number, IP or MAC address");
+    let expected = || format!("{text:?} is not a number, IP or MAC address");
     let octets = if let Ok(address) = text.parse::<std::net::Ipv4Addr>() {
         address.octets().to_vec()
     } else if let Ok(address) = text.parse::<std::net::Ipv6Addr>() {
@@ -56,7 +56,9 @@ pub(super) fn field(of: &MatchField, text: &str) -> Result<Option<FieldMatch>, S
         },
         MatchType::Lpm => {
             let (prefix, length) = pair(text, "/", "prefix")?;
-            let prefix_len: i32 = length.parse().map_err(|_| format!("{length:?} is no prefix length"))?;
+            let prefix_len: i32 = length
+                .parse()
+                .map_err(|_| format!("{length:?} is not a prefix length"))?;
             let host_bits = of.bitwidth.saturating_sub(prefix_len);
             let prefix = BigUint::from_bytes_be(&number(prefix)?);
             // bmv2 ignores bits after the prefix; P4Runtime requires them to be 0.

@@ -33,7 +33,7 @@ impl NetdevInterfaces {
     /// until it appears.
     ///
     /// # Errors
-    /// If the kernel gives no netlink socket.
+    /// If the kernel refuses a netlink socket.
     pub async fn start(hostname: &str, ports: impl IntoIterator<Item = (u32, String)>) -> std::io::Result<Arc<Self>> {
         // The group is joined before the first read, so that no change falls between the two.
         let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])?;
@@ -137,7 +137,7 @@ impl NetdevInterfaces {
             .ok_or_else(|| Status::not_found(format!("interface {name:?} does not exist")))?;
         if port.ifindex == 0 {
             return Err(Status::failed_precondition(format!(
-                "interface {name:?} has no device now"
+                "interface {name:?} has no device at present"
             )));
         }
         let message = set(LinkUnspec::new_with_index(port.ifindex)).build();
@@ -155,7 +155,7 @@ impl NetdevInterfaces {
     }
 }
 
-/// The device behind a port is gone.
+/// Marks a port whose device is gone.
 fn go(port: &mut Interface) {
     let shut = port.shut;
     *port = absent(

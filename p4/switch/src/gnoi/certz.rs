@@ -77,7 +77,7 @@ pub fn recover(files: &Files) -> std::io::Result<()> {
         text => text?,
     };
     let Ok(record) = serde_json::from_slice::<Record>(&text) else {
-        tracing::warn!(path = %Record::path(files).display(), "this is no record of a rotation; it is left out");
+        tracing::warn!(path = %Record::path(files).display(), "this is not a record of a rotation; it is left out");
         return Ok(());
     };
     let since = |credentials: &Credentials| credentials.expiry().own.not_before;
@@ -231,7 +231,7 @@ impl Rotation {
         let ca = match ca {
             Some(ca) => ca,
             None => String::from_utf8(credentials.authorities())
-                .map_err(|_| Status::internal("the authorities are no text"))?,
+                .map_err(|_| Status::internal("the authorities are not text"))?,
         };
         let tried = credentials.try_out(ca.as_bytes(), cert.as_bytes(), key.as_bytes());
         let trial = tried.map_err(|error| invalid(explain(&error)))?;

@@ -2,7 +2,7 @@
 //!
 //! | service | here |
 //! | --- | --- |
-//! | gNOI System | `Time`; `Reboot` (COLD and WARM: the process begins again, with an empty pipeline), `RebootStatus`, `CancelReboot` |
+//! | gNOI System | `Time`; `Reboot` (COLD and WARM: the process restarts with an empty pipeline), `RebootStatus`, `CancelReboot` |
 //! | gNOI Healthz | `Get` and `List`: the threads that forward |
 //! | gNOI OS | `Verify`; `Activate` of the version that runs. Software is installed by packages, so there is nothing else to activate |
 //! | gNSI Certz | `Rotate` of the one TLS profile [`certz::PROFILE`], `GetProfileList`, `CanGenerateCSR` |
@@ -25,7 +25,7 @@ pub trait Machine: Send + Sync + 'static {
     /// Whether the threads that forward reply in time.
     fn is_forwarding(&self) -> BoxFuture<'_, bool>;
 
-    /// Ends serving, and begins again from the start.
+    /// Stops serving, and starts the process from the beginning.
     fn restart(&self, reason: &str);
 }
 
@@ -33,8 +33,8 @@ pub trait Machine: Send + Sync + 'static {
 pub struct Gnoi {
     /// The process.
     pub machine: Arc<dyn Machine>,
-    /// The restart that this process came from, if it came from one.
+    /// The restart that started this process, if one did.
     pub came_from: Option<system::Restart>,
-    /// The TLS profile, with TLS.
+    /// The TLS profile; none without TLS.
     pub profile: Option<Arc<certz::Profile>>,
 }

@@ -246,7 +246,7 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// None yet, of a table.
+    /// No entries yet, for a table.
     pub fn new(info: &Info, table: &Table) -> Self {
         let shape = Shape::of(info, table);
         Self {

@@ -14,7 +14,7 @@ use super::error::EntityError;
 /// Name of the accepted message.
 const CONFIG_TYPE: &str = "stratum.P4RoleConfig";
 
-/// Largest accepted config; it lists object ids, of which a pipeline has some hundreds.
+/// Largest accepted config; it lists object ids, and a pipeline has a few hundred of them.
 const MAX_CONFIG_LEN: usize = 64 * 1024;
 
 /// Wire format of `stratum.P4RoleConfig`.

@@ -117,8 +117,8 @@ pub trait Forwarder: Send {
     /// Forwards the frames of a burst. Frames that it does not read keep waiting.
     fn burst(&mut self, burst: &mut Burst<'_>, sink: &mut dyn Sink);
 
-    /// The thread was woken by its [`Waker`], or [`rest`](Self::rest) is over: forwards frames that did not come from
-    /// ports.
+    /// Forwards frames that did not come from ports. Called when the thread was woken by its [`Waker`], or when the time
+    /// that [`rest`](Self::rest) returned has passed.
     fn woken(&mut self, sink: &mut dyn Sink) {
         let _ = sink;
     }

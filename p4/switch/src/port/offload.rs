@@ -189,7 +189,7 @@ fn protocol(frame: &[u8], ip: usize) -> Option<u8> {
 /// Where the first IP header starts.
 fn outer_ip(frame: &[u8]) -> Option<usize> {
     let mut at = 12;
-    // Two tags at the most (IEEE 802.1ad).
+    // At most two tags (IEEE 802.1ad).
     for _ in 0..3 {
         match get16(frame, at)? {
             ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => return Some(at + 2),

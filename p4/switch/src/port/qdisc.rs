@@ -55,7 +55,7 @@ impl Qdiscs {
     /// Reads them, and follows them for as long as the runtime runs.
     ///
     /// # Errors
-    /// The kernel gives no netlink socket.
+    /// The kernel refuses a netlink socket.
     pub async fn follow() -> io::Result<Arc<Self>> {
         // The group is joined before the first read, so that no change falls between the two.
         let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Tc])?;
@@ -69,7 +69,9 @@ impl Qdiscs {
                 while let Some(Some(_)) = messages.next().now_or_never() {}
                 follower.refresh(&handle).await;
             }
-            tracing::error!("the kernel's messages of traffic control ended; attached disciplines are not noticed now");
+            tracing::error!(
+                "the kernel's messages of traffic control ended; disciplines that are attached from now on go unnoticed"
+            );
         });
         Ok(this)
     }

@@ -168,7 +168,7 @@ pub(super) const HEADROOM: usize = 4;
 #[derive(Clone, Copy)]
 enum Place {
     Nowhere,
-    /// In a slot of the ring, from here, so many.
+    /// In a slot of the ring: slot, first octet, number of octets.
     Slot(usize, usize, usize),
     Large,
 }

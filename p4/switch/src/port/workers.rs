@@ -46,7 +46,7 @@ impl Waker {
         Ok(Self(Arc::new(EventFd::from_flags(flags)?)))
     }
 
-    /// Wakes it.
+    /// Wakes the thread.
     pub fn wake(&self) {
         // Fails only if it has been woken already.
         let _ = self.0.write(1);
@@ -127,10 +127,10 @@ impl Ports {
         Ok(this)
     }
 
-    /// Opens a port under a number; one that has it is closed.
+    /// Opens a port under a number, and closes the port that had this number.
     ///
     /// # Errors
-    /// The port's.
+    /// The port cannot be opened.
     pub fn attach(&self, number: u32, port: &dyn Port) -> io::Result<()> {
         let lanes = port.open(self.0.len())?;
         for (thread, lane) in self.0.iter().zip(lanes) {
@@ -139,7 +139,7 @@ impl Ports {
         Ok(())
     }
 
-    /// Waits until every thread has answered, for so long at most.
+    /// Waits until every thread has answered, but no longer than `within`.
     ///
     /// # Errors
     /// The names of the threads that have not, or that have ended.
@@ -188,7 +188,7 @@ impl Drop for Ports {
     }
 }
 
-/// The ports of a thread, to send by.
+/// The ports through which a thread sends.
 #[derive(Default)]
 struct Outlets {
     lanes: Vec<(u32, Box<dyn Transmit>)>,
@@ -328,8 +328,8 @@ impl Worker {
         }
     }
 
-    /// Waits for ports that are ready; while frames come close to each other, without going to sleep. None are ready if
-    /// the forwarder's rest is over.
+    /// Waits for ports that are ready, without going to sleep while frames come close to each other. Returns 0 when the
+    /// forwarder wanted to be woken by now.
     fn wait(&self, events: &mut [EpollEvent], pace: &Pace) -> Result<usize, Errno> {
         if pace.is_close && !pace.is_dense {
             while pace.found.elapsed() < CLOSE {
@@ -460,10 +460,10 @@ mod tests {
         for us in 0..2000 {
             pace.note(1, at(4201 + us));
         }
-        assert!(!pace.is_dense, "many, but each by itself");
+        assert!(!pace.is_dense, "many, but each alone");
         assert!(pace.is_close);
         pace.note(0, at(6300));
-        assert!(pace.is_close, "a look that finds nothing says nothing");
+        assert!(pace.is_close, "an empty poll does not count");
         pace.note(1, at(6400));
         assert!(!pace.is_close);
     }

@@ -98,7 +98,7 @@ fn serve(settings: Settings) -> Result<(), Error> {
     follow::follow(settings, period.map_or(Duration::MAX, |p| p / BEATS), || {
         let what = state.to_string();
         if let Err(error) = sd_notify::notify(std::slice::from_ref(&state)) {
-            tracing::warn!(%error, "the service manager does not take `{what}`");
+            tracing::warn!(%error, "the service manager does not accept `{what}`");
         }
         state = NotifyState::Watchdog;
     })

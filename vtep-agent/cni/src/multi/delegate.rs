@@ -23,11 +23,11 @@ pub fn add(calls: &[Call], previous: Option<&str>, environment: &Environment) ->
             printed
         };
         let document: Value = serde_json::from_str(&printed).map_err(|e| {
-            let message = format!("plugin `{}`: ADD: its result is no JSON: {e}", call.kind);
+            let message = format!("plugin `{}`: ADD: its result is not JSON: {e}", call.kind);
             Error::new(error::DELEGATE, message)
         })?;
         if !document.is_object() {
-            let message = format!("plugin `{}`: ADD: its result is no object", call.kind);
+            let message = format!("plugin `{}`: ADD: its result is not an object", call.kind);
             return Err(Error::new(error::DELEGATE, message));
         }
         result = Some(printed);
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_result_is_an_object() {
-        for (script, said) in [("echo '[]'", "no object"), ("echo '{'", "no JSON")] {
+        for (script, said) in [("echo '[]'", "not an object"), ("echo '{'", "not JSON")] {
             let (_folder, environment) = plugin(script);
             let call = Call {
                 kind: "p".into(),

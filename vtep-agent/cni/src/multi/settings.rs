@@ -55,7 +55,7 @@ pub struct Settings {
     /// How to name interfaces for which the annotation has no name.
     #[serde(default)]
     pub interface_names: Scheme,
-    /// Pods may select definitions of their own namespace and of `global_namespaces` only.
+    /// Whether pods may select only definitions of their own namespace and of `global_namespaces`.
     #[serde(default)]
     pub namespace_isolation: bool,
     /// Namespaces whose definitions every pod may select.

@@ -93,7 +93,7 @@ fn within(sandbox: &Sandbox, interface: &str, netns: &str) -> Environment {
     }
 }
 
-/// The namespace in which verbs run that concern no container.
+/// The environment of verbs that concern no container.
 fn nowhere(path: &str) -> Environment {
     Environment {
         container: String::new(),

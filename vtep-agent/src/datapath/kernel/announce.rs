@@ -1,4 +1,4 @@
-//! Listens for the first frame of a workload that is to come.
+//! Listens for the first frame of a workload that is expected to arrive.
 //!
 //! A guest that has been migrated announces itself: QEMU sends a RARP frame for its MAC address, five times within half a second;
 //! a guest's own system sends a gratuitous ARP request (RFC 5227 section 3) or an unsolicited neighbour advertisement (RFC 4861
@@ -127,7 +127,7 @@ impl Thread {
                 let mut all: Vec<PollFd<'_>> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
                 match poll(&mut all, PollTimeout::NONE) {
                     Ok(_) | Err(Errno::EINTR) => {}
-                    Err(error) => return tracing::error!(%error, "announcements are not heard any more"),
+                    Err(error) => return tracing::error!(%error, "announcements are no longer heard"),
                 }
                 let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
                 let of_sockets = self.sockets.keys().zip(all.iter().skip(1));

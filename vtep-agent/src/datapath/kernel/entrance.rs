@@ -11,12 +11,12 @@ use super::filter::Reason;
 use super::nft::expression::{Base, Rule};
 use super::nft::message::{Family, Message, SetKind, Table};
 
-/// Its objects are beside those of the filter, in a table of the other family.
+/// The table of these rules. The filter has another table of the same name, in the family of bridges.
 pub(super) const TABLE: Table = Table {
     family: Family::Netdev,
     name: "vfabric",
 };
-/// Frames by port and reason; packets add to it.
+/// The set that counts frames by port and reason; the packets themselves add its elements.
 pub(super) const DROPS: &str = "drops";
 const CHECK: &str = "check";
 /// Prefix of the names of ports' chains; the index of the link follows.

@@ -91,7 +91,7 @@ fn wanted_routes(index: u32, attachment: &Attachment) -> BTreeSet<OurRoute> {
     attachment.routes.iter().map(|r| (r.clone(), metric)).collect()
 }
 
-/// Brings the interface to what the attachment asks, changing only what differs.
+/// Makes the interface as the attachment asks, and changes only what differs.
 pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Attachment) -> Result<(), NetlinkError> {
     let (index, name) = (was.index, attachment.interface.as_str());
     if !was.up {

@@ -3,7 +3,7 @@
 //! While hosts and leaves learn that an attachment has moved, some still send to the old host. A bridge does not send a frame
 //! back out of the port that it came by. So a chain at the entrance of the VXLAN device takes frames for that MAC address
 //! and sends them out of the device again, which knows the new VTEP. Frames for groups and frames of other stations are not
-//! concerned. Such a chain belongs to one port, and goes with it. A host whose workload is to come never has one: so two
+//! concerned. Such a chain belongs to one port, and goes with it. A host at which the workload has yet to arrive never has one: so two
 //! hosts do not send a frame to each other in turn.
 
 use vtep_proto::{Attachment, Mode};
@@ -12,7 +12,7 @@ use super::entrance::TABLE;
 use super::nft::expression::{Base, Rule};
 use super::nft::message::Message;
 
-/// Names of the chains begin so; the index of the port, that of the VXLAN device and the MAC address follow.
+/// Names of the chains begin like this; the index of the port, that of the VXLAN device and the MAC address follow.
 const LATE: &str = "late-";
 
 /// The chain that a port needs: for an attachment that has left, when its network has a tunnel.

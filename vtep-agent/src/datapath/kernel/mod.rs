@@ -128,7 +128,7 @@ fn gone(steps: &[Step]) -> HashSet<Vni> {
     removed.collect()
 }
 
-/// True of the removal of an entry in one of these networks. Nobody has to remove what goes with its device.
+/// Whether the step removes an entry of one of these networks. The entry goes with its device and need not be removed.
 fn goes_with(step: &Step, gone: &HashSet<Vni>) -> bool {
     match step {
         Step::Remove(ObjectKey::Neighbour(vni, _) | ObjectKey::Station(vni, _) | ObjectKey::Flood(vni, _)) => {
@@ -322,7 +322,7 @@ impl Kernel {
         }
     }
 
-    /// Takes links out of use, by index and name, with such a request each, and has them deleted.
+    /// Takes links out of use, by index and name, with one such request for each, and has them deleted.
     fn retire(&mut self, links: Vec<(u32, String)>, request: fn(u32, &str) -> Request) -> Result<(), NetlinkError> {
         let requests = links.iter().map(|(index, name)| request(*index, name)).collect();
         all_or_absent(self.netlink.batch(requests))?;
@@ -372,7 +372,7 @@ fn discard(netlink: &mut Netlink, links: Vec<(u32, String)>) -> Result<(), Netli
 pub struct Filters {
     filter: Filter,
     netlink: Netlink,
-    /// In the use of this value alone.
+    /// Used by this value alone.
     _place: Overlay,
 }
 
@@ -392,7 +392,7 @@ impl Filters {
         })
     }
 
-    /// Lets a port say what its attachment may.
+    /// Lets a port send what its attachment may send.
     ///
     /// # Errors
     /// When there is no link with the name of the attachment's port, or the kernel refuses.
@@ -406,7 +406,7 @@ impl Filters {
     }
 }
 
-/// The first failure. An absent link is none: the other end of the pair, or its namespace, was deleted.
+/// The first failure. An absent link is not a failure: the other end of the pair, or its namespace, was deleted.
 fn all_or_absent(results: impl IntoIterator<Item = Result<(), NetlinkError>>) -> Result<(), NetlinkError> {
     let mut failures = results.into_iter().filter_map(Result::err).filter(|e| !e.is_absent());
     failures.next().map_or(Ok(()), Err)

@@ -3,10 +3,11 @@
 //! **Problem.** For each bridge that is deleted, the kernel holds the lock of its network configuration until a full RCU grace period is over
 //! (`rcu_barrier` in `br_multicast_dev_del`; 17 ms in the measured kernel). Other requests about links wait meanwhile.
 //!
-//! **Model.** A part (one bridge, or some VXLAN devices) is deleted only when this agent has configured nothing for [`QUIET`], and while
-//! deletions take no more than one [`SHARE`]th of the time. A few networks may go faster: there is an allowance, from which the time of
-//! each deletion is taken, and to which a [`SHARE`]th of the time is added, up to [`MOST`]. So a few are gone within a second, and after a
-//! thousand that went together less than one percent of all requests, from whatever program, can meet a deletion.
+//! **Model.** A part (one bridge, or some VXLAN devices) is deleted only when this agent has configured nothing for
+//! [`QUIET`], and while deletions take no more than one [`SHARE`]th of the time. A few networks may go faster: there is
+//! an allowance, from which the time of each deletion is taken, and to which a [`SHARE`]th of the time is added, up to
+//! [`MOST`]. So a few are gone within a second, and after a thousand that went together less than one percent of all
+//! requests, from any program, can meet a deletion.
 //!
 //! | state | a part is deleted |
 //! | --- | --- |
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 /// How long nothing must have been configured: the steps of an ADD follow each other faster, and the agent's looks for namespaces that do
 /// not exist yet more slowly.
 const QUIET: Duration = Duration::from_millis(100);
-/// Which part of the time deletions may take in the long run.
+/// The share of the time that deletions may take in the long run.
 const SHARE: u32 = 100;
 /// Parts that may go faster: ten networks.
 const FEW: usize = 20;

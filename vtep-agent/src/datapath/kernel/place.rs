@@ -1,8 +1,8 @@
 //! Places: the network namespaces into which workloads' interfaces go.
 //!
-//! A place is a name in `/run/netns`. Each time before anything is done there, the agent checks
-//! the name: it must be that of a network namespace, not one of the host's own, and not the place of another vDC under
-//! a second name. ([`crate::desired`] handles two vDCs that name the same place.)
+//! A place is a name in `/run/netns`. Each time before it does anything there, the agent checks the name: it must be
+//! that of a network namespace, not one of the host's own, and not the place of another vDC under a second name.
+//! ([`crate::desired`] handles two vDCs that name the same place.)
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -21,7 +21,7 @@ const TABLE: Table = Table {
     family: Family::Inet,
     name: "vfabric",
 };
-/// Changes with every change of the rules.
+/// Version of the rules: every change of them must change it.
 const NOTE: &[u8] = b"1";
 /// NF_INET_LOCAL_IN: after fragments were put together.
 const LOCAL_IN: u32 = 1;

@@ -246,7 +246,7 @@ fn shortest(value: &[u8]) -> Vec<u8> {
 }
 
 fn index(cell: u64) -> Result<p4::Index, Failed> {
-    let index = i64::try_from(cell).map_err(|_| format!("{cell} is no index"))?;
+    let index = i64::try_from(cell).map_err(|_| format!("{cell} is not an index"))?;
     Ok(p4::Index { index })
 }
 
@@ -293,7 +293,7 @@ pub(super) fn number(data: Option<&p4::P4Data>) -> Result<Vec<u8>, Failed> {
     match data.and_then(|d| d.data.as_ref()) {
         Some(Data::Bitstring(value)) => Ok(value.clone()),
         Some(Data::Bool(value)) => Ok(vec![u8::from(*value)]),
-        other => Err(format!("{other:?} is no number")),
+        other => Err(format!("{other:?} is not a number")),
     }
 }
 

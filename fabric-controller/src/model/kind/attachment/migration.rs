@@ -1,4 +1,4 @@
-//! Attachments that migrate: the second place, and what may become of it (`docs/adr/host-8`).
+//! Attachments that migrate: the second place, and how the migration may end (`docs/adr/host-8`).
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl Attachment {
 }
 
 impl Model {
-    /// The second place of an attachment; none if it does not migrate, or one of the two is no host that is there.
+    /// The second place of an attachment; none if it does not migrate, or one of the two hosts is not there.
     pub(in crate::model) fn target_of(&self, spec: &AttachmentSpec) -> Option<Target> {
         let migration = spec.migration.as_ref()?;
         let Place::Host { host, netns, interface } = migration.target(&spec.place)? else {

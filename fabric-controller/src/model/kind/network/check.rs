@@ -99,7 +99,7 @@ impl Model {
         for ip in network.used().ips.keys() {
             let stays = spec.subnets.iter().any(|s| s.cidr.contains(ip) && s.gateway() != *ip);
             if !stays {
-                let expected = format!("subnets in which {ip}, an attachment's address, is no gateway");
+                let expected = format!("subnets in which {ip}, an attachment's address, is not a gateway");
                 return Err(fields.error(ErrorCode::InUse, "subnets", list(&spec.subnets), expected));
             }
         }

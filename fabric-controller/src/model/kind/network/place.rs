@@ -60,7 +60,7 @@ impl Model {
         self.touched.insert(Source::Flood(network, leaf));
     }
 
-    /// Counts one attachment less of a network at a place.
+    /// Counts one attachment fewer of a network at a place.
     pub(in crate::model) fn depart(&mut self, network: NetworkId, leaf: SwitchIndex, at: &At, applied: &mut Applied) {
         let Some(net) = self.networks.get_mut(network) else {
             return;

@@ -205,7 +205,7 @@ impl Bmv2<'_> {
         self.sink.warn(
             crate::diagnostics::Lint::Unsupported,
             span,
-            format!("{name} is no part of v1model: the switch must have it built in"),
+            format!("{name} is not part of v1model: the switch must have it built in"),
         );
         let (op, mut params) = match name.split_once('.') {
             Some((kind, method)) => (format!("_{kind}_{method}"), vec![Value::Extern(object.into())]),

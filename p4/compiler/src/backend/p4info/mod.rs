@@ -212,7 +212,7 @@ impl Info<'_> {
             if !seen.insert((*p, name.as_str())) {
                 self.sink.error(
                     a.get("name").map_or(*span, |a| a.span),
-                    format!("two objects are called {name} towards the control plane"),
+                    format!("two objects are called {name} in the control plane"),
                 );
             }
         }

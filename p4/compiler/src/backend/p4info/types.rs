@@ -24,7 +24,7 @@ impl Info<'_> {
         self.out.type_info.get_or_insert_with(Default::default)
     }
 
-    /// Bit width towards the control plane, and the name of a `type`, whose values may be translated.
+    /// Bit width for the control plane, and the name of a `type`, whose values may be translated.
     pub(super) fn named(&mut self, ty: &Type, width: u32) -> (i32, Option<pb::P4NamedType>) {
         let _ = self.data_type(ty);
         match ty {

@@ -348,7 +348,7 @@ impl Lower<'_> {
                     self.sink.warn(
                         Lint::Unsupported,
                         a.span,
-                        format!("@{name} is ignored: {} is no field of {place}", f.name),
+                        format!("@{name} is ignored: {} is not a field of {place}", f.name),
                     );
                 }
             }

@@ -15,7 +15,7 @@ use super::subject::Kind;
 
 /// Flows, so that threads share the work.
 const FLOWS: u16 = 64;
-/// Frames that are sent at once at a fixed rate; the resolution of the clock needs as many.
+/// Frames that are sent at once at a fixed rate: the clock is too coarse to send them one by one.
 const BATCH: usize = 32;
 /// How long to wait for the last frames.
 const SETTLE: Duration = Duration::from_millis(60);
@@ -26,7 +26,7 @@ const LOST: Duration = Duration::from_millis(200);
 /// Longest time that a switch gets to forward its first frame.
 const START: Duration = Duration::from_secs(20);
 
-/// One-s complement sum (RFC 1071).
+/// Ones' complement sum (RFC 1071).
 pub(super) fn checksum(octets: &[u8]) -> u16 {
     let words = octets
         .chunks(2)
@@ -101,7 +101,7 @@ fn wait(rx: &dyn Receive, timeout: Duration) -> Result<(), Error> {
 }
 
 impl Generator {
-    /// On these devices of this thread's namespace.
+    /// Opens these devices of this thread's namespace.
     pub(in crate::bench) fn open(send: &str, receive: &str) -> Result<Self, Error> {
         let sender = Netdev::new(send);
         let lane = sender
@@ -123,7 +123,7 @@ impl Generator {
             .ok_or_else(|| "a device opens with one lane".into())
     }
 
-    /// Sends a frame each millisecond until one arrives; how long after `since`.
+    /// Sends a frame each millisecond until one arrives, and returns how long after `since` that was.
     pub(super) fn first(&mut self, frames: &[Vec<u8>], since: Instant) -> Result<Duration, Error> {
         let mut rx = self.open_receiver()?;
         let passed = self.until_arrival(frames, &mut *rx, since)?;
@@ -132,7 +132,7 @@ impl Generator {
         Ok(passed)
     }
 
-    /// The same with a receiver that is open.
+    /// The same with a receiver that is already open.
     pub(in crate::bench) fn until_arrival(
         &mut self,
         frames: &[Vec<u8>],

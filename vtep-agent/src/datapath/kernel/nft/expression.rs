@@ -111,7 +111,7 @@ impl Rule {
         self.load(Base::Ethernet, 0, 1, 0).masked(&[1]).compare(NOT_EQUAL, &[0])
     }
 
-    /// Holds when the packet comes from a group of stations, which none can.
+    /// Holds when the source is the address of a group, which no station can have.
     pub(in super::super) fn sent_by_a_group(self) -> Self {
         self.load(Base::Ethernet, 6, 1, 0).masked(&[1]).compare(NOT_EQUAL, &[0])
     }

@@ -86,7 +86,7 @@ options:
     type: bool
     default: false
   wait_timeout:
-    description: Seconds to wait at the most.
+    description: Most seconds to wait.
     type: int
     default: 30
   reason:

@@ -8,7 +8,7 @@ name: controller
 short_description: Switches and hosts of a fabric, from its controller
 version_added: 0.1.0
 description:
-  - Lists the switches and hosts of a fabric's inventory with what the controller knows of them.
+  - Lists the switches and hosts of a fabric's inventory with what the controller knows about them.
   - The inventory file is YAML, and its name ends in C(vfabric.yml) or C(vfabric.yaml).
   - "Groups: C(vfabric_switches) and C(vfabric_hosts); C(vfabric_role_leaf) and C(vfabric_role_spine);
     C(vfabric_state_in_sync), C(vfabric_state_syncing), C(vfabric_state_degraded) and C(vfabric_state_disconnected) by the
@@ -48,7 +48,7 @@ options:
     env:
       - name: VFABRIC_CA_FILE
   token:
-    description: The bearer token. It is never logged, and no variable of a host. Can be a template with a lookup.
+    description: The bearer token. It is never logged, and is not a variable of a host. Can be a template with a lookup.
     type: str
     env:
       - name: VFABRIC_TOKEN
@@ -111,7 +111,7 @@ CONNECTION = (
 
 
 def fetch(client):
-    """What the controller knows of the fabric: its name, and each device with its variables."""
+    """What the controller knows about the fabric: its name, and each device with its variables."""
     inventory = client.get(path_of("inventory"))
     status = {
         kind: {device["name"]: device["status"] for device in client.get(path_of(kind))}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects of the inventory: switches, hosts, links; and the outcome of changes that say themselves what they did.
+"""Objects of the inventory: switches, hosts, links; and the outcome of changes that report what they did.
 
 Options that are not given keep the value that the object has. The API compares: an object that is as asked is
 C(unchanged) in its outcome.

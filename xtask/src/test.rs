@@ -65,6 +65,10 @@ pub(crate) fn run() -> Result<()> {
                 .args(["--", "--ignored"]),
         )?;
     }
+    if on_path(P4C) {
+        step("the grammar's forms with p4c");
+        call(once().args(["test", "--workspace", "--test", "grammar", "--", "--ignored"]))?;
+    }
     step("generated programs, without debug assertions");
     // What is wrong only in optimised code, or hidden by a debug assertion, shows here.
     release::build(&["fuzz"])?;
@@ -136,6 +140,9 @@ const RUSTDOC: &str = "-D warnings -A rustdoc::private_intra_doc_links -A rustdo
 /// The reference switch.
 const BMV2: &str = "simple_switch_grpc";
 
+/// The reference compiler.
+const P4C: &str = "p4c-bm2-ss";
+
 /// Reference tools. Where one is installed, the whole system is also tested with it: its program, the lab's flags, and
 /// the other tests that then run.
 const PEERS: &[(&str, &[&str], &str)] = &[
@@ -144,7 +151,7 @@ const PEERS: &[(&str, &[&str], &str)] = &[
         &["--target", "bmv2"],
         ", the fabric's programs, STF scripts, PTF suites, `fabricctl check` and Mininet on it",
     ),
-    ("p4c-bm2-ss", &["--p4c"], ""),
+    (P4C, &["--p4c"], ", the grammar's forms compared with its verdicts"),
 ];
 
 /// Brings a lab up and down again; down even if it failed.

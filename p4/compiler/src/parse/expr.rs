@@ -10,17 +10,22 @@ use std::rc::Rc;
 
 /// Binding power of `?:`; every binary operator binds tighter.
 const TERNARY: u8 = 1;
-/// Binding power of `+`; shifts bind less.
-const ADDITIVE: u8 = 10;
+
+/// Whether `>` is an operator. Inside the angle brackets of a width it ends the width (`nonGrtExpression` of the grammar).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Greater {
+    Operator,
+    End,
+}
 
 impl Parser<'_> {
     pub(super) fn expression(&mut self) -> Parse<Expr> {
-        self.expr_prec(TERNARY)
+        self.expr_prec(TERNARY, Greater::Operator)
     }
 
-    /// An expression of operators that bind tighter than `>`.
+    /// An expression without `>` and `>>` outside of parentheses.
     pub(super) fn width_expression(&mut self) -> Parse<Expr> {
-        self.expr_prec(ADDITIVE)
+        self.expr_prec(TERNARY, Greater::End)
     }
 
     fn binary_operator(&self) -> Option<(BinOp, u8, usize)> {
@@ -56,7 +61,7 @@ impl Parser<'_> {
         })
     }
 
-    fn expr_prec(&mut self, min: u8) -> Parse<Expr> {
+    fn expr_prec(&mut self, min: u8, greater: Greater) -> Parse<Expr> {
         self.enter()?;
         let mut left = self.unary()?;
         let mut chain = 0;
@@ -69,6 +74,9 @@ impl Parser<'_> {
             if self.peek() == Tok::Plus && self.peek_at(1) == Tok::Colon {
                 break;
             }
+            if greater == Greater::End && self.peek() == Tok::Gt {
+                break;
+            }
             if let Some((op, prec, len)) = self.binary_operator() {
                 if prec < min {
                     break;
@@ -76,7 +84,7 @@ impl Parser<'_> {
                 for _ in 0..len {
                     self.bump();
                 }
-                let right = self.expr_prec(prec + 1)?;
+                let right = self.expr_prec(prec + 1, greater)?;
                 let span = left.span.to(right.span);
                 left = Expr {
                     kind: ExprKind::Binary(op, Box::new(left), Box::new(right)),
@@ -84,9 +92,9 @@ impl Parser<'_> {
                 };
             } else if self.peek() == Tok::Question && min <= TERNARY {
                 self.bump();
-                let a = self.expr_prec(TERNARY)?;
+                let a = self.expression()?;
                 self.expect(Tok::Colon, "':'")?;
-                let b = self.expr_prec(TERNARY)?;
+                let b = self.expr_prec(TERNARY, greater)?;
                 let span = left.span.to(b.span);
                 left = Expr {
                     kind: ExprKind::Ternary(Box::new(left), Box::new(a), Box::new(b)),

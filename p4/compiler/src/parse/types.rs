@@ -117,16 +117,10 @@ impl Parser<'_> {
         kind
     }
 
-    /// `<8>`, `<W + 1>` or `<(expression)>`: shifts and comparisons need parentheses, `>` ends the width.
+    /// `<8>`, `<W + 1>` or `<(W > 8 ? 8 : 16)>`: outside of parentheses, `>` ends the width.
     fn width(&mut self) -> Parse<Expr> {
         self.expect(Tok::Lt, "'<'")?;
-        let e = if self.eat(Tok::LParen) {
-            let e = self.expression()?;
-            self.expect(Tok::RParen, "')'")?;
-            e
-        } else {
-            self.width_expression()?
-        };
+        let e = self.width_expression()?;
         self.expect_gt()?;
         Ok(e)
     }

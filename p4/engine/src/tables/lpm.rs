@@ -19,7 +19,10 @@ use super::index::{Index, Seed};
 use super::layout::{FieldKind, FieldPlace, KeyLayout};
 use bits::{Bits, Long, Short, Wide};
 use pool::Pool;
-use trie::Trie;
+use trie::{Trie, Walk};
+
+/// Prefixes whose nodes are fetched together: about as many cache misses as a processor has under way at a time.
+pub const ABREAST: usize = 16;
 
 /// Prefixes of a table, by exact fields and prefix.
 #[derive(Debug, Clone)]
@@ -131,6 +134,37 @@ impl Lpm {
         let (field, length) = self.prefix(values, masks)?;
         let width = self.place.field.width;
         bits!(field, width, key => self.trie.insert(root, key, length, slot))
+    }
+
+    /// Brings the nodes of up to [`ABREAST`] prefixes into the cache; patterns as [`KeyLayout::pattern`] makes them.
+    pub fn fetch<'a>(&self, patterns: impl Iterator<Item = &'a [u64]>) {
+        let width = self.place.field.width;
+        match self.place.words {
+            1 => self.fetch_as(patterns, |field| Some(Short::new(*field.first()?, width))),
+            2 => self.fetch_as(patterns, |field| match field {
+                [high, low] => Some(Wide::new(*high, *low, width)),
+                _ => None,
+            }),
+            _ => self.fetch_as(patterns, |field| Some(Long::new(field, width))),
+        }
+    }
+
+    fn fetch_as<'a, B: Bits>(&self, patterns: impl Iterator<Item = &'a [u64]>, bits: impl Fn(&'a [u64]) -> Option<B>) {
+        let start = |pattern: &'a [u64]| {
+            let (values, masks) = pattern.split_at(pattern.len() / 2);
+            let (field, length) = self.prefix(values, masks)?;
+            Some(Walk {
+                at: self.root(values)?,
+                key: bits(field)?,
+                length,
+            })
+        };
+        let mut walks = [None; ABREAST];
+        walks
+            .iter_mut()
+            .zip(patterns)
+            .for_each(|(walk, pattern)| *walk = start(pattern));
+        self.trie.fetch(&mut walks);
     }
 
     /// The LPM field of a pattern, and the length of its prefix.

@@ -55,6 +55,7 @@ mod tests;
 
 pub use direct::{Counter, Direct, SlotArray};
 pub use layout::{FieldKind, FieldMatch, KeyField, KeyLayout};
+pub use lpm::ABREAST;
 pub use records::{Leads, Record};
 pub use state::{CloneSession, Group, GroupMember, Replica, Tables};
 pub use store::{ActionCall, Choice, Slots, Store, TableSpec, Target, Transaction, Writer};

@@ -196,6 +196,18 @@ pub(super) enum Change {
     },
 }
 
+impl Change {
+    /// Table and pattern of a change of an entry.
+    fn of_entry(&self) -> Option<(u32, Span)> {
+        match self {
+            Self::Insert { table, pattern, .. }
+            | Self::Replace { table, pattern, .. }
+            | Self::Remove { table, pattern, .. } => Some((*table, *pattern)),
+            _ => None,
+        }
+    }
+}
+
 /// Holds the records of all tables.
 #[derive(Debug, Default)]
 pub(super) struct Shelves {
@@ -294,6 +306,18 @@ impl Tables {
     /// A value set.
     pub(super) fn value_set(&self, set: usize) -> Option<&Table> {
         self.value_sets.get(set)
+    }
+
+    /// Brings into the cache what the next changes will read: those of the first one's table, up to
+    /// [`ABREAST`](super::lpm::ABREAST).
+    pub(super) fn fetch(&self, changes: &[Change], words: &[u64]) {
+        let Some((table, _)) = changes.first().and_then(Change::of_entry) else {
+            return;
+        };
+        if let Some(of) = self.tables.get(table as usize).filter(|of| of.fetches()) {
+            let patterns = changes.iter().filter_map(Change::of_entry).filter(|(t, _)| *t == table);
+            of.fetch(patterns.map(|(_, pattern)| pattern.of(words)));
+        }
     }
 
     /// Makes a change.

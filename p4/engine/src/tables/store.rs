@@ -19,6 +19,7 @@ use rustc_hash::FxHashMap;
 use super::direct::Direct;
 use super::index::NO_SLOT;
 use super::layout::{FieldMatch, KeyField, KeyLayout};
+use super::lpm::ABREAST;
 use super::records::Leads;
 use super::shared::Shelf;
 use super::snapshot::{self, Reader, Snapshots, Stalled};
@@ -228,6 +229,8 @@ struct Directory {
 struct Log {
     changes: Vec<Change>,
     words: Vec<u64>,
+    /// Patterns of announced entries.
+    announced: Vec<u64>,
 }
 
 impl Log {
@@ -341,8 +344,11 @@ impl Writer {
     /// A packet thread hangs; then `change` was not called.
     pub fn write<T>(&mut self, now_ns: u64, change: impl FnOnce(&mut Transaction<'_>) -> T) -> Result<T, Stalled> {
         let tables = self.copies.stale(self.patience)?;
-        for change in &self.log.changes {
-            tables.apply(change, &self.log.words, &self.shelves);
+        for changes in self.log.changes.chunks(ABREAST) {
+            tables.fetch(changes, &self.log.words);
+            for change in changes {
+                tables.apply(change, &self.log.words, &self.shelves);
+            }
         }
         self.log.clear();
         // Neither copy leads any more to the places that the last transaction gave back.
@@ -377,6 +383,26 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
+    /// Announces up to [`ABREAST`] entries that the next calls put in, change or take out, by what they match. This
+    /// only makes these calls faster; it is useful before a list of them, where their table is large.
+    pub fn announce<'m, M>(&mut self, table: usize, entries: impl IntoIterator<Item = M>)
+    where
+        M: IntoIterator<Item = FieldMatch<'m>>,
+    {
+        let (Some(layout), Some(of)) = (self.directory.layouts.get(table), self.tables.table(table)) else {
+            return;
+        };
+        if !of.fetches() {
+            return;
+        }
+        let patterns = &mut self.log.announced;
+        patterns.clear();
+        for matches in entries.into_iter().take(ABREAST) {
+            layout.pattern(matches, patterns);
+        }
+        of.fetch(patterns.chunks(2 * layout.words()));
+    }
+
     fn push(&mut self, change: Change) {
         self.tables.apply(&change, &self.log.words, self.shelves);
         self.log.changes.push(change);

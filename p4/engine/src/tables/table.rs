@@ -2,6 +2,8 @@
 
 use super::index::{Index, Seed};
 use super::layout::{FieldKind, KeyLayout};
+#[cfg(doc)]
+use super::lpm::ABREAST;
 use super::lpm::Lpm;
 use super::records::{Leads, Record, Records};
 use super::shared::{Shared, Shelf};
@@ -156,6 +158,19 @@ impl Table {
             Structure::None | Structure::Lpm(_) => {}
             Structure::Exact(..) => extra.iter_mut().zip(pattern).for_each(|(to, from)| *to = *from),
             Structure::Ternary(ternary) => ternary.fill(pattern, priority, extra),
+        }
+    }
+
+    /// Whether [`Self::fetch`] does anything.
+    pub(super) fn fetches(&self) -> bool {
+        matches!(self.structure, Structure::Lpm(_))
+    }
+
+    /// Brings into the cache what changes of up to [`ABREAST`] entries will read, of which these are the patterns. In a
+    /// trie, most of a change's time is waiting for one node after the other.
+    pub(super) fn fetch<'a>(&self, patterns: impl Iterator<Item = &'a [u64]>) {
+        if let Structure::Lpm(lpm) = &self.structure {
+            lpm.fetch(patterns);
         }
     }
 

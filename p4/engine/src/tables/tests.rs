@@ -207,7 +207,9 @@ fn compare(fields: Vec<KeyField>, seed: u64, steps: usize, few_masks: bool) {
             }
             _ => {}
         }
-        let table = &one.table;
+        let (table, absent) = (&one.table, pattern(&mut rng, &layout));
+        let present = entries.iter().map(|e| e.pattern.as_slice());
+        table.fetch([absent.as_slice()].into_iter().chain(present));
         assert_eq!(table.len(), entries.len());
         for _ in 0..3 {
             let key = key(&mut rng, &layout, &entries);

@@ -40,8 +40,14 @@ type Error = Box<dyn std::error::Error>;
 /// A table of each kind; compiled from `kinds.p4` beside it.
 const PROGRAM: &[u8] = include_bytes!("kinds.json");
 
-/// Batches that one run inserts, modifies and deletes again; small ones are sent more often.
+/// Batches that one run inserts, modifies and deletes again.
 const ROUNDS: usize = 20;
+
+/// The same for batches of one update.
+const SINGLE_ROUNDS: usize = 1000;
+
+/// Sizes of batches that are measured, with the number of batches in a run.
+const SIZES: [(u32, usize); 3] = [(1, SINGLE_ROUNDS), (100, ROUNDS), (1000, ROUNDS)];
 
 /// The table with optional fields.
 const OPTIONAL_TABLE: &str = "ingress.optional_kind";
@@ -218,8 +224,8 @@ impl Ids {
     }
 
     /// Insertions, modifications and deletions of this many batches, encoded.
-    fn run(&self, kind: &Kind, size: u32) -> Vec<Bytes> {
-        let rounds = if size == 1 { ROUNDS as u32 * 50 } else { ROUNDS as u32 };
+    fn run(&self, kind: &Kind, size: u32, rounds: usize) -> Vec<Bytes> {
+        let rounds = rounds as u32;
         let all = [Type::Insert, Type::Modify, Type::Delete];
         all.into_iter()
             .flat_map(|update| (0..rounds).map(move |round| (update, round * size)))
@@ -326,8 +332,8 @@ fn core(kind: &Kind, ids: &Ids, held: u32, config: v1::ForwardingPipelineConfig)
     };
     filling(kind, ids, held).for_each(|request| write(&request));
     let mut figures = Vec::new();
-    for size in [1, 100, 1000] {
-        let requests = ids.run(kind, size);
+    for (size, rounds) in SIZES {
+        let requests = ids.run(kind, size, rounds);
         let updates = rate(|| {
             requests.iter().for_each(|request| write(request));
             requests.len() * size as usize
@@ -368,8 +374,8 @@ async fn over_grpc(
         raw::write(&channel, request).await?;
     }
     let mut figures = Vec::new();
-    for size in [1, 100, 1000] {
-        let requests = ids.run(kind, size);
+    for (size, rounds) in SIZES {
+        let requests = ids.run(kind, size, rounds);
         let mut sent = 0;
         let (started, busy) = (Instant::now(), process_time());
         while started.elapsed() < TIME {
@@ -396,16 +402,14 @@ async fn over_grpc(
     Ok(figures)
 }
 
+/// Both directions of a client's stream.
+pub(super) type Stream = (
+    mpsc::Sender<v1::StreamMessageRequest>,
+    tonic::Streaming<v1::StreamMessageResponse>,
+);
+
 /// Opens a stream and waits for the answer to its arbitration; the client stays primary as long as it is held.
-pub(super) async fn become_primary(
-    client: &mut P4RuntimeClient<Channel>,
-) -> Result<
-    (
-        mpsc::Sender<v1::StreamMessageRequest>,
-        tonic::Streaming<v1::StreamMessageResponse>,
-    ),
-    Error,
-> {
+pub(super) async fn become_primary(client: &mut P4RuntimeClient<Channel>) -> Result<Stream, Error> {
     let (requests, receiver) = mpsc::channel(1);
     let update = v1::MasterArbitrationUpdate {
         device_id: 1,

@@ -17,7 +17,7 @@ use crate::p4runtime::target::{Cells, ColourCounts, CounterValue, InitialEntry, 
 use p4_engine::Pipeline;
 use p4_engine::tables::meter::{Meter, Rates};
 use p4_engine::tables::store::{Choice, Transaction};
-use p4_engine::tables::{self, ActionCall, Counter, FieldMatch, Writer};
+use p4_engine::tables::{self, ABREAST, ActionCall, Counter, FieldMatch, Writer};
 
 /// Indexes of P4Info objects in the program.
 struct Indexes {
@@ -298,6 +298,24 @@ impl Change<'_, '_> {
         }
     }
 
+    /// Announces the entries of the next operations, as far as they are in one table.
+    fn announce(&mut self, state: &State, ops: &[Op]) {
+        let entry = |op: &Op| match op {
+            Op::Insert { table, id } | Op::Modify { table, id } | Op::Delete { table, id } => Some((*table, *id)),
+            _ => None,
+        };
+        let Some((table, _)) = ops.first().and_then(entry) else {
+            return;
+        };
+        let (Some(of), Some(index)) = (state.tables.get(table), self.program.indexes.tables.get(table)) else {
+            return;
+        };
+        let ids = ops.iter().take(ABREAST).filter_map(entry).filter(|(t, _)| *t == table);
+        let entries = ids.filter_map(|(_, id)| of.entries.get(id));
+        self.t
+            .announce(*index, entries.map(|entry| self.program.key(table, entry.key)));
+    }
+
     fn entry(&mut self, state: &State, op: &Op) {
         let program = self.program;
         let (Op::Insert { table, id } | Op::Modify { table, id } | Op::Delete { table, id }) = op else {
@@ -443,7 +461,13 @@ impl Target for EngineTarget {
     }
 
     fn apply(&mut self, state: &State, ops: Vec<Op>) -> Result<(), EntityError> {
-        self.write(|change| ops.into_iter().for_each(|op| change.one(state, op)))
+        self.write(|change| {
+            let mut rest = ops.into_iter();
+            while !rest.as_slice().is_empty() {
+                change.announce(state, rest.as_slice());
+                rest.by_ref().take(ABREAST).for_each(|op| change.one(state, op));
+            }
+        })
     }
 
     fn counter(&self, counter: usize, cell: usize) -> CounterValue {

@@ -173,7 +173,7 @@ pub(super) fn write_meter(
         .transpose()?;
     transaction.remember(|state| Undo::Meter {
         meter,
-        old: state.meters[meter].clone(),
+        old: Box::new(state.meters[meter].clone()),
     });
     let stored = &mut transaction.state.meters[meter];
     match cells {

@@ -66,13 +66,15 @@ pub fn push_padded(out: &mut Vec<u8>, value: &[u8], width: usize) -> Result<(), 
     let value = checked(value, width)?;
     let total = bytes(width);
     // A canonical value that fits is never longer than the padded one, except the single zero of a zero-width type.
-    let value = if value.len() > total {
-        &value[value.len() - total..]
-    } else {
-        value
-    };
-    out.resize(out.len() + total - value.len(), 0);
-    out.extend_from_slice(value);
+    let value = &value[value.len().saturating_sub(total)..];
+    match to_u64(value) {
+        // A register instead of two copies of unknown length.
+        Some(number) if total <= 8 => out.extend_from_slice(&number.to_be_bytes()[8 - total..]),
+        _ => {
+            out.resize(out.len() + total - value.len(), 0);
+            out.extend_from_slice(value);
+        }
+    }
     Ok(())
 }
 
@@ -120,6 +122,14 @@ pub fn is_ones(value: &[u8], width: usize) -> bool {
     };
     let unused = bytes(width) * 8 - width;
     *first == 0xff >> unused && rest.iter().all(|byte| *byte == 0xff)
+}
+
+/// Whether one of the lowest `bits` of a padded value is set.
+pub fn is_beyond(value: &[u8], bits: usize) -> bool {
+    let (whole, rest) = (bits / 8, bits % 8);
+    let mut from_last = value.iter().rev();
+    from_last.by_ref().take(whole).any(|byte| *byte != 0)
+        || from_last.next().is_some_and(|byte| *byte & ((1 << rest) - 1) != 0)
 }
 
 /// Whether `value` has a bit outside `mask`; both padded to one length.
@@ -222,6 +232,9 @@ mod tests {
         assert_eq!(mask(0, 32), [0, 0, 0, 0]);
         assert_eq!(mask(3, 9), [1, 0b1100_0000]);
         assert_eq!(mask(9, 9), [1, 0xff]);
+        assert!(is_beyond(&[0, 1], 1) && !is_beyond(&[0xff, 0xfe], 1));
+        assert!(is_beyond(&[1, 0], 9) && !is_beyond(&[2, 0], 9) && is_beyond(&[0, 1], 8));
+        assert!(!is_beyond(&[1, 0], 0) && !is_beyond(&[0, 0], 16) && is_beyond(&[0x80, 0], 16));
         assert!(outside_mask(&[0, 1], &[1, 0xfe]));
         assert!(!outside_mask(&[1, 2], &[1, 0xfe]));
     }

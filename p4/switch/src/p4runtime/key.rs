@@ -208,13 +208,7 @@ fn pack_lpm(
         }
         false => prefix_len,
     };
-    // The mask is appended after the value while the two are compared.
-    let middle = out.len();
-    bytestring::push_prefix_mask(out, prefix_len, of.data_width);
-    let (value, mask) = out[start..].split_at(middle - start);
-    let outside = bytestring::outside_mask(value, mask);
-    out.truncate(middle);
-    if outside {
+    if bytestring::is_beyond(&out[start..], of.data_width - prefix_len) {
         return Err(EntityError::invalid("the value has bits set beyond the prefix"));
     }
     out.extend_from_slice(&(prefix_len as u16).to_be_bytes());

@@ -82,6 +82,7 @@ fn write_multicast(
         Some(new) => groups.insert(id, new),
         None => groups.remove(&id),
     };
+    let old = old.map(Box::new);
     transaction.remember(|_| Undo::Multicast { id, old });
     transaction.ops.push(Op::Multicast { id, replicas });
     Ok(())
@@ -104,6 +105,7 @@ fn write_clone(transaction: &mut Transaction<'_>, kind: Type, wire: &v1::CloneSe
         Some(new) => sessions.insert(id, new),
         None => sessions.remove(&id),
     };
+    let old = old.map(Box::new);
     transaction.remember(|_| Undo::Clone { id, old });
     transaction.ops.push(Op::Clone { id, session: new });
     Ok(())

@@ -47,8 +47,19 @@ impl<'a> Value<'a> {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
+    /// Nearly all numbers of an update, the lengths of its parts among them, have one octet.
     #[inline]
     fn varint(&mut self) -> Result<u64, Unusual> {
+        match self.0 {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.0 = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Unusual> {
         let mut value = 0;
         for (i, byte) in self.0.iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * i);
@@ -261,15 +272,40 @@ impl<'a> TableEntry<'a> {
         Ok(Some(kind.unwrap_or(0)))
     }
 
+    /// Whether it has only a key and an action.
+    pub fn is_plain(&self) -> bool {
+        self.controller_metadata == 0
+            && self.metadata.is_empty()
+            && self.idle_timeout_ns == 0
+            && self.meter_config.is_none()
+            && self.counter_data.is_none()
+            && self.meter_counter_data.is_none()
+    }
+
+    /// Makes it an entry without any field, field by field: most are small, and those that are not are rarely set.
     fn clear(&mut self) {
-        let (mut matches, mut params) = (std::mem::take(&mut self.matches), std::mem::take(&mut self.params));
+        let Self {
+            table_id,
+            matches,
+            action,
+            params,
+            priority,
+            controller_metadata,
+            metadata,
+            meter_config,
+            counter_data,
+            meter_counter_data,
+            is_default_action,
+            idle_timeout_ns,
+            has_time_since_last_hit,
+            is_const,
+        } = self;
         matches.clear();
         params.clear();
-        *self = Self {
-            matches,
-            params,
-            ..Self::default()
-        };
+        (*table_id, *priority, *controller_metadata, *idle_timeout_ns) = (0, 0, 0, 0);
+        (*is_default_action, *has_time_since_last_hit, *is_const) = (false, false, false);
+        (*action, *metadata) = (None, &[]);
+        (*meter_config, *counter_data, *meter_counter_data) = (None, None, None);
     }
 
     fn decode_entry(&mut self, octets: &'a [u8]) -> Result<(), Unusual> {

@@ -62,26 +62,34 @@ fn pack_key(state: &mut State, index: usize, entry: &TableEntry<'_>, out: &mut V
 }
 
 /// Carries out an update of a table entry.
-pub(super) fn write(transaction: &mut Transaction<'_>, kind: Type, wire: &TableEntry<'_>) -> Result<(), EntityError> {
-    let info = transaction.state.info.clone();
-    let index = table_index(&info, wire.table_id)?;
+pub(super) fn write(
+    transaction: &mut Transaction<'_>,
+    info: &Info,
+    kind: Type,
+    wire: &TableEntry<'_>,
+) -> Result<(), EntityError> {
+    let index = table_index(info, wire.table_id)?;
     let table = &info.tables[index];
     let result = if wire.is_const {
         Err(EntityError::invalid("is_const must be false in updates"))
     } else if wire.is_default_action {
-        write_default(transaction, kind, index, wire)
+        write_default(transaction, info, kind, index, wire)
     } else {
         match kind {
-            Type::Insert => insert(transaction, index, wire),
-            Type::Modify => modify(transaction, index, wire),
-            _ => delete(transaction, index, wire),
+            Type::Insert => insert(transaction, info, index, wire),
+            Type::Modify => modify(transaction, info, index, wire),
+            _ => delete(transaction, info, index, wire),
         }
     };
     result.map_err(|error| error.at(&format!("table {:?}", table.name)))
 }
 
-fn insert(transaction: &mut Transaction<'_>, index: usize, wire: &TableEntry<'_>) -> Result<(), EntityError> {
-    let info = transaction.state.info.clone();
+fn insert(
+    transaction: &mut Transaction<'_>,
+    info: &Info,
+    index: usize,
+    wire: &TableEntry<'_>,
+) -> Result<(), EntityError> {
     let table = &info.tables[index];
     if table.is_const {
         return Err(EntityError::denied("the table's entries are constant"));
@@ -106,7 +114,7 @@ fn insert(transaction: &mut Transaction<'_>, index: usize, wire: &TableEntry<'_>
         )));
     }
     let meter = extras.as_ref().and_then(|extras| extras.meter);
-    let packed = pack_action(transaction, &info, table, action, &wire.params, None)?;
+    let packed = pack_action(transaction, info, table, action, &wire.params, None)?;
     let action = packed.borrowed(&transaction.args);
     let id = transaction
         .state
@@ -117,8 +125,12 @@ fn insert(transaction: &mut Transaction<'_>, index: usize, wire: &TableEntry<'_>
     Ok(())
 }
 
-fn modify(transaction: &mut Transaction<'_>, index: usize, wire: &TableEntry<'_>) -> Result<(), EntityError> {
-    let info = transaction.state.info.clone();
+fn modify(
+    transaction: &mut Transaction<'_>,
+    info: &Info,
+    index: usize,
+    wire: &TableEntry<'_>,
+) -> Result<(), EntityError> {
     let table = &info.tables[index];
     let id = find(transaction.state, index, wire, &mut transaction.key)?;
     let extras = extras(table, wire, transaction.is_inherited)?;
@@ -135,7 +147,7 @@ fn modify(transaction: &mut Transaction<'_>, index: usize, wire: &TableEntry<'_>
                 EntryAction::OneShot(set) => Some(set.clone()),
                 _ => None,
             };
-            pack_action(transaction, &info, table, action, &wire.params, replaced.as_ref())?
+            pack_action(transaction, info, table, action, &wire.params, replaced.as_ref())?
         }
         None => Packed::of(old.action, &mut transaction.args),
     };
@@ -151,8 +163,13 @@ fn modify(transaction: &mut Transaction<'_>, index: usize, wire: &TableEntry<'_>
     Ok(())
 }
 
-fn delete(transaction: &mut Transaction<'_>, index: usize, wire: &TableEntry<'_>) -> Result<(), EntityError> {
-    if transaction.state.info.tables[index].is_const {
+fn delete(
+    transaction: &mut Transaction<'_>,
+    info: &Info,
+    index: usize,
+    wire: &TableEntry<'_>,
+) -> Result<(), EntityError> {
+    if info.tables[index].is_const {
         return Err(EntityError::denied("the table's entries are constant"));
     }
     let id = find(transaction.state, index, wire, &mut transaction.key)?;
@@ -183,11 +200,11 @@ pub(super) fn find(
 
 fn write_default(
     transaction: &mut Transaction<'_>,
+    info: &Info,
     kind: Type,
     index: usize,
     wire: &TableEntry<'_>,
 ) -> Result<(), EntityError> {
-    let info = transaction.state.info.clone();
     let table = &info.tables[index];
     if kind != Type::Modify {
         return Err(EntityError::invalid("a default entry can only be modified"));
@@ -208,7 +225,7 @@ fn write_default(
         }
         Some(TableAction::Action(id)) => {
             let translator = &mut transaction.state.translator;
-            Some(action::pack(&info, table, *id, &wire.params, Use::Default, translator)?)
+            Some(action::pack(info, table, *id, &wire.params, Use::Default, translator)?)
         }
         Some(_) => return Err(EntityError::invalid("the default action must be an action")),
     };
@@ -231,6 +248,7 @@ fn write_default(
     }
     let (meter, old_meter) = (new.extras.meter, old.extras.meter);
     transaction.state.tables[index].default = new;
+    let old = Box::new(old);
     transaction.remember(|_| Undo::Default { table: index, old });
     push_direct(transaction, index, Owner::Default, wire, meter, old_meter);
     Ok(())
@@ -253,6 +271,9 @@ fn check_default_key(wire: &TableEntry<'_>) -> Result<(), EntityError> {
 fn extras(table: &TableInfo, wire: &TableEntry<'_>, is_inherited: bool) -> Result<Option<Extras>, EntityError> {
     if wire.has_time_since_last_hit {
         return Err(EntityError::invalid("time_since_last_hit cannot be written"));
+    }
+    if wire.is_plain() {
+        return Ok(None);
     }
     if wire.idle_timeout_ns < 0 {
         return Err(EntityError::invalid("idle_timeout_ns is negative"));
@@ -457,7 +478,7 @@ pub(super) fn write_direct_meter(
         .transpose()?;
     match owner {
         Owner::Default => {
-            let old = transaction.state.tables[index].default.clone();
+            let old = Box::new(transaction.state.tables[index].default.clone());
             transaction.state.tables[index].default.extras.meter = config;
             transaction.remember(|_| Undo::Default { table: index, old });
         }

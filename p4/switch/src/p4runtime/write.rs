@@ -4,6 +4,8 @@
 //! operations of a whole request at once, so every batch is atomic for packets. `ROLLBACK_ON_ERROR` and
 //! `DATAPLANE_ATOMIC` only differ from `CONTINUE_ON_ERROR` in that one failure undoes the rest (section 12.2).
 
+use std::sync::Arc;
+
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::entity::Entity as Kind;
 use p4runtime_proto::p4::v1::update::Type;
@@ -11,6 +13,7 @@ use p4runtime_proto::p4::v1::write_request::Atomicity;
 
 use super::action::Call;
 use super::error::EntityError;
+use super::info::Info;
 use super::request::{Decoded, TableEntry};
 use super::role::RoleConfig;
 use super::state::{CloneSession, DefaultEntry, DigestConfig, EntryChange, MeterArray, Multicast, Selected, State};
@@ -27,7 +30,8 @@ pub(super) enum Undo {
     },
     Default {
         table: usize,
-        old: DefaultEntry,
+        // Boxed like the other large ones, because there is one of these for each update.
+        old: Box<DefaultEntry>,
     },
     Member {
         profile: usize,
@@ -41,11 +45,11 @@ pub(super) enum Undo {
     },
     Multicast {
         id: u32,
-        old: Option<Multicast>,
+        old: Option<Box<Multicast>>,
     },
     Clone {
         id: u32,
-        old: Option<CloneSession>,
+        old: Option<Box<CloneSession>>,
     },
     ValueSet {
         set: usize,
@@ -53,7 +57,7 @@ pub(super) enum Undo {
     },
     Meter {
         meter: usize,
-        old: MeterArray,
+        old: Box<MeterArray>,
     },
     Digest {
         id: u32,
@@ -129,17 +133,17 @@ impl Transaction<'_> {
         for undo in std::mem::take(&mut self.undo).into_iter().rev() {
             match undo {
                 Undo::Entry { table, id, change } => self.state.undo_entry(table, id, change, &self.saved),
-                Undo::Default { table, old } => self.state.tables[table].default = old,
+                Undo::Default { table, old } => self.state.tables[table].default = *old,
                 Undo::Member { profile, id, old } => {
                     self.state.put_member(profile, id, old);
                 }
                 Undo::Group { profile, id, old } => {
                     self.state.put_group(profile, id, old);
                 }
-                Undo::Multicast { id, old } => put(&mut self.state.multicast, id, old),
-                Undo::Clone { id, old } => put(&mut self.state.clone_sessions, id, old),
+                Undo::Multicast { id, old } => put(&mut self.state.multicast, id, old.map(|old| *old)),
+                Undo::Clone { id, old } => put(&mut self.state.clone_sessions, id, old.map(|old| *old)),
                 Undo::ValueSet { set, old } => self.state.value_sets[set] = old,
-                Undo::Meter { meter, old } => self.state.meters[meter] = old,
+                Undo::Meter { meter, old } => self.state.meters[meter] = *old,
                 Undo::Digest { id, old } => {
                     put(&mut self.state.digests, id, old);
                     self.state.digest_changes += 1;
@@ -168,6 +172,8 @@ pub fn write(
     atomicity: Atomicity,
 ) -> Vec<Result<(), EntityError>> {
     state.settle();
+    let info = Arc::clone(&state.info);
+    let info = &*info;
     let all_or_none = atomicity != Atomicity::ContinueOnError;
     let mut transaction = Transaction {
         state,
@@ -189,16 +195,16 @@ pub fn write(
             let each = updates.iter().map(|update| match table_entry(update) {
                 Some(message) => {
                     entry.read(message);
-                    write_entry(&mut transaction, role, update.r#type, &entry)
+                    write_entry(&mut transaction, info, role, update.r#type, &entry)
                 }
-                None => write_other(&mut transaction, role, update),
+                None => write_other(&mut transaction, info, role, update),
             });
             each.collect()
         }
         Updates::Octets(updates) => {
             let each = updates.iter().map(|octets| match entry.decode(octets) {
-                Ok(Decoded::Entry(kind)) => write_entry(&mut transaction, role, kind, &entry),
-                Ok(Decoded::Other(update)) => write_other(&mut transaction, role, &update),
+                Ok(Decoded::Entry(kind)) => write_entry(&mut transaction, info, role, kind, &entry),
+                Ok(Decoded::Other(update)) => write_other(&mut transaction, info, role, &update),
                 Err(error) => Err(EntityError::invalid(format!("the update cannot be decoded: {error}"))),
             });
             each.collect()
@@ -244,6 +250,7 @@ fn kind_of(kind: i32) -> Result<Type, EntityError> {
 
 fn write_entry(
     transaction: &mut Transaction<'_>,
+    info: &Info,
     role: Option<&RoleConfig>,
     kind: i32,
     entry: &TableEntry<'_>,
@@ -252,11 +259,12 @@ fn write_entry(
     if let Some(role) = role {
         role.check_table(entry.table_id)?;
     }
-    table::write(transaction, kind, entry)
+    table::write(transaction, info, kind, entry)
 }
 
 fn write_other(
     transaction: &mut Transaction<'_>,
+    info: &Info,
     role: Option<&RoleConfig>,
     update: &v1::Update,
 ) -> Result<(), EntityError> {
@@ -267,7 +275,7 @@ fn write_other(
         role.check_write(entity)?;
     }
     match entity {
-        Kind::TableEntry(entry) => table::write(transaction, kind, &TableEntry::of(entry)),
+        Kind::TableEntry(entry) => table::write(transaction, info, kind, &TableEntry::of(entry)),
         Kind::ActionProfileMember(member) => profile::write_member(transaction, kind, member),
         Kind::ActionProfileGroup(group) => profile::write_group(transaction, kind, group),
         Kind::MeterEntry(meter) => array::write_meter(transaction, kind, meter),

@@ -82,6 +82,14 @@ enum Best {
     At(u32),
 }
 
+/// A walk towards a prefix: the node it has reached, and what remains of the prefix there.
+#[derive(Clone, Copy)]
+pub(super) struct Walk<B> {
+    pub(super) at: u32,
+    pub(super) key: B,
+    pub(super) length: u32,
+}
+
 /// Where a walk towards a prefix ended.
 enum Stop {
     /// At the node in which the prefix ends, with its index among the node's prefixes.
@@ -161,31 +169,64 @@ impl Trie {
         }
     }
 
-    /// Walks towards a prefix of `length` bits. `key` and `length` are left with what remains at the node where it
-    /// stops (before its path, if it is that which differs); `seen` gets every node on the way with its parent.
+    /// The next node on the way to a prefix of `length` bits. `key` and `length` are left with what remains there, or
+    /// at the node where the walk stops (before its path, if it is that which differs).
+    #[inline]
+    fn next<B: Bits>(&self, at: u32, key: &mut B, length: &mut u32) -> Result<u32, Stop> {
+        let node = self.node(at);
+        let path = node.path_bits();
+        let common = (key.peek() ^ node.path).leading_zeros().min(*length).min(path);
+        if common < path {
+            return Err(Stop::OffPath(at, common / CHUNK));
+        }
+        key.skip(path);
+        *length -= path;
+        let value = (key.peek() >> (64 - CHUNK)) as u32;
+        if *length < CHUNK {
+            return Err(Stop::Here(at, (1 << *length) - 1 + (value >> (CHUNK - *length))));
+        }
+        if node.branches >> value & 1 == 0 {
+            return Err(Stop::NoBranch(at));
+        }
+        key.skip(CHUNK);
+        *length -= CHUNK;
+        Ok(node.children + (node.branches & below(value)).count_ones())
+    }
+
+    /// Walks towards a prefix of `length` bits; see [`Self::next`]. `seen` gets every node on the way with its parent.
     fn walk<B: Bits>(&self, root: u32, key: &mut B, length: &mut u32, mut seen: impl FnMut(u32, u32)) -> Stop {
         let mut at = root;
         loop {
-            let node = self.node(at);
-            let path = node.path_bits();
-            let common = (key.peek() ^ node.path).leading_zeros().min(*length).min(path);
-            if common < path {
-                return Stop::OffPath(at, common / CHUNK);
+            match self.next(at, key, length) {
+                Ok(child) => {
+                    seen(child, at);
+                    at = child;
+                }
+                Err(stop) => return stop,
             }
-            key.skip(path);
-            *length -= path;
-            let value = (key.peek() >> (64 - CHUNK)) as u32;
-            if *length < CHUNK {
-                return Stop::Here(at, (1 << *length) - 1 + (value >> (CHUNK - *length)));
+        }
+    }
+
+    /// Brings the nodes on the way to some prefixes into the cache. The walks go side by side, one node each at a time,
+    /// so that the processor fetches the nodes of all of them together.
+    pub(super) fn fetch<B: Bits>(&self, walks: &mut [Option<Walk<B>>]) {
+        let mut goes_on = true;
+        while goes_on {
+            goes_on = false;
+            for place in walks.iter_mut() {
+                let Some(walk) = place else { continue };
+                match self.next(walk.at, &mut walk.key, &mut walk.length) {
+                    Ok(child) => walk.at = child,
+                    Err(stop) => {
+                        if let Stop::NoBranch(at) = stop {
+                            // An insertion moves these.
+                            std::hint::black_box(self.node(self.node(at).children));
+                        }
+                        *place = None;
+                    }
+                }
+                goes_on |= place.is_some();
             }
-            if node.branches >> value & 1 == 0 {
-                return Stop::NoBranch(at);
-            }
-            let child = node.children + (node.branches & below(value)).count_ones();
-            seen(child, at);
-            at = child;
-            key.skip(CHUNK);
-            *length -= CHUNK;
         }
     }
 
@@ -216,8 +257,8 @@ impl Trie {
             return self.end_here(at, (1 << length) - 1 + (value >> (CHUNK - length)), slot);
         }
         key.skip(CHUNK);
-        let child = self.branch(at, value, Node::default());
-        self.grow(child, key, length - CHUNK, slot);
+        let child = self.shoot(key, length - CHUNK, slot);
+        self.branch(at, value, child);
         None
     }
 
@@ -264,8 +305,8 @@ impl Trie {
         self.put(at, node);
     }
 
-    /// Adds a child to a node and says where it lies.
-    fn branch(&mut self, at: u32, value: u32, child: Node) -> u32 {
+    /// Adds a child to a node.
+    fn branch(&mut self, at: u32, value: u32, child: Node) {
         let mut node = self.node(at);
         let rank = (node.branches & below(value)).count_ones();
         node.children = self
@@ -273,27 +314,27 @@ impl Trie {
             .insert(node.children, node.branches.count_ones() as usize, rank as usize, child);
         node.branches |= 1 << value;
         self.put(at, node);
-        node.children + rank
     }
 
-    /// Adds a new node with the rest of a prefix.
-    fn grow(&mut self, mut at: u32, mut key: impl Bits, mut length: u32, slot: u32) {
-        loop {
-            let path = (length / CHUNK).min(PATH_CHUNKS) * CHUNK;
-            let mut node = self.node(at);
-            node.path = leading(key.peek(), path) | u64::from(path);
-            self.put(at, node);
-            key.skip(path);
-            length -= path;
-            let value = (key.peek() >> (64 - CHUNK)) as u32;
-            if length < CHUNK {
-                self.end_here(at, (1 << length) - 1 + (value >> (CHUNK - length)), slot);
-                return;
-            }
+    /// A new node with the rest of a prefix, and those below it if the rest is longer than one node holds.
+    fn shoot(&mut self, mut key: impl Bits, length: u32, slot: u32) -> Node {
+        let path = (length / CHUNK).min(PATH_CHUNKS) * CHUNK;
+        let mut node = Node {
+            path: leading(key.peek(), path) | u64::from(path),
+            ..Node::default()
+        };
+        key.skip(path);
+        let (value, length) = ((key.peek() >> (64 - CHUNK)) as u32, length - path);
+        if length < CHUNK {
+            node.ends = 1 << ((1 << length) - 1 + (value >> (CHUNK - length)));
+            node.slots = slot;
+        } else {
             key.skip(CHUNK);
-            length -= CHUNK;
-            at = self.branch(at, value, Node::default());
+            let child = self.shoot(key, length - CHUNK, slot);
+            node.branches = 1 << value;
+            node.children = self.nodes.insert(0, 0, 0, child);
         }
+        node
     }
 
     /// Cuts a node's path after some chunks: a new node takes its place, with it as the only child.
@@ -317,13 +358,13 @@ impl Trie {
         let (mut walked, mut rest) = (key, length);
         let stop = self.walk(root, &mut walked, &mut rest, |_, parent| above = Some(parent));
         let Stop::Here(at, end) = stop else { return false };
-        if self.slot(&self.node(at), end) != Some(slot) {
+        let node = self.node(at);
+        if self.slot(&node, end) != Some(slot) {
             return false;
         }
-        self.end_no_more(at, end);
         match above {
-            _ if !self.is_bare(at) => self.join(at),
-            Some(parent) => {
+            // Nothing is left of the node.
+            Some(parent) if node.has_one_end() && node.branches == 0 => {
                 self.cut(parent, at);
                 if self.is_bare(parent) {
                     self.prune(root, key, length);
@@ -331,7 +372,10 @@ impl Trie {
                     self.join(parent);
                 }
             }
-            None => {}
+            _ => {
+                self.end_no_more(at, end);
+                self.join(at);
+            }
         }
         true
     }

@@ -349,7 +349,8 @@ fn a_forged_error_does_not_change_a_tunnels_mtu_over_ipv4() {
         Ipv4Addr::new(192, 0, 2, 2),
         Ipv4Addr::new(192, 0, 2, 99),
     );
-    let to_host = |packet: &[u8]| ethernet(mac_of(&host, "up0"), mac_of(lab.host(1), "up0"), 0x0800, packet);
+    let (to, from) = (mac_of(&host, "up0"), mac_of(lab.host(1), "up0"));
+    let to_host = |packet: &[u8]| ethernet(to, from, 0x0800, packet);
     // The quoted packets: one of the tunnel, and the answer to a ping, which the kernel believes at once.
     let tunnel = udp(50_000, 4789, &[8, 0, 0, 0, 0, 0x27, 0x10, 0]);
     let echo = icmp(0, 0, &[0, 1, 0, 1]);

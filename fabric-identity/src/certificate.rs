@@ -29,6 +29,11 @@ impl Validity {
         Duration::from_secs(u64::try_from(self.not_after.saturating_sub(now)).unwrap_or(0))
     }
 
+    /// The last second as text, in UTC.
+    pub fn until(&self) -> String {
+        moment(self.not_after)
+    }
+
     /// A warning in words, once the certificate expires soon or has expired. `what` is its name in the text.
     pub fn warning(&self, what: &str) -> Option<String> {
         self.warning_at(what, UnixTime::now())

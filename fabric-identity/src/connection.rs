@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -20,6 +20,7 @@ use crate::certificate::{Validity, validity};
 use crate::credentials::Credentials;
 use crate::error::SpiffeError;
 use crate::spiffe::{Identity, Subject};
+use crate::taken::Parts;
 use crate::verify::{End, check_chain};
 
 /// Octets that a client must send at first, or it is disconnected: an HTTP/2 connection preface (RFC 9113, section 3.4).
@@ -48,17 +49,28 @@ pub enum Claim {
 /// A server's tasks learn about the end of a connection one after the other. This shows it before the peer can notice
 /// it.
 #[derive(Debug, Clone, Default)]
-pub struct Liveness(Arc<AtomicBool>);
+pub struct Liveness(Arc<Open>);
+
+#[derive(Debug, Default)]
+struct Open {
+    ended: AtomicBool,
+    /// Parts of responses that the client has not taken.
+    parts: Parts,
+}
 
 impl Liveness {
     /// True from the moment at which nothing more is read from the peer.
     pub fn ended(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.ended.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0.parts
     }
 
     /// Marks the connection as ended; for code that accepts connections.
     pub fn end(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.ended.store(true, Ordering::Release);
     }
 }
 
@@ -104,11 +116,13 @@ pub(crate) enum Io {
 /// Resolves, with the reason, when a connection must end although its peer does nothing wrong.
 type Ending = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// An accepted connection. Reading fails once its peer was silent for too long, or its certificate is no longer good.
+/// An accepted connection. Reading fails once its peer was silent for too long, has not taken a response for as long, or its certificate
+/// is no longer good. Writing fails once the peer has taken nothing for as long.
 pub struct Connection {
     io: Io,
     peer: Peer,
     silence: Silence,
+    stall: Stall,
     end: Option<Ending>,
     /// Frees the connection's place when it is dropped.
     _place: Box<dyn Send + Sync>,
@@ -157,6 +171,41 @@ impl Silence {
     }
 }
 
+/// How long a peer has not taken what is written.
+struct Stall {
+    idle: Duration,
+    since: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Stall {
+    fn new(idle: Duration) -> Self {
+        Self {
+            idle,
+            since: None,
+            timer: Box::pin(tokio::time::sleep(idle)),
+        }
+    }
+
+    /// The result of a write, or an error when the peer must go.
+    fn poll<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.since = None;
+            return written;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        loop {
+            ready!(self.timer.as_mut().poll(context));
+            let deadline = since + self.idle;
+            if deadline <= Instant::now() {
+                let why = "the peer took nothing for too long";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+}
+
 /// Waits until the peer's certificate expires, or until no trusted authority vouches for it any more.
 pub(crate) async fn until_untrusted(
     credentials: Arc<Credentials>,
@@ -195,6 +244,7 @@ impl Connection {
             io,
             peer,
             silence: Silence::new(first, idle),
+            stall: Stall::new(idle),
             end: end.map(|end| Box::pin(end) as Ending),
             _place: Box::new(place),
         }
@@ -203,6 +253,31 @@ impl Connection {
     /// The other end.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// Writes, unless the peer has taken nothing for too long.
+    fn poll_io<T>(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut (dyn Duplex + 'static)>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let this = self.get_mut();
+        let io: &mut (dyn Duplex + 'static) = match &mut this.io {
+            Io::Plain(io) => io,
+            Io::Tls(io) => io,
+        };
+        let written = write(Pin::new(io), context);
+        let written = this.stall.poll(context, written);
+        if let Poll::Ready(Err(_)) = &written {
+            this.peer.liveness.end();
+        }
+        written
+    }
+
+    /// Whether the client has not taken a part of a response for too long.
+    fn holds_a_response(&self) -> bool {
+        let since = self.peer.liveness.parts().since();
+        since.is_some_and(|since| since.elapsed() >= self.silence.idle)
     }
 
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
@@ -237,14 +312,14 @@ impl AsyncRead for Connection {
             this.silence.heard(octets);
             return read;
         }
-        match this.silence.poll(context) {
-            Poll::Ready(()) => {
-                this.peer.liveness.end();
-                let why = "the peer was silent for too long";
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        let why = match this.silence.poll(context) {
+            Poll::Ready(()) => "the peer was silent for too long",
+            // A peer that gives no room for a response still answers pings, each of which comes here.
+            Poll::Pending if this.holds_a_response() => "the peer did not take a response for too long",
+            Poll::Pending => return Poll::Pending,
+        };
+        this.peer.liveness.end();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 }
 
@@ -254,12 +329,14 @@ impl Drop for Connection {
     }
 }
 
+/// What both kinds of connections are.
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
-            Io::Plain(io) => Pin::new(io).poll_write(context, octets),
-            Io::Tls(io) => Pin::new(io).poll_write(context, octets),
-        }
+        self.poll_io(context, |io, context| io.poll_write(context, octets))
     }
 
     fn poll_write_vectored(
@@ -267,10 +344,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
-            Io::Plain(io) => Pin::new(io).poll_write_vectored(context, slices),
-            Io::Tls(io) => Pin::new(io).poll_write_vectored(context, slices),
-        }
+        self.poll_io(context, |io, context| io.poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -281,17 +355,11 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
-            Io::Plain(io) => Pin::new(io).poll_flush(context),
-            Io::Tls(io) => Pin::new(io).poll_flush(context),
-        }
+        self.poll_io(context, |io, context| io.poll_flush(context))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
-            Io::Plain(io) => Pin::new(io).poll_shutdown(context),
-            Io::Tls(io) => Pin::new(io).poll_shutdown(context),
-        }
+        self.poll_io(context, |io, context| io.poll_shutdown(context))
     }
 }
 

@@ -14,11 +14,11 @@
 //! - A connection ends when its peer's certificate expires, or when no trusted authority vouches for it any more.
 //!   TLS sessions are never resumed: every connection is checked in full.
 //! - A listener holds a bounded number of connections, in all and per address, and closes a connection whose peer is silent
-//!   for too long. It never loops without a pause, and never stops accepting for ever.
+//!   for too long, or does not take what it asked for. It never loops without a pause, and never stops accepting for ever.
 //! - Nothing secret is logged. A refused peer is logged with its address and the reason, each pair at most once a minute.
 //!
 //! **Cost.** A handshake parses the peer's certificate once. After that a read costs two polls and a look at the clock; no
-//! allocation, no lock.
+//! allocation, no lock. A read that finds nothing, and each part of a response, take a lock that only this connection uses.
 //!
 //! Sources: SPIFFE-ID and X509-SVID specifications (spiffe.io), RFC 5280, RFC 8446.
 //!
@@ -42,6 +42,7 @@ mod listen;
 mod newcomer;
 mod notice;
 mod spiffe;
+mod taken;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod verify;
@@ -58,4 +59,5 @@ pub use listen::{Incoming, Limits, Listener};
 pub use newcomer::{Fingerprint, Newcomer};
 pub use notice::Notices;
 pub use spiffe::{FabricName, Identity, Subject};
+pub use taken::{InTime, Taken, TakenLayer};
 pub use words::explain;

@@ -101,6 +101,37 @@ async fn a_client_that_falls_silent_is_let_go() {
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
 }
 
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_let_go() {
+    use tokio::io::AsyncWriteExt as _;
+    let authority = Authority::new();
+    let limits = Limits {
+        idle: Duration::from_secs(1),
+        ..Limits::GRPC
+    };
+    let (address, mut incoming) = listen(&authority.credentials("switch/leaf1"), limits).await;
+    let dialer = Dialer::new(authority.credentials("controller"), Subject::Switch("leaf1".into())).unwrap();
+    let text = address.to_string();
+    let (connection, stream) = tokio::join!(incoming.next(), dialer.connect(&text));
+    let (mut connection, _stream) = (connection.unwrap(), stream.unwrap());
+    let part = [0; 64 << 10];
+    let mut written = 0u64;
+    // A server that is about to write does not read.
+    let flood = async {
+        loop {
+            if let Err(error) = connection.write_all(&part).await {
+                return error;
+            }
+            written += part.len() as u64;
+        }
+    };
+    let error = tokio::time::timeout(PATIENCE, flood).await.unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert!(connection.peer().liveness.ended());
+    // What the buffers of two sockets hold.
+    assert!(written < 64 << 20, "{written} octets");
+}
+
 /// CPU time that this process has used.
 fn cpu() -> Duration {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();

@@ -529,8 +529,8 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         () = below.tidy() => {}
         ended = metrics => ended?,
         ended = stream::follow(controller, hello, commands.clone()) => ended?,
-        ended = status::serve(settings, commands.clone(), watch.clone()) => ended?,
-        ended = credentials.follow(|| {}) => ended?,
+        ended = status::serve(settings, &credentials, commands.clone(), watch.clone()) => ended?,
+        ended = Arc::clone(&credentials).follow(|| {}) => ended?,
         () = renewing => {}
         () = watch.run() => {}
         () = fabric_service::run(|waits| agent::is_alive(commands.clone(), waits)) => {}

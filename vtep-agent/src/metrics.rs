@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fabric_identity::{ClientCertificates, Connection, Credentials, Limits, Listener, Subject};
+use fabric_identity::{ClientCertificates, Connection, Credentials, Limits, Listener, Subject, Taken};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use crate::agent::{Command, Commands};
 use crate::error::AgentError;
-use crate::status::Status;
+use crate::status::{Certificate, Status};
 
 /// Attachments with a series of their own: as many as a host may request.
 const MAX_ATTACHMENTS: usize = 4096;
@@ -130,6 +130,12 @@ pub fn text(status: &Status) -> String {
     gauge(r, "epoch", "Epoch of the last update", status.epoch);
     let help = "Whether the controller has once sent everything";
     gauge(r, "complete", help, status.complete.into());
+    let certificates = status.certificates.iter().map(|c| {
+        let not_after = u64::try_from(c.not_after).unwrap_or(0);
+        (vec![("certificate", c.certificate.clone())], not_after)
+    });
+    let help = "When the certificates that the agent uses expire, in seconds since 1970";
+    gauges(r, "certificate_not_after_seconds", help, certificates);
     let objects = status.objects.iter().map(|o| {
         let state = if o.state == "applied" { "applied" } else { "failed" };
         (vec![("kind", o.kind.clone()), ("state", state.to_owned())], 1)
@@ -226,19 +232,25 @@ pub async fn serve(
     };
     let mut incoming = listener.map_err(config)?.incoming();
     while let Some(connection) = incoming.next().await {
-        tokio::spawn(talk(connection, commands.clone()));
+        tokio::spawn(talk(connection, Arc::clone(credentials), commands.clone()));
     }
     Ok(())
 }
 
-async fn talk(connection: Connection, commands: Commands) {
+async fn talk(connection: Connection, credentials: Arc<Credentials>, commands: Commands) {
     let may = matches!(
         connection.peer().subject(),
         Some(Subject::Operator(_) | Subject::Admin(_) | Subject::Controller)
     );
+    let liveness = connection.peer().liveness.clone();
     let answer = move |request: Request<hyper::body::Incoming>| {
-        let commands = commands.clone();
-        async move { Ok::<_, Infallible>(answer(may, request.method(), request.uri().path(), &commands).await) }
+        let (commands, credentials) = (commands.clone(), Arc::clone(&credentials));
+        let liveness = liveness.clone();
+        async move {
+            let (method, path) = (request.method(), request.uri().path());
+            let response = answer(may, method, path, &credentials, &commands).await;
+            Ok::<_, Infallible>(response.map(|text| Taken::new(text, &liveness)))
+        }
     };
     // Monitoring systems use HTTP/2 if it is offered (ALPN), and HTTP/1.1 otherwise.
     let mut builder = Builder::new(TokioExecutor::new());
@@ -257,7 +269,13 @@ async fn talk(connection: Connection, commands: Commands) {
     }
 }
 
-async fn answer(may: bool, method: &Method, path: &str, commands: &Commands) -> Response<String> {
+async fn answer(
+    may: bool,
+    method: &Method,
+    path: &str,
+    credentials: &Credentials,
+    commands: &Commands,
+) -> Response<String> {
     let plain = |code: StatusCode, words: &str| {
         let mut response = Response::new(format!("{words}\n"));
         *response.status_mut() = code;
@@ -281,7 +299,8 @@ async fn answer(may: bool, method: &Method, path: &str, commands: &Commands) -> 
         result.await.ok()
     };
     match timeout(ENGINE_TIMEOUT, asked).await {
-        Ok(Some(status)) => {
+        Ok(Some(mut status)) => {
+            status.certificates = Certificate::all(&credentials.expiry());
             let mut response = Response::new(text(&status));
             let media = HeaderValue::from_static(OPEN_METRICS);
             response.headers_mut().insert(CONTENT_TYPE, media);
@@ -324,6 +343,11 @@ mod tests {
                 frames: 3,
             }],
             traffic,
+            certificates: vec![Certificate {
+                certificate: "host".into(),
+                not_after: 1_800_000_000,
+                state: String::new(),
+            }],
             running: Vec::new(),
         }
     }
@@ -357,6 +381,7 @@ mod tests {
         for line in [
             "vfabric_agent_connected 1",
             "vfabric_agent_epoch 7",
+            r#"vfabric_agent_certificate_not_after_seconds{certificate="host"} 1800000000"#,
             r#"vfabric_agent_attachment_in_place{attachment="blue/a",vni="10"} 1"#,
             r#"vfabric_agent_attachment_in_place{attachment="blue/b",vni="10"} 0"#,
             r#"vfabric_agent_objects{kind="attachment",state="failed"} 1"#,
@@ -388,6 +413,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_those_who_may_are_answered() {
+        let own = fabric_identity::testing::Authority::new().credentials("host/h1");
         let (commands, mut queue) = tokio::sync::mpsc::channel(1);
         tokio::spawn(async move {
             while let Some(Command::Status(answer)) = queue.recv().await {
@@ -400,7 +426,7 @@ mod tests {
             (true, Method::GET, "/", 404),
             (true, Method::POST, "/metrics", 405),
         ] {
-            let response = answer(may, &method, path, &commands).await;
+            let response = answer(may, &method, path, &own, &commands).await;
             assert_eq!(response.status().as_u16(), code, "{method} {path}");
         }
     }

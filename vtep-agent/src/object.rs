@@ -138,13 +138,23 @@ pub fn vxlan_name(vni: Vni) -> String {
     format!("vfx{vni}")
 }
 
+/// Name of the link to which the bridge of a network sends frames for stations that it does not know.
+pub fn unknown_name(vni: Vni) -> String {
+    format!("vfu{vni}")
+}
+
 /// Name of an attachment's end on the host: a hash of its id (FNV-1a, 48 bits). With 1,000
 /// attachments on a host, two share a name on one host in 10^8; then the second is refused.
 pub fn port_name(id: &str) -> String {
-    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = hash(id.bytes());
     format!("vfa{:012x}", (hash ^ (hash >> 48)) & 0xffff_ffff_ffff)
+}
+
+/// FNV-1a. It stays the same from version to version, so names made of it are found again.
+pub(crate) fn hash(octets: impl Iterator<Item = u8>) -> u64 {
+    octets.fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// The VTEP addresses of this host.
@@ -272,7 +282,11 @@ mod tests {
     #[test]
     fn names_fit_into_ifnamsiz_and_differ() {
         let vni = Vni::new(Vni::MAX).unwrap();
-        assert!(bridge_name(vni).len() <= 15 && vxlan_name(vni).len() <= 15);
+        assert!(
+            [bridge_name(vni), vxlan_name(vni), unknown_name(vni)]
+                .iter()
+                .all(|n| n.len() <= 15)
+        );
         let names: BTreeSet<String> = (0..10_000).map(|i| port_name(&format!("blue/web-{i}"))).collect();
         assert_eq!(names.len(), 10_000);
         assert!(names.iter().all(|n| n.len() == 15));

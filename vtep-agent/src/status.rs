@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
+use fabric_identity::{Credentials, Expiry};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,9 +64,41 @@ pub struct Status {
     /// Frames and octets of attachments and networks.
     #[serde(default)]
     pub traffic: Vec<Traffic>,
+    /// When the host's certificate, and the authority's that ends first, expire.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
     /// Work that has been running for more than a second. If the engine is stuck in it, the rest of
     /// the status is missing.
     pub running: Vec<Running>,
+}
+
+/// When a certificate that the agent uses expires.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// `host` or `authority`.
+    pub certificate: String,
+    /// Last second, in seconds since 1970.
+    pub not_after: i64,
+    /// The same in words; a warning, if it expires soon or has expired.
+    pub state: String,
+}
+
+impl Certificate {
+    /// Those of credentials.
+    pub fn all(expiry: &Expiry) -> Vec<Self> {
+        let named = [
+            ("host", "the host's certificate", expiry.own),
+            ("authority", "the authority's certificate", expiry.authority),
+        ];
+        let each = named.map(|(certificate, what, validity)| Self {
+            certificate: certificate.to_owned(),
+            not_after: validity.not_after,
+            state: validity
+                .warning(what)
+                .unwrap_or_else(|| format!("{what} is valid until {}", validity.until())),
+        });
+        each.into()
+    }
 }
 
 /// A change by somebody else that the agent repaired.
@@ -126,6 +159,7 @@ impl Status {
             repairs: Vec::new(),
             losses: Vec::new(),
             traffic: Vec::new(),
+            certificates: Vec::new(),
             running: Vec::new(),
         }
     }
@@ -160,6 +194,9 @@ impl Status {
             "host {}  uplink {}{uplink}  overlay {}  controller {controller}  epoch {} ({known})\n",
             self.host, self.uplink, self.overlay, self.epoch
         );
+        for c in &self.certificates {
+            text.push_str(&format!("{}\n", c.state));
+        }
         for r in &self.running {
             text.push_str(&format!("running for {} s: {}\n", r.for_ms / 1000, r.what));
         }
@@ -254,7 +291,12 @@ fn row(entity: &HostEntity, state: String) -> Row {
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub async fn serve(settings: Settings, commands: Commands, watch: Watch) -> Result<(), AgentError> {
+pub async fn serve(
+    settings: Settings,
+    credentials: &Credentials,
+    commands: Commands,
+    watch: Watch,
+) -> Result<(), AgentError> {
     let path = socket(&settings.state_dir);
     let fail = |source| AgentError::File {
         path: path.clone(),
@@ -287,6 +329,7 @@ pub async fn serve(settings: Settings, commands: Commands, watch: Watch) -> Resu
                     Some(status) => status,
                     None => Status::stalled(&settings),
                 };
+                status.certificates = Certificate::all(&credentials.expiry());
                 status.running = watch.longer_than(SLOW);
                 serde_json::to_vec(&status)
             }
@@ -365,6 +408,10 @@ fn utc(at: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use fabric_identity::testing::Authority;
+
     use super::*;
     use crate::datapath::kernel::FloodLimit;
     use crate::object::LocalVteps;
@@ -408,6 +455,7 @@ mod tests {
                 traffic(None, 1),
                 traffic(None, 2),
             ],
+            certificates: Vec::new(),
             running: Vec::new(),
         };
         let one = status.of_attachment("blue/a").unwrap();
@@ -436,7 +484,8 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let settings = settings(state.path());
         let (commands, mut queue) = tokio::sync::mpsc::channel(1);
-        let server = tokio::spawn(serve(settings, commands, Watch::default()));
+        let own = Authority::new().credentials("host/h1");
+        let server = tokio::spawn(async move { serve(settings, &own, commands, Watch::default()).await });
         let engine = tokio::spawn(async move {
             while let Some(command) = queue.recv().await {
                 let Command::Trace(packet, answer) = command else {
@@ -470,7 +519,14 @@ mod tests {
         let _busy = watch.begin("work in netns w");
         // Nobody takes the command.
         let (commands, _queue) = tokio::sync::mpsc::channel(1);
-        let server = tokio::spawn(serve(settings, commands, watch));
+        let authority = Authority::new();
+        let now = SystemTime::now();
+        let ends_soon = authority.issue_with(&["spiffe://test/host/h1"], |params| {
+            params.not_before = (now - Duration::from_secs(86_400)).into();
+            params.not_after = (now + Duration::from_secs(3 * 3600 + 60)).into();
+        });
+        let own = ends_soon.credentials(&authority.pem);
+        let server = tokio::spawn(async move { serve(settings, &own, commands, watch).await });
         let path = socket(state.path());
         while !path.exists() {
             tokio::task::yield_now().await;
@@ -480,7 +536,14 @@ mod tests {
             status.running.iter().map(|r| r.what.as_str()).collect::<Vec<_>>(),
             ["work in netns w"]
         );
-        assert!(status.tables().contains("work in netns w"));
+        let shown = status.tables();
+        assert!(shown.contains("work in netns w"));
+        // Certificates are shown although the engine does not reply.
+        assert!(
+            shown.contains("the host's certificate expires in 3 hours, at ")
+                && shown.contains("the authority's certificate is valid until "),
+            "{shown}"
+        );
         server.abort();
     }
 }

@@ -30,6 +30,7 @@ fn a_reader_that_goes_away_is_no_error() {
         repairs: vec![],
         losses: vec![],
         traffic: vec![],
+        certificates: vec![],
         running: vec![],
     };
     let text = serde_json::to_vec(&status).unwrap();

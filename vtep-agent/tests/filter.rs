@@ -38,6 +38,11 @@ struct Two {
 
 impl Two {
     fn new(change: impl FnOnce(&mut Attachment)) -> Self {
+        Self::with(change, |_| {})
+    }
+
+    /// The other host gets what the network floods.
+    fn with(change: impl FnOnce(&mut Attachment), change_listener: impl FnOnce(&mut Attachment)) -> Self {
         let mut lab = Lab::new(UnderlayFamily::Ipv4);
         let listener = Netns::new(&unique("l"));
         let HostEntity::Attachment(mut speaker) = lab.attachment(0, NET, "speaker") else {
@@ -52,8 +57,9 @@ impl Two {
             .map(|a| a.parse().unwrap())
             .collect();
         change(&mut speaker);
+        change_listener(&mut hearer);
         let all = vec![
-            lab.network(0, NET),
+            flooding(&lab, 0),
             HostEntity::Attachment(speaker),
             HostEntity::Attachment(hearer),
         ];
@@ -84,10 +90,12 @@ impl Two {
 
     /// Frames of the speaker that were refused so far.
     fn refused(&self, reason: &'static str) -> u64 {
+        self.refused_at("blue/speaker", reason)
+    }
+
+    fn refused_at(&self, place: &str, reason: &str) -> u64 {
         let losses = self.lab.engine(0, |e| e.datapath().losses().unwrap());
-        let of = losses
-            .iter()
-            .filter(|l| l.place == "blue/speaker" && l.reason == reason);
+        let of = losses.iter().filter(|l| l.place == place && l.reason == reason);
         of.map(|l| l.frames).sum()
     }
 
@@ -109,6 +117,29 @@ impl Two {
         let arrived = self.arrive(frames);
         assert!(!arrived.contains(&false), "{arrived:?}");
     }
+}
+
+/// The network of a host, whose other host gets what it floods.
+fn flooding(lab: &Lab, host: usize) -> HostEntity {
+    let HostEntity::Network(mut network) = lab.network(host, NET) else {
+        unreachable!()
+    };
+    network.flood = [Ipv4Addr::new(192, 0, 2, 2 - host as u8).into()].into();
+    HostEntity::Network(network)
+}
+
+/// Different frames for a station that nobody knows.
+fn to_nobody(source: Mac, from: Ipv4Addr, ports: std::ops::Range<u16>) -> Vec<Vec<u8>> {
+    let nobody: Mac = [2, 0, 0, 0, 0, 0x99];
+    ports
+        .map(|port| ethernet(nobody, source, IP4, &packet4(from, OTHER4, (9, port))))
+        .collect()
+}
+
+/// How many of these frames there are among those seen.
+fn count(frames: &[Vec<u8>], seen: &[Vec<u8>]) -> u64 {
+    let seen: std::collections::HashSet<&Vec<u8>> = seen.iter().collect();
+    frames.iter().filter(|f| seen.contains(f)).count() as u64
 }
 
 fn packet4(from: Ipv4Addr, to: Ipv4Addr, ports: (u16, u16)) -> Vec<u8> {
@@ -453,6 +484,127 @@ fn a_flood_is_cut_and_others_are_not_disturbed() {
     );
     // Frames for one station are not a flood.
     two.passes(&[to_other(IP4, &packet4(OWN4, OTHER4, (9, 9)))]);
+}
+
+#[test]
+fn frames_for_unknown_stations_are_limited_by_sender_and_others_are_not_disturbed() {
+    let two = Two::new(|_| {});
+    let inner = |capture: Capture| -> Vec<Vec<u8>> { capture.tunnelled().into_iter().map(|t| t.inner).collect() };
+    // Three times what may come at once.
+    let flood = to_nobody(OWN, OWN4, 1000..7000);
+    let (tunnel, beside) = (Capture::start(two.lab.host(1)), Capture::start(two.listener.name()));
+    send(two.lab.workload(0), "eth0", flood.clone());
+    let (passed, refused) = (count(&flood, &inner(tunnel)), two.refused("unknown-unicast"));
+    assert_eq!(
+        passed + refused,
+        flood.len() as u64,
+        "{passed} passed, {refused} were refused"
+    );
+    assert!(refused > 0 && passed >= 2000, "{passed} passed, {refused} were refused");
+    assert_eq!(
+        count(&flood, &beside.frames()),
+        0,
+        "a port where the station cannot be got it"
+    );
+    // Another sender of the network, at once.
+    let others = to_nobody(OTHER, OTHER4, 1000..2000);
+    let tunnel = Capture::start(two.lab.host(1));
+    send(two.listener.name(), "eth0", others.clone());
+    assert_eq!(count(&others, &inner(tunnel)), 1000);
+    assert_eq!(two.refused_at("blue/listener", "unknown-unicast"), 0);
+    // Frames for a station that is known are not limited, and broadcast has a limit of its own.
+    let known: Vec<Vec<u8>> = (1000..7000u16)
+        .map(|i| to_other(IP4, &packet4(OWN4, OTHER4, (9, i))))
+        .collect();
+    two.passes(&known);
+    two.passes(&[to_all(0x0806, &arp(1, (OWN, OWN4), ([0; 6], OTHER4)))]);
+    // Nothing else was lost at the link for unknown stations.
+    let losses = two.lab.engine(0, |e| e.datapath().losses().unwrap());
+    assert!(!losses.iter().any(|l| l.place == "vfu10000"), "{losses:?}");
+}
+
+#[test]
+fn a_sender_without_port_security_gains_nothing_by_many_addresses() {
+    let two = Two::new(|a| a.port_security = false);
+    let flood: Vec<Vec<u8>> = (0..12_000u16)
+        .map(|i| {
+            let [high, low] = i.to_be_bytes();
+            let frame = to_nobody([2, 0, 0, 7, high, low], OWN4, i..i + 1);
+            frame.into_iter().next().unwrap()
+        })
+        .collect();
+    let tunnel = Capture::start(two.lab.host(1));
+    send(two.lab.workload(0), "eth0", flood.clone());
+    let seen: Vec<Vec<u8>> = tunnel.tunnelled().into_iter().map(|t| t.inner).collect();
+    let passed = count(&flood, &seen);
+    // What nobody's address is on is counted at the network's link.
+    let refused = two.refused_at("vfu10000", "unknown-unicast");
+    assert_eq!(passed + refused, flood.len() as u64, "{passed} passed");
+    assert!(refused > 0 && passed >= 8000, "{passed} passed, {refused} were refused");
+}
+
+#[test]
+fn a_port_with_unknown_stations_gets_what_is_flooded_at_a_limit_and_all_that_is_its_own() {
+    let mut two = Two::with(|_| {}, |a| a.port_security = false);
+    let flood = to_nobody(OWN, OWN4, 1000..7000);
+    let beside = Capture::start(two.listener.name());
+    send(two.lab.workload(0), "eth0", flood.clone());
+    let arrived = count(&flood, &beside.frames());
+    assert!((2000..6000).contains(&arrived), "{arrived} arrived");
+    // Each frame had two ways, to the port and into the tunnel, and each of them its limit.
+    let refused = two.refused("unknown-unicast");
+    assert!(refused >= flood.len() as u64 - arrived, "{refused} were refused");
+    let known: Vec<Vec<u8>> = (1000..7000u16)
+        .map(|i| to_other(IP4, &packet4(OWN4, OTHER4, (9, i))))
+        .collect();
+    two.passes(&known);
+
+    // What another host floods arrives, too, and does not go back.
+    let HostEntity::Attachment(mut far) = two.lab.attachment(1, NET, "far") else {
+        unreachable!()
+    };
+    far.mac = MacAddress::new([2, 0, 0, 0, 0, 3]).unwrap();
+    far.addresses = ["10.0.0.3/24".parse().unwrap()].into();
+    let all = vec![flooding(&two.lab, 1), HostEntity::Attachment(far)];
+    two.lab.update(1, all, &[]);
+    let few = to_nobody([2, 0, 0, 0, 0, 3], Ipv4Addr::new(10, 0, 0, 3), 1..101);
+    let (beside, tunnel) = (Capture::start(two.listener.name()), Capture::start(two.lab.host(0)));
+    send(two.lab.workload(1), "eth0", few.clone());
+    assert_eq!(count(&few, &beside.frames()), 100);
+    let seen = tunnel.tunnelled();
+    let inner: Vec<&Vec<u8>> = seen.iter().map(|t| &t.inner).collect();
+    let once = few.iter().all(|f| inner.iter().filter(|i| **i == f).count() == 1);
+    assert!(once, "a frame went back into the tunnel");
+}
+
+#[test]
+fn limits_of_unknown_stations_are_put_right_and_survive_a_restart() {
+    let mut two = Two::with(|_| {}, |a| a.port_security = false);
+    let overlay = two.lab.overlay(0).to_owned();
+    let chains = |overlay: &str| {
+        let words = ["netns", "exec", overlay, "nft", "list", "table", "netdev", "vfabric"];
+        let table = common::output("ip", &words);
+        ["chain unknown-of-", "chain other-"].map(|c| table.matches(c).count())
+    };
+    assert_eq!(chains(&overlay), [1, 1]);
+    assert!(two.lab.restart(0).is_empty(), "the restart found something to repair");
+    assert_eq!(chains(&overlay), [1, 1]);
+    common::ip(&["netns", "exec", &overlay, "nft", "flush", "table", "netdev", "vfabric"]);
+    two.lab.engine(0, |e| e.datapath().put_right().unwrap());
+    two.lab.check(0, &vtep_agent::datapath::Scope::All);
+    assert_eq!(chains(&overlay), [1, 1]);
+    // The port gets port security: nothing is flooded to it.
+    let HostEntity::Attachment(mut hearer) = two.lab.attachment(0, NET, "listener") else {
+        unreachable!()
+    };
+    hearer.netns = two.listener.name().to_owned();
+    hearer.mac = MacAddress::new(OTHER).unwrap();
+    two.lab.update(0, vec![HostEntity::Attachment(hearer.clone())], &[]);
+    assert_eq!(two.lab.error(0, &HostEntity::Attachment(hearer).key()), None);
+    assert_eq!(chains(&overlay), [1, 0]);
+    let keys = two.lab.keys(0);
+    two.lab.update(0, vec![], &keys);
+    assert_eq!(chains(&overlay), [0, 0]);
 }
 
 #[test]

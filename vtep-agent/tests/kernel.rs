@@ -151,10 +151,13 @@ fn foreign_deletion_and_change_are_repaired() {
         ports: [port_name("blue/a")].into(),
     };
     let port = port_name("blue/a");
-    let hands: [&[&str]; 5] = [
+    let hands: [&[&str]; 8] = [
         &["-n", &host, "link", "del", "vfb10000"],
         &["-n", &host, "link", "del", "vfx10000"],
         &["-n", &host, "link", "set", "vfx10000", "down"],
+        &["-n", &host, "link", "del", "vfu10000"],
+        &["-n", &host, "link", "set", "vfu10000", "nomaster"],
+        &["-n", &host, "link", "set", "vfu10000", "down"],
         &["-n", &host, "link", "set", &port, "nomaster"],
         &["-n", &host, "neigh", "flush", "dev", "vfb10000", "nud", "permanent"],
     ];
@@ -210,7 +213,7 @@ fn a_namespace_may_come_later_and_vanish() {
 fn removal_leaves_nothing_behind() {
     let mut lab = Lab::new(UnderlayFamily::Ipv4);
     lab.two_workloads(NET);
-    assert_eq!(lab.links(0).len(), 4);
+    assert_eq!(lab.links(0).len(), 5);
     let keys = lab.keys(0);
     lab.update(0, vec![], &keys);
     // Nothing is in use from now on; links that are out of use are deleted in the background.
@@ -236,7 +239,7 @@ fn an_attachment_that_goes_and_comes_back_at_once_meets_nothing_of_its_old_self(
         let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         lab.udp_round_trip(0, from, 1, to, 64);
     }
-    lab.until(|lab| lab.links(0).len() == 4 && common::links(lab.workload(0)).len() == 2);
+    lab.until(|lab| lab.links(0).len() == 5 && common::links(lab.workload(0)).len() == 2);
     assert_eq!(lab.check(0, &Scope::All), Default::default());
 }
 
@@ -262,7 +265,7 @@ fn a_network_that_goes_and_comes_back_at_once_meets_nothing_of_its_old_self() {
         assert!(!entries.contains("02:00:00:00:00:77"), "{entries}");
         assert_eq!(lab.check(0, &Scope::All), Default::default());
     }
-    lab.until(|lab| lab.links(0).len() == 4);
+    lab.until(|lab| lab.links(0).len() == 5);
     assert_eq!(lab.check(0, &Scope::All), Default::default());
 }
 
@@ -345,7 +348,7 @@ fn networks_that_an_earlier_run_took_out_of_use_are_deleted_and_give_up_their_na
     lab.restart(0);
     lab.update(0, vec![made.clone()], &[]);
     assert_eq!(lab.error(0, &made.key()), None);
-    lab.until(|lab| lab.links(0).len() == 3);
+    lab.until(|lab| lab.links(0).len() == 4);
     assert_eq!(lab.check(0, &Scope::All), Default::default());
 }
 
@@ -358,9 +361,9 @@ fn what_an_earlier_run_took_out_of_use_is_deleted() {
     let mut words = vec!["-n", overlay.as_str()];
     words.extend(pair.split(' ').chain([lab.workload(0)]));
     ip(&words);
-    assert_eq!(lab.links(0).len(), 5);
+    assert_eq!(lab.links(0).len(), 6);
     lab.restart(0);
-    lab.until(|lab| lab.links(0).len() == 4 && common::links(lab.workload(0)).len() == 2);
+    lab.until(|lab| lab.links(0).len() == 5 && common::links(lab.workload(0)).len() == 2);
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn status() -> Status {
             sent_frames: 2,
             sent_bytes: 120,
         }],
+        certificates: Vec::new(),
         running: Vec::new(),
     }
 }
@@ -87,6 +88,15 @@ async fn operators_and_the_controller_read_them_and_nobody_else() {
             assert_eq!(code, 200, "{subject}: {text}");
             let line = r#"vfabric_agent_attachment_sent_bytes_total{attachment="blue/web",vni="10001"} 120"#;
             assert!(text.lines().any(|l| l == line), "{text}");
+            // Those of the agent's own files.
+            for certificate in ["host", "authority"] {
+                let gauge = format!("vfabric_agent_certificate_not_after_seconds{{certificate=\"{certificate}\"}} ");
+                let ends = text.lines().find_map(|l| l.strip_prefix(&gauge));
+                assert!(
+                    ends.is_some_and(|at| at.parse::<u64>().unwrap() > 1_700_000_000),
+                    "{text}"
+                );
+            }
         }
     }
     for subject in [Some("host/h2"), Some("switch/leaf1"), Some("user/alice"), None] {

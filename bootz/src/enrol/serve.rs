@@ -389,6 +389,7 @@ pub async fn serve(
         notices: Arc::default(),
     };
     tonic::transport::Server::builder()
+        .layer(fabric_identity::TakenLayer)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))

@@ -57,6 +57,7 @@ pub async fn serve(
         refusals: Mutex::new((Instant::now(), REFUSALS)),
     };
     tonic::transport::Server::builder()
+        .layer(fabric_identity::TakenLayer)
         .max_concurrent_streams(CALLS)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))

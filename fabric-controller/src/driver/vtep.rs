@@ -155,6 +155,7 @@ impl VtepServer {
         };
         let listener = Listener::tls(listener, "agents", LIMITS, credentials, clients)?;
         Server::builder()
+            .layer(fabric_identity::TakenLayer)
             .max_concurrent_streams(MAX_STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE.0))
             .http2_keepalive_timeout(Some(KEEPALIVE.1))

@@ -42,7 +42,7 @@ pub(super) const NO_IPV6: [(&str, &str); 2] = [
 ];
 
 impl Lab {
-    /// All subjects that get a certificate, including an operator with read access and one for emergencies.
+    /// All subjects that get a certificate, including an operator with read access, one for emergencies, and a user without rights.
     pub(super) fn subjects(&self) -> Vec<Subject> {
         let subject = |id: String, names: &[String]| Subject {
             id,
@@ -58,9 +58,10 @@ impl Lab {
         let hosts = hosts.map(|h| subject(format!("host/{}", h.name), &[]));
         let names = ["controller.vfabric", "localhost", "127.0.0.1"].map(str::to_owned);
         let names = [names.as_slice(), &[self.plan.controller.to_string()]].concat();
-        let operators = ["operator/lab", "operator/lab/admin"].map(|id| subject(id.to_owned(), &[]));
+        let user = format!("user/{}", crate::attack::USER);
+        let people = ["operator/lab", "operator/lab/admin", &user].map(|id| subject(id.to_owned(), &[]));
         let controller = subject("controller".to_owned(), &names);
-        let all = hosts.chain([controller]).chain(operators);
+        let all = hosts.chain([controller]).chain(people);
         if self.options.ztp {
             // Switches have none before they are enrolled.
             return all.chain([Self::provision_subject()]).collect();

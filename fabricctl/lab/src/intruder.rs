@@ -16,7 +16,7 @@ use p4runtime_proto::p4::v1::{
 use tokio::sync::mpsc;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
-use vfabric_api::topology::{Host, Switch};
+use vfabric_api::topology::Switch;
 use vtep_proto::v1::vtep_controller_client::VtepControllerClient;
 use vtep_proto::v1::{AgentMessage, Hello, agent_message};
 
@@ -103,12 +103,6 @@ pub(super) async fn try_other_certificates(lab: &Lab, agents: &str) -> Result<us
             attempts += 2;
         }
     }
-    let hello = |host: &Host| AgentMessage {
-        message: Some(agent_message::Message::Hello(Hello {
-            host: host.name.to_string(),
-            ..Default::default()
-        })),
-    };
     let mut as_host = lab
         .topology
         .hosts
@@ -118,18 +112,34 @@ pub(super) async fn try_other_certificates(lab: &Lab, agents: &str) -> Result<us
         .collect::<Vec<_>>();
     as_host.extend(lab.topology.switches.iter().map(|s| format!("switch/{}", s.name)));
     for who in as_host {
-        let dialer = dialer(lab, &who, Subject::Controller)?;
-        let channel = dialer
-            .channel(&Endpoint::from_static("http://controller"), agents)
-            .await?;
-        let messages = futures::stream::iter([hello(host)]).chain(futures::stream::pending());
-        let answer = VtepControllerClient::new(channel).follow(messages).await;
-        match answer.err().map(|status| status.code()) {
-            Some(Code::PermissionDenied) => attempts += 1,
-            code => bail!("as host {} with the certificate of {who}: {code:?}", host.name),
-        }
+        follow_as_host(lab, &who, agents).await?;
+        attempts += 1;
     }
     Ok(attempts)
+}
+
+/// Tries to be the lab's first host on the agents' port, with the certificate of somebody else.
+///
+/// # Errors
+/// Somebody was let in.
+pub(super) async fn follow_as_host(lab: &Lab, who: &str, agents: &str) -> Result<()> {
+    let host = lab.topology.hosts.first().context("the lab has hosts")?;
+    let hello = AgentMessage {
+        message: Some(agent_message::Message::Hello(Hello {
+            host: host.name.to_string(),
+            ..Default::default()
+        })),
+    };
+    let dialer = dialer(lab, who, Subject::Controller)?;
+    let channel = dialer
+        .channel(&Endpoint::from_static("http://controller"), agents)
+        .await?;
+    let messages = futures::stream::iter([hello]).chain(futures::stream::pending());
+    let answer = VtepControllerClient::new(channel).follow(messages).await;
+    match answer.err().map(|status| status.code()) {
+        Some(Code::PermissionDenied) => Ok(()),
+        code => bail!("as host {} with the certificate of {who}: {code:?}", host.name),
+    }
 }
 
 /// Whether the controller shows table entries under this name; other entities appear under the name of their kind.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fabric_identity::{ClientCertificates, Credentials, Limits, Listener};
+use fabric_identity::{ClientCertificates, Credentials, Limits, Listener, TakenLayer};
 use gnmi_proto::gnmi::g_nmi_server::GNmiServer;
 use gnoi_proto::gnoi::healthz::healthz_server::HealthzServer;
 use gnoi_proto::gnoi::os::os_server::OsServer;
@@ -154,6 +154,7 @@ pub async fn serve(
         None => Listener::plain(listener, NAME, Limits::GRPC),
     };
     let mut server = Server::builder()
+        .layer(TakenLayer)
         .layer(AccessLayer::default())
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(WINDOW)

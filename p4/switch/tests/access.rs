@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use fabric_identity::testing::{Authority, granted_streams};
@@ -172,6 +172,76 @@ async fn every_call_is_for_those_who_need_it() {
             assert_eq!(through, expected, "{subject}: {call}");
         }
     }
+}
+
+/// What this process has logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// The log of all tests, from the first call on, as the switch writes it by default.
+    fn of_all() -> &'static Self {
+        static LOG: LazyLock<Log> = LazyLock::new(|| {
+            let log = Log::default();
+            let writer = log.clone();
+            let lines = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(move || writer.clone());
+            lines.with_max_level(tracing::Level::INFO).init();
+            log
+        });
+        &LOG
+    }
+
+    fn lines(&self, about: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|l| l.contains(about)).map(str::to_owned).collect()
+    }
+}
+
+/// Emergency access: each call that changes something leaves its line, with who, from where and which call; one that reads leaves
+/// none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_who_acts_instead_of_the_controller_leaves_a_line_for_each_call() {
+    let log = Log::of_all();
+    let (authority, address) = world().await;
+    let channel = channel(authority.credentials("operator/grace/admin"), address).await;
+    for _ in 0..2 {
+        calls(&channel).await;
+    }
+    let lines = log.lines("operator/grace/admin");
+    let said = |line: &String| {
+        line.contains(" WARN ")
+            && line.contains(" audit: an operator acts instead of the controller")
+            && line.contains("peer=spiffe://test/operator/grace/admin at 127.0.0.1:")
+    };
+    assert!(lines.iter().all(said), "{lines:#?}");
+    let count = |call: &str| {
+        lines
+            .iter()
+            .filter(|l| l.ends_with(&format!("call=\"{call}\"")))
+            .count()
+    };
+    for call in [
+        "/p4.v1.P4Runtime/Write",
+        "/p4.v1.P4Runtime/SetForwardingPipelineConfig",
+        "/p4.v1.P4Runtime/StreamChannel",
+        "/gnmi.gNMI/Set",
+    ] {
+        assert_eq!(count(call), 2, "{call}: {lines:#?}");
+    }
+    assert_eq!(lines.len(), 8, "{lines:#?}");
 }
 
 /// This client trusts a switch of any fabric, so the switch itself has to refuse.

@@ -76,6 +76,7 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let service = BootstrapServer::new(Server(desk)).max_decoding_message_size(LONGEST);
     let serving = tonic::transport::Server::builder()
+        .layer(fabric_identity::TakenLayer)
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, IF_MATCH};
 use axum::http::request::Parts;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
 use serde::de::DeserializeOwned;
 
 use super::MAX_BODY_BYTES;
+use super::bodies::{self, Share};
+use super::guard::caller;
 use crate::error::{ApiError, ErrorCode};
 use crate::refusal::refusal;
 use crate::strict::Strict;
@@ -55,22 +57,22 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 impl<S: Send + Sync> FromRequest<S> for MergePatch {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let kinds = &["application/merge-patch+json", "application/json"];
-        parse(&read(request, state, kinds).await?).map(Self)
+        parse(&read(request, kinds).await?).map(Self)
     }
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        parse(&read(request, state, &["application/json"]).await?).map(Self)
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        parse(&read(request, &["application/json"]).await?).map(Self)
     }
 }
 
 /// The octets of a body with one of these media types; a body without a type counts as the first.
-async fn read<S: Send + Sync>(request: Request, state: &S, kinds: &[&str]) -> Result<Bytes, ApiError> {
+async fn read(request: Request, kinds: &[&str]) -> Result<Bytes, ApiError> {
     let kind = request
         .headers()
         .get(CONTENT_TYPE)
@@ -87,23 +89,40 @@ async fn read<S: Send + Sync>(request: Request, state: &S, kinds: &[&str]) -> Re
             expected,
         ));
     }
-    octets(request, state).await
+    octets(request).await
 }
 
 /// The octets of a body, which has a limit in size and time.
-pub(super) async fn octets<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+pub(super) async fn octets(request: Request) -> Result<Bytes, ApiError> {
     let late = |_| {
         let detail = format!("the body was not complete after {} s", BODY_TIMEOUT.as_secs());
         ApiError::new(ErrorCode::Malformed, detail)
     };
-    let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
-    read.map_err(late)?.map_err(|e| {
-        if e.status() == StatusCode::PAYLOAD_TOO_LARGE {
+    let name = caller().map(|caller| caller.name.clone()).unwrap_or_default();
+    let read = gather(request.into_body(), Share::of(name));
+    tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(late)?
+}
+
+/// Reads a body to its end.
+async fn gather(body: axum::body::Body, mut share: Share) -> Result<Bytes, ApiError> {
+    let mut parts = body.into_data_stream();
+    let mut all = BytesMut::new();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|e| ApiError::new(ErrorCode::Malformed, format!("body: {e}")))?;
+        if all.len() + part.len() > MAX_BODY_BYTES {
             let detail = format!("the body has more than {MAX_BODY_BYTES} octets");
-            return ApiError::new(ErrorCode::TooLarge, detail);
+            return Err(ApiError::new(ErrorCode::TooLarge, detail));
         }
-        ApiError::new(ErrorCode::Malformed, format!("body: {e}"))
-    })
+        if !share.grow(part.len()) {
+            let detail = format!(
+                "the requests that you are sending have more than {} octets together",
+                bodies::MOST
+            );
+            return Err(ApiError::new(ErrorCode::TooMany, detail));
+        }
+        all.extend_from_slice(&part);
+    }
+    Ok(all.freeze())
 }
 
 /// Parses JSON; an error names the field, its value and what was expected.
@@ -142,5 +161,41 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Query<T
         query
             .map(|q| Self(q.0))
             .map_err(|e| ApiError::new(ErrorCode::Malformed, e.body_text()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::body;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A body that comes in parts of one octet, with this pause before each.
+    async fn read_slowly(parts: usize, pause: Duration) -> (Result<Bytes, ApiError>, Duration) {
+        let parts = futures::stream::iter(0..parts).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, Infallible>(Bytes::from_static(b" "))
+        });
+        let request = Request::new(body::Body::from_stream(parts));
+        let start = Instant::now();
+        let read = octets(request).await;
+        (read, start.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_in_time_is_refused_however_slowly_it_comes() {
+        // An octet a second resets nothing; one that takes for ever neither.
+        for (parts, pause) in [(usize::MAX, 1), (1, 1_000_000)] {
+            let (read, took) = read_slowly(parts, Duration::from_secs(pause)).await;
+            let error = read.unwrap_err();
+            assert_eq!(error.code, ErrorCode::Malformed);
+            assert_eq!(error.detail, "the body was not complete after 60 s");
+            assert_eq!(took, BODY_TIMEOUT);
+        }
+        let (read, took) = read_slowly(59, Duration::from_secs(1)).await;
+        assert_eq!((read.unwrap().len(), took), (59, Duration::from_secs(59)));
     }
 }

@@ -41,6 +41,7 @@
 
 mod access;
 mod backup;
+mod bodies;
 mod document;
 mod erased;
 mod events;
@@ -65,7 +66,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use serde::Deserialize;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoParams, Modify, OpenApi};
@@ -237,7 +237,6 @@ pub fn router<S: FabricService>(service: Arc<S>, door: Arc<dyn Access>, rate: Ra
             guard::guard,
         ))
         .merge(open)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(axum::middleware::from_fn(require_host))
         .layer(axum::middleware::from_fn(problem::request_id))
 }

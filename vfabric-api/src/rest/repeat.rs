@@ -93,7 +93,7 @@ pub(super) async fn scope<F: Future<Output = Response>>(
     next: impl FnOnce(Request) -> F,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let body = match octets(Request::from_parts(parts.clone(), body), &()).await {
+    let body = match octets(Request::from_parts(parts.clone(), body)).await {
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };

@@ -5,6 +5,7 @@
 //! up to [`LEFT_BYTES`] and [`LEFT_TIME`]; if that is not enough, the response announces that the connection ends (RFC
 //! 9112, section 9.6).
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use axum::body::Body;
 use axum::http::header::{CONNECTION, EXPECT};
 use axum::http::{HeaderValue, Request, Version};
 use bytes::Bytes;
-use fabric_identity::{Connection, Incoming, Limits};
+use fabric_identity::{Connection, Incoming, Limits, Taken};
 use hyper::body::{Body as _, Frame, Incoming as HyperBody, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -105,7 +106,8 @@ async fn one(
     let answer = move |mut request: Request<HyperBody>| {
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(stopping.clone());
-        answer(router.clone(), request)
+        let (response, liveness) = (answer(router.clone(), request), peer.liveness.clone());
+        async move { Ok::<_, Infallible>(response.await?.map(|body| Taken::new(body, &liveness))) }
     };
     let serving = builder.serve_connection(TokioIo::new(connection), hyper::service::service_fn(answer));
     // Clients that go away in the middle are not worth a warning.
@@ -139,10 +141,7 @@ impl hyper::body::Body for Shared {
 }
 
 /// The router's response, after the body was read or the response announces the end of the connection.
-async fn answer(
-    router: Router,
-    request: Request<HyperBody>,
-) -> Result<axum::response::Response, std::convert::Infallible> {
+async fn answer(router: Router, request: Request<HyperBody>) -> Result<axum::response::Response, Infallible> {
     let (parts, body) = request.into_parts();
     // Streams of HTTP/2 end one by one.
     let is_http_1 = parts.version <= Version::HTTP_11;

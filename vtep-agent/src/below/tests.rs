@@ -83,6 +83,7 @@ async fn without_a_controller_status_tells_whether_pods_that_run_are_cut_off() {
             repairs: Vec::new(),
             losses: Vec::new(),
             traffic: Vec::new(),
+            certificates: Vec::new(),
             running: Vec::new(),
         };
         tokio::spawn(async move {

@@ -169,15 +169,20 @@ impl<'a> Cast<'a> {
         beside.map(|m| m.endpoint.namespace.clone()).collect()
     }
 
-    /// The fate of a frame to an address that no member of the sender's network has.
-    pub(super) fn flooded(&self, of: &Member) -> Fate {
-        let hosts = self
+    /// Namespaces of the other hosts with members of the same network.
+    pub(super) fn hosts_beside(&self, of: &Member) -> BTreeSet<String> {
+        let beside = self
             .workloads()
             .filter(|m| m.is_beside(of) && m.endpoint.host != of.endpoint.host);
-        let hosts = hosts.filter_map(|m| m.endpoint.host.as_ref());
+        let hosts = beside.filter_map(|m| m.endpoint.host.as_ref());
+        hosts.map(plan::namespace).collect()
+    }
+
+    /// The fate of a frame to an address that no member of the sender's network has.
+    pub(super) fn flooded(&self, of: &Member) -> Fate {
         Fate::Flooded {
             network: self.network(of),
-            hosts: hosts.map(plan::namespace).collect(),
+            hosts: self.hosts_beside(of),
         }
     }
 

@@ -263,9 +263,21 @@ pub(super) fn fragments(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> 
     Ok(())
 }
 
-/// More broadcasts than a workload may send: one of each vDC, so that the legitimate
+/// What a storm consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Storm {
+    /// Broadcasts.
+    Broadcast,
+    /// Frames for a station that nobody knows: devices flood them.
+    ToNobody,
+}
+
+/// A MAC address that nobody in the lab has: from a range that is not given to stations (RFC 7042 section 2.1.2), administered locally.
+const NOBODY: Mac = Mac([0x02, 0x00, 0x5e, 0x00, 0x53, 0x99]);
+
+/// More flooded frames than a workload or a machine may send: one of each vDC, so that the legitimate
 /// traffic beside it has room.
-pub(super) fn storm(cast: &Cast<'_>, volley: &mut Volley<'_>, on_hosts: bool) -> Result<()> {
+pub(super) fn storm(cast: &Cast<'_>, volley: &mut Volley<'_>, on_hosts: bool, storm: Storm) -> Result<()> {
     let frames = match cast.cx.lab.options.target {
         Target::P4Switch => STORM,
         Target::Bmv2 => SLOW_STORM,
@@ -274,19 +286,27 @@ pub(super) fn storm(cast: &Cast<'_>, volley: &mut Volley<'_>, on_hosts: bool) ->
         let mut of_vdc = Liar::all(cast, on_hosts).filter(|l| l.who.endpoint.vdc == vdc.name);
         let liar = of_vdc.next().context("a vDC without such a member")?;
         let who = liar.who;
-        let limit = if on_hosts {
-            who.filter("flood")?
-        } else {
-            who.leaf("flood_limit")
+        let limit = match (on_hosts, storm) {
+            (true, Storm::Broadcast) => who.filter("flood")?,
+            (true, Storm::ToNobody) => who.filter("unknown-unicast")?,
+            (false, _) => who.leaf("flood_limit"),
+        };
+        // A frame for nobody is received by hosts, which do not hand it to workloads.
+        let network = match storm {
+            Storm::Broadcast => cast.network(who),
+            Storm::ToNobody => &cast.network(who) | &cast.hosts_beside(who),
         };
         let fate = Fate::Limited {
-            network: cast.network(who),
+            network,
             by: [limit].into(),
         };
-        let ip = Ip::new(who.v4, std::net::Ipv4Addr::BROADCAST);
+        let (to, ip) = match storm {
+            Storm::Broadcast => (frame::BROADCAST, Ip::new(who.v4, std::net::Ipv4Addr::BROADCAST)),
+            Storm::ToNobody => (NOBODY, Ip::new(who.v4, cast.neighbour(who)?.v4)),
+        };
         for _ in 0..frames {
             volley.fire(&who.port, &fate, |t| {
-                ethernet(frame::BROADCAST, who.mac, kind::IPV4, &ip.udp(DISCARD, DISCARD, t))
+                ethernet(to, who.mac, kind::IPV4, &ip.udp(DISCARD, DISCARD, t))
             });
         }
     }

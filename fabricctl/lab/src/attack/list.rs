@@ -3,10 +3,11 @@
 use anyhow::Result;
 
 use super::cast::Cast;
+use super::edge::Storm;
 use super::speech::{self, Liar};
 use super::vlans::{self, Vlans};
 use super::volley::Volley;
-use super::{asks, edge, host, link, management};
+use super::{asks, edge, host, link, management, theft};
 
 type Build = fn(&Cast<'_>, &mut Volley<'_>) -> Result<()>;
 type BuildOnVlans = fn(&Cast<'_>, &Vlans, &mut Volley<'_>) -> Result<()>;
@@ -61,7 +62,11 @@ pub(super) const ATTACKS: &[(&str, Way)] = &[
     ("workload: addresses of strangers", Way::Workloads(speech::strangers)),
     (
         "workload: broadcast storm",
-        Way::Frames(|cast, volley| edge::storm(cast, volley, true)),
+        Way::Frames(|cast, volley| edge::storm(cast, volley, true, Storm::Broadcast)),
+    ),
+    (
+        "workload: storm to an unknown station",
+        Way::Frames(|cast, volley| edge::storm(cast, volley, true, Storm::ToNobody)),
     ),
     ("metal: another MAC address", Way::Metals(speech::mac)),
     (
@@ -91,7 +96,11 @@ pub(super) const ATTACKS: &[(&str, Way)] = &[
     ("metal: addresses of strangers", Way::Metals(speech::strangers)),
     (
         "metal: broadcast storm",
-        Way::Frames(|cast, volley| edge::storm(cast, volley, false)),
+        Way::Frames(|cast, volley| edge::storm(cast, volley, false, Storm::Broadcast)),
+    ),
+    (
+        "metal: storm to an unknown station",
+        Way::Frames(|cast, volley| edge::storm(cast, volley, false, Storm::ToNobody)),
     ),
     ("host: a VNI it does not hold", Way::Frames(host::foreign_vni)),
     ("host: another outer source", Way::Frames(host::foreign_source)),
@@ -129,6 +138,14 @@ pub(super) const ATTACKS: &[(&str, Way)] = &[
     (
         "management: an operator changes something",
         Way::Other(management::operator),
+    ),
+    (
+        "management: an admin's certificate, stolen",
+        Way::Other(management::stolen_admin),
+    ),
+    (
+        "management: users' tokens and certificates, stolen",
+        Way::Other(theft::users),
     ),
     ("management: no token", Way::Other(management::no_token)),
 ];

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use futures::StreamExt as _;
 use gnmi_proto::gnmi::{SetRequest, g_nmi_client::GNmiClient};
 use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
+use p4runtime_proto::p4::v1::stream_message_response::Update;
 use p4runtime_proto::p4::v1::{CapabilitiesRequest, ReadRequest, Uint128, WriteRequest};
 use tonic::Code;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
@@ -23,6 +24,9 @@ use crate::{AGENT_PORT, REST_PORT, Target, intruder};
 /// Longest time that a server may take to close a connection that sends nothing useful: more than its own limit for the
 /// first octets of a request (`docs/security.md`).
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// An operator with role admin (`docs/security.md`).
+const ADMIN: &str = "operator/lab/admin";
 
 /// Every gRPC server: that of each switch, and that of the controller for agents.
 fn doors(cast: &Cast<'_>) -> Vec<(String, SocketAddr)> {
@@ -59,6 +63,61 @@ pub(super) fn operator(cast: &Cast<'_>) -> Result<String> {
         "{} switches: an operator's bids, writes and settings were refused, reads answered",
         switches.len()
     ))
+}
+
+/// The key of an operator with role admin: it deposes no controller, and opens no other door.
+pub(super) fn stolen_admin(cast: &Cast<'_>) -> Result<String> {
+    let lab = cast.cx.lab;
+    if lab.options.target == Target::Bmv2 {
+        return Ok("not tried on simple_switch_grpc, which knows no identities".into());
+    }
+    let agents = format!("{}:{AGENT_PORT}", lab.plan.controller);
+    cast.cx.runtime.block_on(async {
+        for switch in &lab.topology.switches {
+            beside_the_controller(cast, switch).await?;
+        }
+        intruder::follow_as_host(lab, ADMIN, &agents).await?;
+        let files = lab.pki.identity(ADMIN);
+        let pem = [std::fs::read(files.cert)?, std::fs::read(files.key)?].concat();
+        let server = format!("https://127.0.0.1:{REST_PORT}");
+        let client = Client::with_proof(&server, &std::fs::read(lab.pki.ca())?, "", Some(&pem))?;
+        match client.fabric().await {
+            Err(ClientError::Api(e)) if e.code == ErrorCode::Unauthenticated => Ok(()),
+            other => bail!("REST with an operator's certificate: got {other:?}, expected `unauthenticated`"),
+        }
+    })?;
+    Ok(format!(
+        "{} switches: an admin did not become primary while the controller was there, and wrote nothing; refused as a host and over REST",
+        lab.topology.switches.len()
+    ))
+}
+
+/// Bids as much as possible for the default role, and writes.
+async fn beside_the_controller(cast: &Cast<'_>, switch: &Switch) -> Result<()> {
+    let channel = intruder::channel(cast.cx.lab, ADMIN, switch).await?;
+    let device_id = u64::from(switch.device_id);
+    let mut client = P4RuntimeClient::new(channel);
+    let greatest = Uint128 {
+        high: u64::MAX,
+        low: u64::MAX,
+    };
+    let bids = futures::stream::iter([intruder::bid(device_id, greatest)]).chain(futures::stream::pending());
+    let mut answers = client.stream_channel(bids).await?.into_inner();
+    let answer = tokio::time::timeout(PATIENCE, answers.message()).await;
+    let answer = answer.with_context(|| format!("{} does not answer a bid", switch.name))??;
+    match answer.and_then(|a| a.update) {
+        Some(Update::Arbitration(a)) if a.status.as_ref().is_some_and(|s| s.code != 0) => {}
+        other => bail!("{}: an operator's bid beside the controller's: {other:?}", switch.name),
+    }
+    let write = WriteRequest {
+        device_id,
+        election_id: Some(greatest),
+        ..Default::default()
+    };
+    match client.write(write).await {
+        Err(status) if status.code() == Code::PermissionDenied => Ok(()),
+        other => bail!("{}: a write of an operator who is not primary: {other:?}", switch.name),
+    }
 }
 
 async fn changes(cast: &Cast<'_>, switch: &Switch) -> Result<()> {

@@ -19,6 +19,7 @@
 //! | [`host`] | a compromised host writes to its uplink |
 //! | [`link`] | an attacker on a link between switches |
 //! | [`management`] | keys of others, and no key |
+//! | [`theft`] | tokens and certificates of users |
 //! | [`asks`] | sockets of one vDC ask for addresses of another |
 //! | [`churn`] | objects are added and removed meanwhile |
 //! | [`random`] | mutated frames from every place |
@@ -37,6 +38,7 @@ mod range;
 mod report;
 mod speech;
 mod taps;
+mod theft;
 mod vlans;
 mod volley;
 pub(crate) mod watch;
@@ -54,6 +56,7 @@ use crate::{Lab, Steps};
 use list::ATTACKS;
 use range::Range;
 pub use report::{Format, Report, Row};
+pub(crate) use theft::USER;
 
 /// Time of random frames among the lab's checks.
 const RANDOM_IN_CHECKS: Duration = Duration::from_secs(5);

@@ -4,8 +4,11 @@
 //! management network, no daemon may stop, and the legitimate traffic must lose nothing. Frames of a compromised host
 //! may enter the vDCs in which the host has attachments. Frames from a fabric link may enter every vDC, because a leaf
 //! trusts what other leaves have admitted.
+//!
+//! In the second half of the time the machines' ports have VLANs ([`super::vlans`]), one of them of another vDC, which these machines may
+//! then enter, too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -17,11 +20,13 @@ use super::list::{ATTACKS, Way};
 use super::range::Range;
 use super::report::{self, Row};
 use super::speech::Liar;
+use super::vlans::Vlans;
 use super::volley::{self, Volley};
 use super::watch::TOKEN;
 use super::watch::{Port, Sender};
 use crate::counters;
 use crate::plan;
+use crate::traffic::Loss;
 
 /// Frames that one place sends in a row.
 const BURST: usize = 16;
@@ -43,17 +48,19 @@ struct Place {
     seeds: Vec<Vec<u8>>,
 }
 
-fn places(range: &Range<'_>, first: u32) -> Result<Vec<Place>> {
+fn places(range: &Range<'_>, first: u32, on_vlans: Option<&Vlans>) -> Result<Vec<Place>> {
     let mut seeds = Volley::without_tokens(&range.watch);
     for (_, way) in ATTACKS {
         match way {
             Way::Workloads(lie) => Liar::all(&range.cast, true).try_for_each(|l| lie(&l, &mut seeds))?,
             Way::Metals(lie) => Liar::all(&range.cast, false).try_for_each(|l| lie(&l, &mut seeds))?,
             Way::Frames(build) => build(&range.cast, &mut seeds)?,
-            Way::Other(_) | Way::OnVlans(_) => {}
+            Way::OnVlans(build) => on_vlans.map_or(Ok(()), |ports| build(&range.cast, ports, &mut seeds))?,
+            Way::Other(_) => {}
         }
     }
-    let mut by_port: std::collections::BTreeMap<Port, Vec<Vec<u8>>> = std::collections::BTreeMap::new();
+    // Each once: a storm is thousands of equal frames.
+    let mut by_port: BTreeMap<Port, BTreeSet<Vec<u8>>> = BTreeMap::new();
     for shot in seeds.shots {
         let of_port = by_port.entry(shot.port).or_default();
         of_port.extend(shot.frames.into_iter().map(|(_, frame)| frame));
@@ -62,21 +69,23 @@ fn places(range: &Range<'_>, first: u32) -> Result<Vec<Place>> {
     numbered
         .map(|(number, (port, seeds))| {
             Ok(Place {
-                may: may_receive(range, &port)?,
+                may: may_receive(range, &port, on_vlans)?,
                 sender: port.open()?,
                 port,
                 number,
-                seeds,
+                seeds: seeds.into_iter().collect(),
             })
         })
         .collect()
 }
 
 /// Namespaces of members that may receive what this port sends.
-fn may_receive(range: &Range<'_>, port: &Port) -> Result<BTreeSet<String>> {
+fn may_receive(range: &Range<'_>, port: &Port, on_vlans: Option<&Vlans>) -> Result<BTreeSet<String>> {
     let cast = &range.cast;
     if let Some(member) = cast.members.iter().find(|m| &m.port == port) {
-        return Ok(cast.vdc(&member.endpoint.vdc));
+        let other = on_vlans.and_then(|ports| ports.other_vdc_on(port));
+        let vdcs = [Some(&member.endpoint.vdc), other].into_iter().flatten();
+        return Ok(vdcs.flat_map(|vdc| cast.vdc(vdc)).collect());
     }
     let hosts = &cast.cx.lab.topology.hosts;
     if let Some(host) = hosts.iter().find(|h| plan::namespace(&h.name) == port.namespace) {
@@ -138,20 +147,27 @@ fn mutate(rng: &mut StdRng, seeds: &[Vec<u8>], token: [u8; TOKEN]) -> Option<Vec
     Some(frame)
 }
 
-/// Sends random frames for some time and judges.
-pub(super) fn run(range: &mut Range<'_>, seed: u64, time: Duration) -> Result<Row> {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let first = range.next;
-    let places = places(range, first)?;
+/// What came of the random frames of one half.
+#[derive(Default)]
+struct Fired {
+    places: usize,
+    sent: u32,
+    arrived: usize,
+    loss: Loss,
+    faults: Vec<String>,
+}
+
+/// Sends random frames for some time, and looks where they were received.
+fn fire(range: &mut Range<'_>, rng: &mut StdRng, time: Duration, on_vlans: Option<&Vlans>) -> Result<Fired> {
+    let places = places(range, range.next, on_vlans)?;
     range.next += u32::try_from(places.len())?;
-    let before = range.counts()?;
     let traffic = range.traffic()?;
     let (started, mut sent, mut refused) = (Instant::now(), 0u32, 0u32);
     while started.elapsed() < time {
-        let place = places.choose(&mut rng).context("nowhere to send from")?;
+        let place = places.choose(rng).context("nowhere to send from")?;
         for _ in 0..BURST {
             let token = range.watch.token(place.number, sent).octets();
-            let Some(frame) = mutate(&mut rng, &place.seeds, token) else {
+            let Some(frame) = mutate(rng, &place.seeds, token) else {
                 continue;
             };
             sent += 1;
@@ -160,14 +176,18 @@ pub(super) fn run(range: &mut Range<'_>, seed: u64, time: Duration) -> Result<Ro
         }
         std::thread::sleep(PAUSE);
     }
-    let loss = traffic.stop()?;
-    let mut faults = Vec::new();
+    let mut fired = Fired {
+        places: places.len(),
+        sent: sent - refused,
+        loss: traffic.stop()?,
+        ..Fired::default()
+    };
     let mut arrived = BTreeSet::new();
     for place in &places {
         for (namespace, numbers) in range.watch.seen(place.number) {
             let member = range.members.contains(namespace);
             if (member && !place.may.contains(namespace)) || namespace == plan::MGMT {
-                faults.push(format!(
+                fired.faults.push(format!(
                     "{} frames of {} {} reached {namespace}, such as number {}",
                     numbers.len(),
                     place.port.namespace,
@@ -181,8 +201,27 @@ pub(super) fn run(range: &mut Range<'_>, seed: u64, time: Duration) -> Result<Ro
         }
         range.watch.forget(place.number);
     }
+    fired.arrived = arrived.len();
+    fired.faults.extend(volley::disturbed(fired.loss));
+    Ok(fired)
+}
+
+/// The same while machines' ports have VLANs.
+fn fire_on_vlans(range: &mut Range<'_>, rng: &mut StdRng, time: Duration) -> Result<Fired> {
+    let ports = Vlans::open(&range.cast)?;
+    let fired = fire(range, rng, time, Some(&ports));
+    ports.close(range.cast.cx)?;
+    fired
+}
+
+/// Sends random frames for some time and judges.
+pub(super) fn run(range: &mut Range<'_>, seed: u64, time: Duration) -> Result<Row> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let before = range.counts()?;
+    let plain = fire(range, &mut rng, time / 2, None)?;
+    let on_vlans = fire_on_vlans(range, &mut rng, time / 2)?;
     let counted = counters::since(&before, &range.counts()?);
-    faults.extend(volley::disturbed(loss));
+    let mut faults = [plain.faults, on_vlans.faults].concat();
     // A device that a sweep repairs is soon in sync again.
     if range.is_alone() {
         faults.extend(range.cast.cx.ready().err().map(|e| format!("{e:#}")));
@@ -190,15 +229,15 @@ pub(super) fn run(range: &mut Range<'_>, seed: u64, time: Duration) -> Result<Ro
     faults.extend(range.disorder()?);
     Ok(Row {
         name: super::RANDOM.into(),
-        sent: sent - refused,
+        sent: plain.sent + on_vlans.sent,
         ended: format!(
-            "from {} places, {} arrived in an own network; seed {seed}",
-            places.len(),
-            arrived.len()
+            "from {} places, half of the time with VLANs on access ports, {} arrived in an own network; seed {seed}",
+            plain.places,
+            plain.arrived + on_vlans.arrived
         ),
         counted: report::summary(range.cast.cx.lab, &counted),
-        legitimate_sent: loss.sent,
-        legitimate_lost: loss.lost,
+        legitimate_sent: plain.loss.sent + on_vlans.loss.sent,
+        legitimate_lost: plain.loss.lost + on_vlans.loss.lost,
         faults,
     })
 }

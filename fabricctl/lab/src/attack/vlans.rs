@@ -17,6 +17,7 @@ use super::cast::{Cast, Member};
 use super::frame::{BROADCAST, Ip, ethernet, kind, tagged};
 use super::speech::{DISCARD, Liar};
 use super::volley::{Fate, Volley};
+use super::watch::Port;
 use crate::checks::Scene;
 
 /// VLAN of a machine's second network.
@@ -45,6 +46,8 @@ struct Second {
 pub(super) struct Vlans {
     seconds: Vec<Second>,
     keys: Vec<Key>,
+    /// Machines' ports, each with the vDC that has a VLAN there beside the machine's own.
+    theirs: Vec<(Port, Name)>,
 }
 
 impl Vlans {
@@ -56,6 +59,7 @@ impl Vlans {
         let mut vlans = Self {
             seconds: Vec::new(),
             keys: Vec::new(),
+            theirs: Vec::new(),
         };
         match vlans.make(cast) {
             Ok(()) => Ok(vlans),
@@ -72,6 +76,7 @@ impl Vlans {
             let (to, stranger) = (cast.beyond(who)?, cast.stranger(who)?);
             let own = self.attach(cast.cx, who, to, OWN)?;
             self.attach(cast.cx, who, stranger, THEIRS)?;
+            self.theirs.push((who.port.clone(), stranger.endpoint.vdc.clone()));
             let to_v4 = own
                 .ips
                 .iter()
@@ -127,6 +132,11 @@ impl Vlans {
         let progress = made.applied.progress;
         ensure!(progress == Progress::Applied, "{}: {:?}", made.spec.name, made.applied);
         Ok(made)
+    }
+
+    /// The other vDC that has a VLAN on this port.
+    pub(super) fn other_vdc_on(&self, port: &Port) -> Option<&Name> {
+        self.theirs.iter().find(|(at, _)| at == port).map(|(_, vdc)| vdc)
     }
 
     /// Deletes them.

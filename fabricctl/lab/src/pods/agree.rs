@@ -222,7 +222,7 @@ fn names(attachments: &[Attachment], pins: &mut Pins) -> Result<()> {
     Ok(())
 }
 
-/// Each host's overlay has a port for each attachment, a bridge and a VXLAN device for each network, and no more. Links that are down
+/// Each host's overlay has a port for each attachment, a bridge, a VXLAN device and a link for unknown stations for each network, and no more. Links that are down
 /// are not counted: what is in use is up, and what is out of use waits for the kernel to delete it.
 fn kernels(lab: &Lab, attachments: &[(String, Attachment)]) -> Result<()> {
     for host in &lab.topology.hosts {
@@ -240,11 +240,11 @@ fn kernels(lab: &Lab, attachments: &[(String, Attachment)]) -> Result<()> {
         let is_up = |l: &&Value| l["flags"].as_array().is_some_and(|f| f.iter().any(|f| f == "UP"));
         let in_use = || links.iter().filter(is_up);
         let count = |prefix: &str| in_use().filter(|l| text(l, "ifname").starts_with(prefix)).count();
-        let has = [count("vfa"), count("vfb"), count("vfx")];
-        let wants = [ports, networks.len(), networks.len()];
+        let has = [count("vfa"), count("vfb"), count("vfx"), count("vfu")];
+        let wants = [ports, networks.len(), networks.len(), networks.len()];
         ensure!(
             has == wants,
-            "{}: {has:?} ports, bridges and VXLAN devices in the kernel, where {wants:?} are wanted",
+            "{}: {has:?} ports, bridges, VXLAN devices and links for unknown stations in the kernel, where {wants:?} are wanted",
             host.name
         );
     }

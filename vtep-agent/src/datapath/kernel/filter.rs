@@ -12,21 +12,21 @@
 //!   IPv4 and IPv6; target and MAC address of neighbour discovery (RFC 4861); router
 //!   advertisements, redirects, DHCP servers (RFC 2131, RFC 8415). Headers that are cut off are
 //!   dropped (RFC 7113 section 3), and so are frames that hide a protocol behind SNAP (RFC 1042).
-//! - Broadcast and multicast frames above a rate are dropped.
+//! - Broadcast and multicast frames above a rate are dropped. So are frames for stations that no bridge knows ([`super::unknown`]).
 //!
-//! No frame enters or leaves the IP stack of the overlay.
+//! No frame enters or leaves the IP stack of the overlay; those for the MAC address of a link of the host are counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-use vtep_proto::{Attachment, MacAddress, Mode};
+use vtep_proto::{Attachment, MacAddress, Mode, Vni};
 
 use super::nft::expression::{Base, Rule};
 use super::nft::message::{Element, Family, Hook, Message, SetKind, Table, count_rules};
 use super::nft::socket::{Nft, in_parts};
 use super::overlay::Overlay;
-use super::{entrance, late};
+use super::{entrance, late, unknown};
 use crate::error::NetlinkError;
 use crate::object::{port_name, vxlan_name};
 
@@ -35,7 +35,7 @@ const TABLE: Table = Table {
     name: "vfabric",
 };
 /// Changes with every change of the rules: a table with another note is made again.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// Hooks of bridges (linux/netfilter_bridge.h).
 const PRE_ROUTING: u32 = 0;
@@ -92,10 +92,12 @@ pub(super) enum Reason {
     Flood,
     LinkGroup,
     NeighbourOption,
+    UnknownUnicast,
+    ToHost,
 }
 
 impl Reason {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::UnknownPort,
         Self::VlanTag,
         Self::SourceMac,
@@ -111,10 +113,12 @@ impl Reason {
         Self::Flood,
         Self::LinkGroup,
         Self::NeighbourOption,
+        Self::UnknownUnicast,
+        Self::ToHost,
     ];
 
     /// Its name in the status and, after `drop-`, of its chain.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::UnknownPort => "unknown-port",
             Self::VlanTag => "vlan-tag",
@@ -131,6 +135,8 @@ impl Reason {
             Self::Flood => "flood",
             Self::LinkGroup => "link-group",
             Self::NeighbourOption => "neighbour-option",
+            Self::UnknownUnicast => "unknown-unicast",
+            Self::ToHost => "to-host",
         }
     }
 
@@ -213,8 +219,8 @@ pub(super) struct Filter {
     ports: HashMap<u32, Elements>,
     /// Ports that have a chain at their entrance.
     entrances: HashSet<u32>,
-    /// Chains that send late frames on, by the index of the port that they belong to.
-    late: HashMap<u32, String>,
+    /// Other chains of links in the table of entrances, by the index of the port or of the link for unknown stations.
+    chains: HashMap<u32, BTreeSet<String>>,
     /// The number of the last change that is known.
     generation: u32,
 }
@@ -228,7 +234,7 @@ impl Filter {
             limit,
             ports: HashMap::new(),
             entrances: HashSet::new(),
-            late: HashMap::new(),
+            chains: HashMap::new(),
             generation: 0,
         };
         filter.put_right()?;
@@ -248,17 +254,23 @@ impl Filter {
         }
         let (there, before) = (self.nft.note(TABLE)?, self.nft.note(entrance::TABLE)?);
         let rules = rules(&self.note(), self.limit);
-        let at_entrance = entrance::rules(&self.note());
+        let mut at_entrance = entrance::rules(&self.note());
+        at_entrance.extend(unknown::rules(self.limit));
         if self.generation == 0 && there.is_some() {
             // The first check. A table of another version may lack a set; then its contents count as unknown.
             self.ports = self.read().unwrap_or_default();
             let chains = self.nft.chains(entrance::TABLE)?;
             self.entrances = chains.iter().filter_map(|c| entrance::port_of(c)).collect();
-            let late = chains.iter().filter_map(|c| Some((late::port_of(c)?, c.clone())));
-            self.late = late.collect();
+            let mut in_chains = 0;
+            for chain in chains {
+                if let Some((index, rules)) = late::link_of(&chain).or_else(|| unknown::link_of(&chain)) {
+                    in_chains += rules;
+                    self.chains.entry(index).or_default().insert(chain);
+                }
+            }
             let complete = self.nft.count_rules(TABLE)? == count_rules(&rules)
                 && self.nft.count_rules(entrance::TABLE)?
-                    == count_rules(&at_entrance) + self.entrances.len() + self.late.len();
+                    == count_rules(&at_entrance) + self.entrances.len() + in_chains;
             let note = Some(self.note());
             if complete && there == note && before == note {
                 self.generation = generation;
@@ -277,9 +289,9 @@ impl Filter {
         let elements: Vec<(Set, Element)> = self.ports.values().flatten().cloned().collect();
         messages.extend(parts(&elements, |set, e| TABLE.add(set.name(), e)));
         self.nft.commit(&messages)?;
-        // A chain needs its link, which may be gone. Each chain is made again with its port.
+        // A chain needs its link, which may be gone. Each chain is made again with its port or network.
         self.entrances.clear();
-        self.late.clear();
+        self.chains.clear();
         self.generation = self.nft.generation()?;
         Ok(true)
     }
@@ -310,7 +322,36 @@ impl Filter {
         let none = Elements::new();
         self.entrances.contains(&index)
             && *self.ports.get(&index).unwrap_or(&none) == elements(index, attachment)
-            && self.late.get(&index) == late::chain(index, attachment, tunnel).as_ref()
+            && self.has_chains(index, &chains_of(index, attachment, tunnel))
+    }
+
+    /// True when a link has these chains and no others.
+    fn has_chains(&self, index: u32, wanted: &BTreeSet<String>) -> bool {
+        self.chains.get(&index).map_or(wanted.is_empty(), |have| have == wanted)
+    }
+
+    /// True when frames of a network for unknown stations are limited. `link` and `tunnel` are the indices of the link for them and of
+    /// the VXLAN device.
+    pub(super) fn limits_unknown(&self, link: u32, tunnel: u32) -> bool {
+        self.has_chains(link, &[unknown::chain_of_network(link, tunnel)].into())
+    }
+
+    /// Limits frames for unknown stations in networks, of each its VNI and the indices of the link for them and of the VXLAN device.
+    pub(super) fn limit_unknown(&mut self, networks: &[(Vni, u32, u32)]) -> Result<(), NetlinkError> {
+        let mut messages = Vec::new();
+        let mut limited = Vec::new();
+        for (vni, link, tunnel) in networks {
+            if self.limits_unknown(*link, *tunnel) {
+                continue;
+            }
+            messages.extend(self.close(*link, &BTreeSet::new())?);
+            let chain = unknown::chain_of_network(*link, *tunnel);
+            messages.extend(unknown::open_network(&chain, *vni, *tunnel));
+            limited.push((*link, BTreeSet::from([chain])));
+        }
+        self.commit(&messages)?;
+        self.chains.extend(limited);
+        Ok(())
     }
 
     /// Holds a port to what its attachment says. `tunnel` is the index of its network's VXLAN device.
@@ -330,33 +371,45 @@ impl Filter {
         if !self.entrances.contains(&index) {
             messages.extend(entrance::open(index, &port_name(&attachment.id)));
         }
-        let late = late::chain(index, attachment, tunnel);
-        if self.late.get(&index) != late.as_ref() {
-            messages.extend(self.close_late(index)?);
-            let device = vxlan_name(attachment.vni);
-            messages.extend(late.iter().flat_map(|chain| late::open(chain, attachment, &device)));
+        let chains = chains_of(index, attachment, tunnel);
+        messages.extend(self.close(index, &chains)?);
+        let new = |chain: &Option<String>| chain.clone().filter(|c| !self.has_chain(index, c));
+        if let Some(chain) = new(&late::chain(index, attachment, tunnel)) {
+            messages.extend(late::open(&chain, attachment, &vxlan_name(attachment.vni)));
+        }
+        if let Some(chain) = new(&unknown::chain_of_port(index, attachment)) {
+            messages.extend(unknown::open_port(&chain, attachment));
         }
         self.commit(&messages)?;
         self.entrances.insert(index);
         self.ports.insert(index, wanted);
-        match late {
-            Some(chain) => self.late.insert(index, chain),
-            None => self.late.remove(&index),
-        };
+        self.chains.insert(index, chains);
         Ok(())
     }
 
-    /// What deletes the chain for late frames of a port, if there is one.
-    fn close_late(&mut self, index: u32) -> Result<Option<Message>, NetlinkError> {
-        let Some(name) = self.late.get(&index).cloned() else {
-            return Ok(None);
-        };
-        // Some kernels remove it with its link.
-        let there = self.nft.has_chain(entrance::TABLE, &name)?;
-        Ok(there.then(|| entrance::TABLE.delete_chain(&name)))
+    fn has_chain(&self, index: u32, chain: &str) -> bool {
+        self.chains.get(&index).is_some_and(|have| have.contains(chain))
     }
 
-    /// Forgets ports that are gone.
+    /// What deletes the chains of a link, except those that it keeps.
+    fn close(&mut self, index: u32, keep: &BTreeSet<String>) -> Result<Vec<Message>, NetlinkError> {
+        let mut messages = Vec::new();
+        for name in self
+            .chains
+            .get(&index)
+            .into_iter()
+            .flatten()
+            .filter(|c| !keep.contains(*c))
+        {
+            // Some kernels remove it with its link.
+            if self.nft.has_chain(entrance::TABLE, name)? {
+                messages.push(entrance::TABLE.delete_chain(name));
+            }
+        }
+        Ok(messages)
+    }
+
+    /// Forgets ports, and links for unknown stations, that are gone.
     pub(super) fn remove_ports(&mut self, indices: &[u32]) -> Result<(), NetlinkError> {
         let elements: Vec<(Set, Element)> = indices
             .iter()
@@ -373,24 +426,25 @@ impl Filter {
             }
         }
         for index in indices {
-            messages.extend(self.close_late(*index)?);
+            messages.extend(self.close(*index, &BTreeSet::new())?);
         }
         self.commit(&messages)?;
         for index in indices {
-            self.late.remove(index);
+            self.chains.remove(index);
             self.ports.remove(index);
             self.entrances.remove(index);
         }
         Ok(())
     }
 
-    /// Forgets all other ports, and the counters that their packets left behind.
+    /// Forgets all other ports and links for unknown stations, and the counters that their packets left behind.
     pub(super) fn retain(&mut self, live: &HashSet<u32>) -> Result<(), NetlinkError> {
-        let known = self.ports.keys().chain(&self.entrances).chain(self.late.keys());
+        let known = self.ports.keys().chain(&self.entrances).chain(self.chains.keys());
         let known: HashSet<u32> = known.copied().collect();
         let gone: Vec<u32> = known.difference(live).copied().collect();
         self.remove_ports(&gone)?;
-        for (table, set) in [(TABLE, DROPS), (TABLE, FLOODS), (entrance::TABLE, entrance::DROPS)] {
+        let at_entrance = [entrance::DROPS, unknown::REFUSED].map(|set| (entrance::TABLE, set));
+        for (table, set) in [(TABLE, DROPS), (TABLE, FLOODS)].into_iter().chain(at_entrance) {
             let stale = self.nft.elements(table, set)?.into_iter().map(|s| s.element);
             let stale: Vec<Element> = stale
                 .filter(|e| port_of(e).is_some_and(|i| !live.contains(&i)))
@@ -417,6 +471,32 @@ impl Filter {
         }
         Ok(drops)
     }
+
+    /// Frames for unknown stations that were above the rate so far: the index of the link at which they were dropped, the MAC
+    /// address that sent them, and their number.
+    pub(super) fn refused_unknown(&mut self) -> Result<Vec<(u32, [u8; 6], u64)>, NetlinkError> {
+        let shown = self.nft.elements(entrance::TABLE, unknown::REFUSED)?;
+        let refused = shown.iter().filter_map(|s| {
+            let sender = s.element.first.get(4..10)?.try_into().ok()?;
+            Some((port_of(&s.element)?, sender, s.packets))
+        });
+        Ok(refused.collect())
+    }
+
+    /// The MAC addresses to which a port with port security is held.
+    pub(super) fn macs_of(&self, index: u32) -> impl Iterator<Item = [u8; 6]> {
+        let elements = self.ports.get(&index).into_iter().flatten();
+        let macs = elements.filter(|(set, _)| *set == Set::Macs);
+        macs.filter_map(|(_, e)| e.first.get(4..10)?.try_into().ok())
+    }
+}
+
+/// The chains that a port needs beside its own at the entrance.
+fn chains_of(index: u32, attachment: &Attachment, tunnel: Option<u32>) -> BTreeSet<String> {
+    let late = late::chain(index, attachment, tunnel);
+    late.into_iter()
+        .chain(unknown::chain_of_port(index, attachment))
+        .collect()
 }
 
 /// Messages for elements of several sets.
@@ -537,6 +617,7 @@ fn rules(note: &[u8], limit: FloodLimit) -> Vec<Message> {
     }
     let lists = [
         ("from-port", from_port(limit)),
+        ("to-host", to_host()),
         ("guarded", guarded()),
         ("arp", arp()),
         ("ipv4", ipv4()),
@@ -575,6 +656,11 @@ fn from_port(limit: FloodLimit) -> Vec<Rule> {
             .goto(&Reason::Flood.chain()),
     );
     rules
+}
+
+/// Frames for a link of the host itself, which nobody needs. What is for a group comes here as a copy, so it is not lost.
+fn to_host() -> Vec<Rule> {
+    vec![Rule::new().for_a_station().goto(&Reason::ToHost.chain())]
 }
 
 fn guarded() -> Vec<Rule> {

@@ -22,9 +22,10 @@ pub(super) fn chain(port: u32, attachment: &Attachment, tunnel: Option<u32>) -> 
     Some(format!("{LATE}{port}-{tunnel}-{mac}"))
 }
 
-/// The index of the port whose chain has that name.
-pub(super) fn port_of(chain: &str) -> Option<u32> {
-    chain.strip_prefix(LATE)?.split('-').next()?.parse().ok()
+/// The index of the port whose chain has that name, and how many rules such a chain has.
+pub(super) fn link_of(chain: &str) -> Option<(u32, usize)> {
+    let index = chain.strip_prefix(LATE)?.split('-').next()?;
+    Some((index.parse().ok()?, 1))
 }
 
 /// Creates a chain at the VXLAN device of that name.
@@ -41,9 +42,9 @@ mod tests {
 
     #[test]
     fn names_lead_back_to_ports() {
-        assert_eq!(port_of("late-7-9-020000000001"), Some(7));
+        assert_eq!(link_of("late-7-9-020000000001"), Some((7, 1)));
         for other in ["port-7", "late-", "late-x-9-02", "check"] {
-            assert_eq!(port_of(other), None, "{other}");
+            assert_eq!(link_of(other), None, "{other}");
         }
     }
 }

@@ -18,7 +18,7 @@ use vtep_proto::{Attachment, MacAddress, Mode, Vni};
 
 use super::netlink::{Netlink, Request};
 use crate::error::NetlinkError;
-use crate::object::{Segment, bridge_name, port_name, vxlan_name};
+use crate::object::{Segment, bridge_name, port_name, unknown_name, vxlan_name};
 
 /// Link group of links that this agent made ("vfab"). It is set in the same request that creates
 /// a link, so there is no moment at which one of ours could be mistaken for somebody else's.
@@ -131,6 +131,11 @@ impl Link {
         (self.is_ours() && self.kind == Some(InfoKind::Vxlan)).then(|| numbered(&self.name, "vfx"))?
     }
 
+    /// The network whose frames for unknown stations it receives.
+    pub(super) fn as_unknown(&self) -> Option<Vni> {
+        (self.is_ours() && self.kind == Some(InfoKind::Ifb)).then(|| numbered(&self.name, "vfu"))?
+    }
+
     /// True when it is the host's end of a port.
     pub(super) fn is_port(&self) -> bool {
         self.is_ours() && self.kind == Some(InfoKind::Veth) && self.name.starts_with("vfa")
@@ -178,6 +183,15 @@ impl Link {
             && self.vxlan_fits(segment, home_id)
             && self.master == Some(bridge)
             && vxlan_port_options().iter().all(|o| self.port.contains(o))
+    }
+
+    /// True when the link for unknown stations is right, without its chain.
+    pub(super) fn unknown_is_right(&self, segment: &Segment, bridge: u32) -> bool {
+        self.up
+            && self.mtu == segment.mtu
+            && self.no_link_local
+            && self.master == Some(bridge)
+            && unknown_port_options().iter().all(|o| self.port.contains(o))
     }
 
     /// True when frames get through.
@@ -245,13 +259,29 @@ fn vxlan_options(segment: &Segment) -> Vec<InfoVxlan> {
     options
 }
 
-/// Options of the VXLAN device as a port of the bridge.
+/// Options of the VXLAN device as a port of the bridge. Frames for unknown stations come to it by the link for these alone
+/// ([`super::unknown`]). What it receives does not go there (isolated), but to all other ports.
 fn vxlan_port_options() -> Vec<InfoBridgePort> {
     vec![
         InfoBridgePort::Learning(false),
         InfoBridgePort::NeighSupress(true),
+        InfoBridgePort::UnicastFlood(false),
+        InfoBridgePort::MulticastFlood(true),
+        InfoBridgePort::BroadcastFlood(true),
+        InfoBridgePort::Isolated(true),
+    ]
+}
+
+/// Options of the link for unknown stations: it gets only frames whose receiver the bridge does not know. A request that the
+/// bridge has answered itself does not go there either (`neigh_suppress`).
+fn unknown_port_options() -> Vec<InfoBridgePort> {
+    vec![
+        InfoBridgePort::Learning(false),
+        InfoBridgePort::NeighSupress(true),
         InfoBridgePort::UnicastFlood(true),
-        InfoBridgePort::Isolated(false),
+        InfoBridgePort::MulticastFlood(false),
+        InfoBridgePort::BroadcastFlood(false),
+        InfoBridgePort::Isolated(true),
     ]
 }
 
@@ -260,7 +290,7 @@ fn vxlan_port_options() -> Vec<InfoBridgePort> {
 /// further MAC addresses, which may move from port to port, also receives frames without an entry, and only
 /// the filter decides from which addresses it may send. A port whose workload is not here receives nothing.
 fn workload_port_options(attachment: &Attachment) -> Vec<InfoBridgePort> {
-    let further = !attachment.port_security || attachment.allowed_addresses.iter().any(|a| a.mac.is_some());
+    let further = has_further_macs(attachment);
     let serves = attachment.mode == Mode::Serving;
     vec![
         InfoBridgePort::Learning(false),
@@ -270,6 +300,11 @@ fn workload_port_options(attachment: &Attachment) -> Vec<InfoBridgePort> {
         InfoBridgePort::Locked(!further || !serves),
         InfoBridgePort::Isolated(false),
     ]
+}
+
+/// True when stations with other MAC addresses than the attachment's may be at its port.
+pub(super) fn has_further_macs(attachment: &Attachment) -> bool {
+    !attachment.port_security || attachment.allowed_addresses.iter().any(|a| a.mac.is_some())
 }
 
 fn message(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
@@ -428,6 +463,20 @@ pub(super) fn create_vxlan(segment: &Segment, bridge: u32, overlay: RawFd) -> Re
     Request::new(create, NLM_F_CREATE | NLM_F_EXCL, format!("create VXLAN device {name}"))
 }
 
+/// Creates the link of a network for frames for unknown stations, in the network's bridge. It is down, so it gets none yet.
+pub(super) fn create_unknown(segment: &Segment, bridge: u32) -> Request {
+    let name = unknown_name(segment.vni);
+    let attributes = vec![
+        named(&name),
+        LinkAttribute::Group(OWNER_GROUP),
+        LinkAttribute::Mtu(segment.mtu),
+        LinkAttribute::Controller(bridge),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Ifb)]),
+    ];
+    let create = RouteNetlinkMessage::NewLink(message(0, attributes));
+    Request::new(create, NLM_F_CREATE | NLM_F_EXCL, format!("create link {name}"))
+}
+
 /// Moves a link into a bridge.
 pub(super) fn enslave(index: u32, bridge: u32, name: &str) -> Request {
     let set = message(index, vec![LinkAttribute::Controller(bridge)]);
@@ -512,6 +561,13 @@ fn bring_up(index: u32, name: &str) -> Request {
 pub(super) fn set_vxlan(index: u32, segment: &Segment) -> [Request; 2] {
     let name = vxlan_name(segment.vni);
     let set = set_port(index, vec![LinkAttribute::Mtu(segment.mtu)], vxlan_port_options());
+    [Request::new(set, 0, format!("set up {name}")), bring_up(index, &name)]
+}
+
+/// Makes the link for unknown stations, which is in its bridge, as it should be: options first.
+pub(super) fn set_unknown(index: u32, segment: &Segment) -> [Request; 2] {
+    let name = unknown_name(segment.vni);
+    let set = set_port(index, vec![LinkAttribute::Mtu(segment.mtu)], unknown_port_options());
     [Request::new(set, 0, format!("set up {name}")), bring_up(index, &name)]
 }
 

@@ -3,6 +3,8 @@
 //! | lost where | counted by |
 //! | --- | --- |
 //! | a workload's port: frames that it may not send, floods above the rate | the filter, by attachment and reason |
+//! | a network's link for unknown stations, a port behind which there may be some: frames above the rate | the filter, by the sender's attachment where its addresses are known, else by link |
+//! | the host's own namespace: forged ICMP errors about tunnels | the table `inet vfabric`, by reason |
 //! | a link of a network (bridge, VXLAN device, port): no remote VTEP, no carrier, too long, no memory | the link |
 //! | the uplink: no room in its ring, errors, nobody to take the frame | the link |
 //! | in front of the uplink: its queue is full | the queueing discipline |
@@ -13,9 +15,13 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, Stats64};
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcStats2};
 
+use super::filter::Reason;
 use super::link::Link;
 use super::{Kernel, Loss, Traffic};
-use crate::error::AgentError;
+use crate::error::{AgentError, NetlinkError};
+
+/// The place of what the host's own table drops.
+const SHIELD: &str = "inet vfabric";
 
 /// A link and what it has lost.
 struct Counted {
@@ -59,8 +65,12 @@ impl Kernel {
         let ours: Vec<Counted> = links.filter(|c| c.link.is_ours()).collect();
         let place = |link: &Link| link.attachment_id().unwrap_or(&link.name).to_owned();
         let places: HashMap<u32, String> = ours.iter().map(|c| (c.link.index, place(&c.link))).collect();
+        let mut refused = self.filter.drops()?;
+        for ((index, reason), frames) in self.refused_unknown(&ours)? {
+            *refused.entry((index, reason)).or_default() += frames;
+        }
         let mut losses = Vec::new();
-        for ((index, reason), frames) in self.filter.drops()? {
+        for ((index, reason), frames) in refused {
             losses.push(Loss {
                 place: places.get(&index).cloned().unwrap_or_else(|| format!("link {index}")),
                 reason: reason.to_owned(),
@@ -75,8 +85,41 @@ impl Kernel {
                 frames: *frames,
             }));
         }
+        losses.extend(self.shield.drops()?.into_iter().map(|(reason, frames)| Loss {
+            place: SHIELD.to_owned(),
+            reason: reason.to_owned(),
+            frames,
+        }));
         losses.extend(self.lost_at_uplink()?);
         Ok(losses)
+    }
+
+    /// Frames for unknown stations above the rate, by the port of the attachment that sent them; by the link that dropped them, if no
+    /// attachment of the network has that MAC address to itself.
+    fn refused_unknown(&mut self, ours: &[Counted]) -> Result<Vec<((u32, &'static str), u64)>, NetlinkError> {
+        let refused = self.filter.refused_unknown()?;
+        let bridges: HashMap<u32, u32> = ours
+            .iter()
+            .filter_map(|c| Some((c.link.index, c.link.master?)))
+            .collect();
+        let mut senders: HashMap<(u32, [u8; 6]), Vec<u32>> = HashMap::new();
+        if !refused.is_empty() {
+            for port in ours.iter().filter(|c| c.link.is_port()).map(|c| c.link.index) {
+                for mac in self.filter.macs_of(port) {
+                    let bridge = bridges.get(&port).copied().unwrap_or(0);
+                    senders.entry((bridge, mac)).or_default().push(port);
+                }
+            }
+        }
+        let of_place = |(link, mac, frames): (u32, [u8; 6], u64)| {
+            let sender = bridges.get(&link).and_then(|b| senders.get(&(*b, mac)));
+            let index = match sender.map(Vec::as_slice) {
+                Some([port]) => *port,
+                _ => link,
+            };
+            ((index, Reason::UnknownUnicast.name()), frames)
+        };
+        Ok(refused.into_iter().map(of_place).collect())
     }
 
     /// What attachments and tunnels have carried, in one dump of the links.

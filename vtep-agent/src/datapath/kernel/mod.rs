@@ -2,7 +2,7 @@
 //!
 //! | object | in the kernel |
 //! | --- | --- |
-//! | segment | bridge `vfb<vni>` with VXLAN device `vfx<vni>` in it |
+//! | segment | bridge `vfb<vni>` with VXLAN device `vfx<vni>` in it, and a link for unknown stations `vfu<vni>` ([`unknown`]) |
 //! | flood entry | all-zero entry of the VXLAN device |
 //! | station | entry of the VXLAN device, and one of the bridge that points at the device |
 //! | neighbour | permanent neighbour of the bridge, which answers for it because the device has `neigh_suppress` |
@@ -34,6 +34,7 @@ mod segment;
 mod shield;
 mod snapshot;
 mod trash;
+mod unknown;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -52,7 +53,7 @@ use self::worker::Worker;
 use super::{Datapath, Done, Expected, Loss, Outcome, Scope, Step, StepError, Traffic};
 use crate::error::{AgentError, NetlinkError};
 use crate::netns::Netns;
-use crate::object::{Object, ObjectKey, bridge_name, vxlan_name};
+use crate::object::{Object, ObjectKey, bridge_name, unknown_name, vxlan_name};
 use crate::watch::Watch;
 
 pub use self::announce::{Heard, Listeners};
@@ -113,7 +114,7 @@ fn kind(step: &Step) -> Kind {
 /// The links that a step removes.
 fn names(step: &Step) -> Vec<String> {
     match step {
-        Step::Remove(ObjectKey::Segment(vni)) => vec![vxlan_name(*vni), bridge_name(*vni)],
+        Step::Remove(ObjectKey::Segment(vni)) => [vxlan_name, unknown_name, bridge_name].map(|name| name(*vni)).into(),
         Step::Remove(ObjectKey::Port(name)) => vec![name.clone()],
         _ => vec![],
     }
@@ -306,7 +307,10 @@ impl Kernel {
                         false => discard.push((found.index, name.clone())),
                     }
                 }
-                Some(found) => segments.push((found.index, name.clone())),
+                Some(found) => {
+                    ports.extend(found.as_unknown().map(|_| found.index));
+                    segments.push((found.index, name.clone()));
+                }
                 None => {}
             }
             self.places.forget(&name);
@@ -315,7 +319,7 @@ impl Kernel {
             .retire(retire, link::retire)
             .and_then(|()| self.retire(segments, link::retire_segment))
             .and_then(|()| self.discard(discard));
-        // A port's filter goes after the port: it is never open.
+        // The filter of a port or a network goes after its links: they are never open.
         match removed.and_then(|()| self.filter.remove_ports(&ports)) {
             Ok(()) => steps.iter().map(|_| Ok(Done::InPlace)).collect(),
             Err(e) => steps.iter().map(|_| Err(e.clone().into())).collect(),
@@ -442,7 +446,10 @@ impl Datapath for Kernel {
             self.learn_places(&snapshot, expected);
         }
         if *scope == Scope::All {
-            let ports = snapshot.links().iter().filter(|l| l.is_port());
+            let ports = snapshot
+                .links()
+                .iter()
+                .filter(|l| l.is_port() || l.as_unknown().is_some());
             self.filter.retain(&ports.map(|l| l.index).collect())?;
             self.shield.set(snapshot.vteps())?;
         }

@@ -101,7 +101,7 @@ fn listen(uplink: &str, socket: Socket, changes: mpsc::Sender<Change>) -> io::Re
 struct Listener {
     /// Empty if there is none.
     uplink: String,
-    /// Networks of our bridges and VXLAN devices, by index: entries name only an index.
+    /// Networks of our bridges, their VXLAN devices and links for unknown stations, by index: entries name only an index.
     networks: HashMap<u32, Vni>,
     /// Our ports, by index: what a bridge knows at a port is about that port alone.
     ports: HashMap<u32, String>,
@@ -137,7 +137,10 @@ impl Listener {
         if !self.uplink.is_empty() && link.name == self.uplink {
             return Some(Change::Uplink(link.running && !gone));
         }
-        let network = link.as_bridge().or_else(|| link.as_vxlan());
+        let network = link
+            .as_bridge()
+            .or_else(|| link.as_vxlan())
+            .or_else(|| link.as_unknown());
         if gone || link.is_out_of_use() {
             // A port's notification of leaving its bridge comes as "gone", too. The deletion of a link that has been out of use
             // since then changes nothing more.

@@ -41,6 +41,19 @@ const SETTINGS: &[(&str, &str)] = &[
     ("ipv6/conf/default/addr_gen_mode", "1"),
 ];
 
+/// Settings of each link, below `/proc/sys/net/*/conf/<link>`: those that the kernel copies from `default` when a link is created, or
+/// combines with `all`. Somebody may change them at one link alone.
+const OF_LINKS: &[(&str, &str, &str)] = &[
+    ("ipv4", "forwarding", "0"),
+    ("ipv4", "arp_ignore", "8"),
+    ("ipv4", "rp_filter", "1"),
+    ("ipv4", "send_redirects", "0"),
+    ("ipv6", "forwarding", "0"),
+    ("ipv6", "accept_ra", "0"),
+];
+/// Directories there that are no links of tenants.
+const NO_LINKS: [&str; 3] = ["all", "default", "lo"];
+
 /// The namespace, used by this value alone.
 pub struct Overlay {
     name: String,
@@ -103,7 +116,11 @@ impl Overlay {
         if self.netns.keep_name(&self.name)? {
             changed.push(format!("name of network namespace {} was missing", self.name));
         }
-        let set = self.netns.within(|| settings(SETTINGS));
+        let set = self.netns.within(|| -> Result<Vec<String>, NetlinkError> {
+            let mut changed = settings(SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), *value)))?;
+            changed.extend(settings(of_links()?)?);
+            Ok(changed)
+        });
         let set = set.map_err(|e| NetlinkError::io(format!("enter network namespace {}", self.name), &e))?;
         changed.extend(
             set?.into_iter()
@@ -113,15 +130,32 @@ impl Overlay {
     }
 }
 
+/// The settings that the links in the namespace of this thread must have.
+fn of_links() -> Result<Vec<(String, &'static str)>, NetlinkError> {
+    const LINKS: &str = "/proc/sys/net/ipv4/conf";
+    let fail = |e: io::Error| NetlinkError::io(format!("read {LINKS}"), &e);
+    let mut wanted = Vec::new();
+    for entry in std::fs::read_dir(LINKS).map_err(fail)? {
+        let link = entry.map_err(fail)?.file_name();
+        let Some(link) = link.to_str().filter(|l| !NO_LINKS.contains(l)) else {
+            continue;
+        };
+        let of_link =
+            |(family, name, value): &(&str, &str, &'static str)| (format!("{family}/conf/{link}/{name}"), *value);
+        wanted.extend(OF_LINKS.iter().map(of_link));
+    }
+    Ok(wanted)
+}
+
 /// Brings files below `/proc/sys/net`, in the namespace of this thread, to what they must
-/// be; returns what differed.
-fn settings(wanted: &[(&str, &str)]) -> Result<Vec<String>, NetlinkError> {
+/// be; returns what differed. A file that does not exist belongs to a link that is gone, or to a feature that the kernel lacks.
+fn settings(wanted: impl IntoIterator<Item = (String, &'static str)>) -> Result<Vec<String>, NetlinkError> {
     let mut changed = Vec::new();
     for (name, value) in wanted {
-        let path = Path::new("/proc/sys/net").join(name);
+        let path = Path::new("/proc/sys/net").join(&name);
         let fail = |e: io::Error| NetlinkError::io(format!("set {} to {value}", path.display()), &e);
         match std::fs::read_to_string(&path) {
-            Ok(now) if now.trim() == *value => {}
+            Ok(now) if now.trim() == value => {}
             Ok(now) => {
                 std::fs::write(&path, value).map_err(fail)?;
                 changed.push(format!("{name} was {}", now.trim()));

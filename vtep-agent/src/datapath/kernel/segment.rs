@@ -1,4 +1,4 @@
-//! Segments: the bridge and the VXLAN device of a network.
+//! Segments: the bridge and the VXLAN device of a network, and the link for its unknown stations.
 //!
 //! Many are made at once, phase by phase (bridges, VXLAN devices, options),
 //! each phase one batch of requests.
@@ -14,7 +14,7 @@ use super::link::{self, Link};
 use super::netlink::{Netlink, Request};
 use crate::datapath::{Done, Outcome, Step, StepError};
 use crate::error::NetlinkError;
-use crate::object::{Object, Segment, bridge_name, vxlan_name};
+use crate::object::{Object, Segment, bridge_name, unknown_name, vxlan_name};
 
 /// A segment on its way.
 struct Work {
@@ -24,8 +24,8 @@ struct Work {
 
 impl Work {
     /// The names of its links.
-    fn names(&self) -> [String; 2] {
-        [bridge_name(self.segment.vni), vxlan_name(self.segment.vni)]
+    fn names(&self) -> [String; 3] {
+        [bridge_name, vxlan_name, unknown_name].map(|name| name(self.segment.vni))
     }
 
     fn note(&mut self, result: Result<(), impl Into<StepError>>) {
@@ -59,7 +59,7 @@ impl Kernel {
         self.clear_names(works, &mut links)?;
         self.refuse_foreign(works, &links);
         self.discard_unfit(works, &mut links)?;
-        make(&mut self.netlink, works, &links, |w, links| {
+        make(&mut self.netlink, works, &links, Done::Rebuilt, |w, links| {
             (!links.contains_key(&bridge_name(w.segment.vni))).then(|| link::create_bridge(&w.segment))
         });
         links = self.find(works)?;
@@ -70,12 +70,19 @@ impl Kernel {
             requests.extend(bridge.map(|b| link::set_bridge(b.index, &w.segment)));
         });
         let overlay = self.overlay.netns().file().as_raw_fd();
-        make(&mut self.underlay, works, &links, |w, links| {
+        make(&mut self.underlay, works, &links, Done::Rebuilt, |w, links| {
             let bridge = links.get(&bridge_name(w.segment.vni))?;
             let absent = !links.contains_key(&vxlan_name(w.segment.vni));
             absent.then(|| link::create_vxlan(&w.segment, bridge.index, overlay))
         });
+        // Nothing else is on this link.
+        make(&mut self.netlink, works, &links, Done::InPlace, |w, links| {
+            let bridge = links.get(&bridge_name(w.segment.vni))?;
+            let absent = !links.contains_key(&unknown_name(w.segment.vni));
+            absent.then(|| link::create_unknown(&w.segment, bridge.index))
+        });
         links = self.find(works)?;
+        self.limit_unknown(works, &links)?;
         let home_id = self.home_id;
         self.set(works, |w, requests| {
             let bridge = links.get(&bridge_name(w.segment.vni));
@@ -92,6 +99,30 @@ impl Kernel {
         Ok(())
     }
 
+    /// Makes the links for unknown stations as they must be, the chain first. The VXLAN device gets no such frames from the bridge after
+    /// that, so a network that is in use loses none.
+    fn limit_unknown(&mut self, works: &mut [Work], links: &HashMap<String, Link>) -> Result<(), NetlinkError> {
+        let of = |w: &Work| {
+            let vni = w.segment.vni;
+            let [bridge, vxlan, unknown] = w.names().map(|name| links.get(&name));
+            Some((vni, bridge?.index, vxlan?.index, unknown?))
+        };
+        let in_hand = works.iter().filter(|w| w.outcome.is_ok()).filter_map(of);
+        let chains: Vec<_> = in_hand
+            .map(|(vni, _, vxlan, unknown)| (vni, unknown.index, vxlan))
+            .collect();
+        self.filter.limit_unknown(&chains)?;
+        self.set(works, |w, requests| {
+            let Some((_, bridge, _, unknown)) = of(w).filter(|(_, b, _, u)| !u.unknown_is_right(&w.segment, *b)) else {
+                return;
+            };
+            let moved = unknown.master != Some(bridge);
+            requests.extend(moved.then(|| link::enslave(unknown.index, bridge, &unknown.name)));
+            requests.extend(link::set_unknown(unknown.index, &w.segment));
+        });
+        Ok(())
+    }
+
     /// The links of the segments, by name.
     fn find(&mut self, works: &[Work]) -> Result<HashMap<String, Link>, NetlinkError> {
         link::find(&mut self.netlink, works.iter().flat_map(Work::names))
@@ -100,7 +131,7 @@ impl Kernel {
     /// Frees names and VNIs of networks that were here before and whose links wait for deletion.
     ///
     /// The kernel has no two VXLAN devices of one VNI, so such a device is deleted now, which takes little once it is down. A bridge
-    /// only gets another name, because its deletion takes long.
+    /// and the link for unknown stations only get another name, because their deletion takes long.
     fn clear_names(&mut self, works: &[Work], links: &mut HashMap<String, Link>) -> Result<(), NetlinkError> {
         let (mut discard, mut rename) = (Vec::new(), Vec::new());
         for name in works.iter().flat_map(Work::names) {
@@ -123,7 +154,8 @@ impl Kernel {
             let vni = w.segment.vni;
             let bridge = links.get(&bridge_name(vni)).filter(|l| l.as_bridge() != Some(vni));
             let vxlan = links.get(&vxlan_name(vni)).filter(|l| l.as_vxlan() != Some(vni));
-            if let Some(foreign) = bridge.or(vxlan) {
+            let unknown = links.get(&unknown_name(vni)).filter(|l| l.as_unknown() != Some(vni));
+            if let Some(foreign) = bridge.or(vxlan).or(unknown) {
                 let message = format!("link {} exists and was not made by this agent", foreign.name);
                 w.note(Err(StepError::new(ErrorCode::NameInUse, message)));
             }
@@ -159,18 +191,20 @@ impl Kernel {
     }
 }
 
-/// Creates links, where `request` asks for one.
+/// Creates links, where `request` asks for one; a segment for which one was created is `made`.
 fn make(
     netlink: &mut Netlink,
     works: &mut [Work],
     links: &HashMap<String, Link>,
+    made: Done,
     request: impl Fn(&Work, &HashMap<String, Link>) -> Option<Request>,
 ) {
     let open = works.iter_mut().filter(|w| w.outcome.is_ok());
     let (makers, requests): (Vec<_>, Vec<_>) = open.filter_map(|w| request(w, links).map(|r| (w, r))).unzip();
     for (w, result) in makers.into_iter().zip(netlink.batch(requests)) {
         match result {
-            Ok(()) => w.outcome = Ok(Done::Rebuilt),
+            Ok(()) if made == Done::Rebuilt => w.outcome = Ok(made),
+            Ok(()) => {}
             failed => w.note(failed),
         }
     }

@@ -7,13 +7,13 @@
 //! say that it was too big (RFC 792, RFC 8201), and redirects of the route to one, are
 //! dropped before the kernel reads them. Other errors and other destinations are not affected.
 //!
-//! The table affects nothing else, and tables of others do not affect it.
+//! The table affects nothing else, and tables of others do not affect it. It counts what it drops, by reason.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::nft::expression::{Base, Rule};
-use super::nft::message::{Element, Family, Hook, Message, SetKind, Table, count_rules};
+use super::nft::message::{Element, Family, Hook, Message, SetKind, Shown, Table, count_rules};
 use super::nft::socket::{Nft, in_parts};
 use crate::error::NetlinkError;
 
@@ -22,11 +22,18 @@ const TABLE: Table = Table {
     name: "vfabric",
 };
 /// Version of the rules: every change of them must change it.
-const NOTE: &[u8] = b"1";
+const NOTE: &[u8] = b"2";
 /// NF_INET_LOCAL_IN: after fragments were put together.
 const LOCAL_IN: u32 = 1;
 const FIRST: i32 = -300;
 const SETS: [&str; 2] = ["vteps4", "vteps6"];
+/// Packets by reason; packets add to it.
+const DROPS: &str = "drops";
+/// What a packet claimed: that a tunnel's packets are too big, or that the route to a VTEP is another one. The place in this list is the
+/// key in the set.
+const REASONS: [&str; 2] = ["forged-mtu", "forged-redirect"];
+const TOO_BIG: u32 = 0;
+const REDIRECT: u32 = 1;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
@@ -91,6 +98,16 @@ impl Shield {
         self.add(vteps)
     }
 
+    /// Packets dropped since the table was made, by reason.
+    pub(super) fn drops(&mut self) -> Result<Vec<(&'static str, u64)>, NetlinkError> {
+        let shown = self.nft.elements(TABLE, DROPS)?;
+        let count = |s: Shown| {
+            let key = u32::from_ne_bytes(*s.element.first.first_chunk()?);
+            Some((*REASONS.get(key as usize)?, s.packets))
+        };
+        Ok(shown.into_iter().filter_map(count).collect())
+    }
+
     /// Removes the table.
     pub(super) fn remove(&mut self) -> Result<(), NetlinkError> {
         self.nft.commit(&[TABLE.delete()])
@@ -133,13 +150,23 @@ fn rules() -> Vec<Message> {
     // RFC 4861 section 4.5: the destination is a field of its own.
     let redirect6 = Rule::new().carries(ICMPV6).is(Base::Transport, 0, &[137]);
     let redirect6 = redirect6.load(Base::Transport, 24, 16, 0).in_set(v6);
-    let all = [quoted4(too_big4), quoted4(redirect4), too_big6, redirect6];
+    let all = [
+        (quoted4(too_big4), TOO_BIG),
+        (quoted4(redirect4), REDIRECT),
+        (too_big6, TOO_BIG),
+        (redirect6, REDIRECT),
+    ];
     let mut messages = vec![
         TABLE.create(NOTE),
         TABLE.set(1, v4, &[4], SetKind::Exact),
         TABLE.set(2, v6, &[16], SetKind::Exact),
+        TABLE.set(3, DROPS, &[4], SetKind::Filled),
         TABLE.chain("errors", Some(hook)),
     ];
-    messages.extend(all.map(|rule| TABLE.rule("errors", rule.counted().drop())));
+    // In two rules: a packet that cannot be counted is dropped all the same.
+    for (rule, reason) in all {
+        let count = rule.clone().number(reason, 0).count_in(DROPS);
+        messages.extend([count, rule.drop()].map(|rule| TABLE.rule("errors", rule)));
+    }
     messages
 }

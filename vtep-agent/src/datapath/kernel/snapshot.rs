@@ -13,7 +13,7 @@ use super::netlink::Netlink;
 use super::worker::Worker;
 use crate::datapath::{Expected, Scope};
 use crate::error::NetlinkError;
-use crate::object::{Object, ObjectKey, Port, Segment, bridge_name, vxlan_name};
+use crate::object::{Object, ObjectKey, Port, Segment, bridge_name, unknown_name, vxlan_name};
 
 /// Up to this many networks are read one by one; more are read in one dump of everything,
 /// which costs about as much as 30 filtered ones (each walks all links of the kernel).
@@ -56,7 +56,7 @@ impl Snapshot {
         };
         let mut seen = BTreeSet::new();
         for vni in vnis {
-            for name in [bridge_name(*vni), vxlan_name(*vni)] {
+            for name in [bridge_name(*vni), vxlan_name(*vni), unknown_name(*vni)] {
                 all.links
                     .extend(link::get(netlink, &name)?.filter(|l| seen.insert(l.index)));
             }
@@ -123,7 +123,7 @@ impl Snapshot {
         let bridges: HashMap<u32, Vni> = self.by_index(Link::as_bridge);
         let vxlans: HashMap<u32, Vni> = self.by_index(Link::as_vxlan);
         let mut found: Vec<Object> = Vec::new();
-        found.extend(self.segments());
+        found.extend(self.segments(filter));
         found.extend(self.stations(&vxlans));
         found.extend(self.neighbours(&bridges));
         found.retain(|o| o.vni().is_some_and(within));
@@ -135,16 +135,19 @@ impl Snapshot {
         self.links.iter().filter_map(|l| Some((l.index, vni(l)?))).collect()
     }
 
-    fn segments(&self) -> Vec<Object> {
-        let mut halves: BTreeMap<Vni, (Option<&Link>, Option<&Link>)> = BTreeMap::new();
+    fn segments(&self, filter: &Filter) -> Vec<Object> {
+        /// Bridge, VXLAN device, link for unknown stations.
+        type Parts<'a> = [Option<&'a Link>; 3];
+        let mut all: BTreeMap<Vni, Parts<'_>> = BTreeMap::new();
         for link in &self.links {
-            if let Some(vni) = link.as_bridge() {
-                halves.entry(vni).or_default().0 = Some(link);
-            } else if let Some(vni) = link.as_vxlan() {
-                halves.entry(vni).or_default().1 = Some(link);
+            let kinds = [link.as_bridge(), link.as_vxlan(), link.as_unknown()];
+            for (part, vni) in kinds.into_iter().enumerate() {
+                if let Some(vni) = vni {
+                    all.entry(vni).or_default()[part] = Some(link);
+                }
             }
         }
-        let segment = |(vni, (bridge, vxlan)): (Vni, (Option<&Link>, Option<&Link>))| {
+        let segment = |(vni, [bridge, vxlan, unknown]): (Vni, Parts<'_>)| {
             let mtu = bridge.map_or(0, |b| b.mtu);
             let seen = Segment {
                 vni,
@@ -152,13 +155,18 @@ impl Snapshot {
                 local: vxlan.and_then(Link::vxlan_local),
                 intact: true,
             };
-            let right = match (bridge, vxlan) {
-                (Some(b), Some(x)) => b.bridge_is_right(&seen) && x.vxlan_is_right(&seen, b.index, self.home_id),
+            let right = match (bridge, vxlan, unknown) {
+                (Some(b), Some(x), Some(u)) => {
+                    b.bridge_is_right(&seen)
+                        && x.vxlan_is_right(&seen, b.index, self.home_id)
+                        && u.unknown_is_right(&seen, b.index)
+                        && filter.limits_unknown(u.index, x.index)
+                }
                 _ => false,
             };
             Object::Segment(Segment { intact: right, ..seen })
         };
-        halves.into_iter().map(segment).collect()
+        all.into_iter().map(segment).collect()
     }
 
     /// Stations and flood entries. A station needs an entry in the VXLAN device and one in

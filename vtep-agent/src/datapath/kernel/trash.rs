@@ -11,7 +11,7 @@
 //! | links | deleted |
 //! | --- | --- |
 //! | interfaces | soon, in parts of [`PART`]: a part takes little longer than a single link |
-//! | bridges and VXLAN devices | little by little, when nobody configures anything ([`pace`](super::pace)): the kernel waits for a full RCU grace period with its configuration locked for each bridge, however many are deleted in one request |
+//! | the links of a network | little by little, when nobody configures anything ([`pace`](super::pace)): the kernel waits for a full RCU grace period with its configuration locked for each bridge, however many are deleted in one request |
 //!
 //! **After a crash.** The kernel itself is the journal: links in the group are found by the first comparison of the next
 //! start, and are deleted then.
@@ -35,7 +35,7 @@ use crate::error::{AgentError, NetlinkError};
 const GATHER: Duration = Duration::from_millis(100);
 /// Links that are deleted in one request: some tens of milliseconds, for which requests of others may have to wait.
 const PART: usize = 64;
-/// VXLAN devices that are deleted in one request: together they take less than one bridge.
+/// VXLAN devices and links for unknown stations that are deleted in one request: together they take less than one bridge.
 const VXLAN_PART: usize = 8;
 /// Parts that wait for the thread. One that finds no place is deleted after the next comparison of everything.
 const QUEUE: usize = 1024;
@@ -78,9 +78,10 @@ impl Trash {
     }
 }
 
-/// Bridges and VXLAN devices that wait, by index; each is there once, however often it is found.
+/// Links of networks that wait, by index; each is there once, however often it is found.
 #[derive(Default)]
 struct Slow {
+    /// VXLAN devices and links for unknown stations.
     vxlans: BTreeSet<u32>,
     bridges: BTreeSet<u32>,
 }
@@ -144,7 +145,7 @@ impl Collector {
             match link::get_by_index(&mut self.netlink, index) {
                 Ok(Some(found)) if found.is_out_of_use() => match found.kind {
                     Some(InfoKind::Bridge) => drop(self.slow.bridges.insert(index)),
-                    Some(InfoKind::Vxlan) => drop(self.slow.vxlans.insert(index)),
+                    Some(InfoKind::Vxlan | InfoKind::Ifb) => drop(self.slow.vxlans.insert(index)),
                     _ => soon.push_back(index),
                 },
                 Ok(_) => {}

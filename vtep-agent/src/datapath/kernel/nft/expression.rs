@@ -15,6 +15,7 @@ pub(in super::super) enum Base {
 
 /// Keys of meta expressions.
 const META_IIF: u32 = 4;
+const META_OIF: u32 = 5;
 const META_IIF_NAME: u32 = 6;
 const META_PROTOCOL: u32 = 16;
 /// First of the registers of four octets (NFT_REG32_00), of which there are sixteen.
@@ -28,6 +29,10 @@ const ACCEPT: i32 = 1;
 const JUMP: i32 = -3;
 const GOTO: i32 = -4;
 const RETURN: i32 = -5;
+
+/// What a packet does to a set (NFT_DYNSET_OP_*): an existing element stays as it is, or its time begins again.
+const ADD: u32 = 0;
+const UPDATE: u32 = 1;
 
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
@@ -61,6 +66,11 @@ impl Rule {
     /// Loads the index of the link that the packet came by.
     pub(in super::super) fn link(self, register: u32) -> Self {
         self.meta(META_IIF, register)
+    }
+
+    /// Loads the index of the link that the packet is leaving by.
+    pub(in super::super) fn link_out(self, register: u32) -> Self {
+        self.meta(META_OIF, register)
     }
 
     /// Loads octets of the packet.
@@ -109,6 +119,11 @@ impl Rule {
     /// Holds when the packet is for a group of stations.
     pub(in super::super) fn for_a_group(self) -> Self {
         self.load(Base::Ethernet, 0, 1, 0).masked(&[1]).compare(NOT_EQUAL, &[0])
+    }
+
+    /// Holds when the packet is for one station.
+    pub(in super::super) fn for_a_station(self) -> Self {
+        self.load(Base::Ethernet, 0, 1, 0).masked(&[1]).compare(EQUAL, &[0])
     }
 
     /// Holds when the source is the address of a group, which no station can have.
@@ -180,11 +195,10 @@ impl Rule {
         self.lookup(set, true)
     }
 
-    fn update(self, set: &str, name: &str, fill: impl FnOnce(&mut Attributes)) -> Self {
+    fn update(self, set: &str, operation: u32, name: &str, fill: impl FnOnce(&mut Attributes)) -> Self {
         self.expression("dynset", |a| {
             a.text(1, set);
-            // NFT_DYNSET_OP_ADD: an existing element stays as it is.
-            a.number(3, 0);
+            a.number(3, operation);
             a.number(4, REGISTER);
             a.nest(7, |e| {
                 e.text(1, name);
@@ -195,12 +209,21 @@ impl Rule {
 
     /// Counts by the registers from the first.
     pub(in super::super) fn count_in(self, set: &str) -> Self {
-        self.update(set, "counter", |_| {})
+        self.update(set, ADD, "counter", |_| {})
     }
 
     /// Holds when there were more packets with these registers than that many a second.
     pub(in super::super) fn exceeds(self, set: &str, per_second: u32, burst: u32) -> Self {
-        self.update(set, "limit", |a| {
+        self.limit(set, ADD, per_second, burst)
+    }
+
+    /// The same with a set of which elements go that no packet has used for a while.
+    pub(in super::super) fn exceeds_lately(self, set: &str, per_second: u32, burst: u32) -> Self {
+        self.limit(set, UPDATE, per_second, burst)
+    }
+
+    fn limit(self, set: &str, operation: u32, per_second: u32, burst: u32) -> Self {
+        self.update(set, operation, "limit", |a| {
             a.long(1, per_second.into());
             a.long(2, 1);
             a.number(3, burst);
@@ -214,9 +237,9 @@ impl Rule {
         self.link(0).expression("fwd", |a| a.number(1, REGISTER))
     }
 
-    /// Counts in the rule itself.
-    pub(in super::super) fn counted(self) -> Self {
-        self.expression("counter", |_| {})
+    /// Sends the packet out of the link with that index, and not where it was going.
+    pub(in super::super) fn send_out_of(self, link: u32) -> Self {
+        self.number(link, 0).expression("fwd", |a| a.number(1, REGISTER))
     }
 
     fn verdict(self, code: i32, chain: Option<&str>) -> Self {

@@ -24,17 +24,24 @@ pub(super) const GET_ELEMENT: u16 = 13;
 const DELETE_ELEMENT: u16 = 14;
 pub(super) const GET_GENERATION: u16 = 16;
 
+/// Hooks of links (NF_NETDEV_*); the second is in Linux since 5.16.
+const INGRESS: u32 = 0;
+const EGRESS: u32 = 1;
+
 const NESTED: u16 = 0x8000;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 
 /// Set flags.
 const SET_INTERVAL: u32 = 0x04;
+const SET_TIMEOUT: u32 = 0x10;
 const SET_EVAL: u32 = 0x20;
 const SET_CONCAT: u32 = 0x80;
 
 /// Keys that packets may add to a set. A full set takes no more, but its elements still work.
 const MAX_FILLED: u32 = 65_535;
+/// How long an element of an expiring set stays without use: by then the burst of a sender's limit is full again.
+const UNUSED_MS: u64 = 5_000;
 
 /// Attributes under construction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,6 +128,8 @@ pub(in super::super) enum SetKind {
     Exact,
     /// Exact keys that packets may add, with something to count or to limit by.
     Filled,
+    /// The same; an element that no packet has used for [`UNUSED_MS`] goes.
+    Expiring,
     /// Ranges: the last field of the key has a first and a last value.
     Ranges,
 }
@@ -167,11 +176,20 @@ impl Table {
 
     /// Creates a chain that sees what a link receives, before anything else does.
     pub(in super::super) fn ingress_chain(self, name: &str, link: &str) -> Message {
+        self.chain_of_link(name, link, INGRESS)
+    }
+
+    /// Creates a chain that sees what a link is about to send, before its queue does.
+    pub(in super::super) fn egress_chain(self, name: &str, link: &str) -> Message {
+        self.chain_of_link(name, link, EGRESS)
+    }
+
+    fn chain_of_link(self, name: &str, link: &str, hook: u32) -> Message {
         self.message(NEW_CHAIN, NLM_F_CREATE, format!("create chain {name} of {link}"), |a| {
             a.text(3, name);
             a.nest(4, |h| {
-                // NF_NETDEV_INGRESS, at the default priority.
-                h.number(1, 0);
+                // At the default priority.
+                h.number(1, hook);
                 h.put(2, &0i32.to_be_bytes());
                 h.text(3, link);
             });
@@ -198,6 +216,7 @@ impl Table {
         let flags = match kind {
             SetKind::Exact => 0,
             SetKind::Filled => SET_EVAL,
+            SetKind::Expiring => SET_EVAL | SET_TIMEOUT,
             SetKind::Ranges => SET_INTERVAL | SET_CONCAT,
         };
         self.message(NEW_SET, NLM_F_CREATE, format!("create set {name}"), |a| {
@@ -207,7 +226,7 @@ impl Table {
             a.number(5, fields.iter().sum());
             match kind {
                 SetKind::Exact => {}
-                SetKind::Filled => a.nest(9, |d| d.number(1, MAX_FILLED)),
+                SetKind::Filled | SetKind::Expiring => a.nest(9, |d| d.number(1, MAX_FILLED)),
                 SetKind::Ranges => a.nest(9, |d| {
                     d.nest(2, |c| {
                         for length in fields {
@@ -217,6 +236,9 @@ impl Table {
                 }),
             }
             a.number(10, id);
+            if kind == SetKind::Expiring {
+                a.long(11, UNUSED_MS);
+            }
         })
     }
 

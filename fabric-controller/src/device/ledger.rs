@@ -234,6 +234,12 @@ impl Ledger {
         matches!(held, Some(Entity::Host(HostEntity::Attachment(a))) if a.mode != Mode::Serving)
     }
 
+    /// Whether it should hold an attachment, and serve it.
+    pub(super) fn wants_serving(&self, key: &EntityKey) -> bool {
+        let wanted = self.wanted(key).map(AsRef::as_ref);
+        matches!(wanted, Some(Entity::Host(HostEntity::Attachment(a))) if a.mode == Mode::Serving)
+    }
+
     /// A key that is to be written is not, before this step of the handover of a revision.
     pub(super) fn hold_back(&mut self, key: EntityKey, revision: u64, step: Step) {
         let waits = self
@@ -245,11 +251,11 @@ impl Ledger {
         }
     }
 
-    /// Releases the keys that were held back until this step, or an earlier one, of the handover of a revision. True if
-    /// there were any.
+    /// Releases the keys that may be written at this step of the handover of a revision. True if there were any.
     pub(super) fn open(&mut self, revision: u64, step: Step) -> bool {
         let before = self.held_back.len();
-        self.held_back.retain(|_, (of, until)| *of != revision || *until > step);
+        self.held_back
+            .retain(|_, (of, until)| *of != revision || !until.is_open_at(step));
         self.held_back.len() < before
     }
 

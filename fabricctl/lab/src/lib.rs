@@ -123,6 +123,9 @@ pub struct Options {
     /// From one probe of a link's end to the next, such as `200ms`; the controller's own choice if there is none.
     #[serde(default)]
     pub probe_interval: Option<String>,
+    /// A folder with a Linux kernel for virtual machines, laid out as the root of a system; the machine's own kernel if there is none.
+    #[serde(default)]
+    pub guest: Option<PathBuf>,
     /// Directory of the daemons' binaries.
     pub bin_dir: PathBuf,
     /// Directory of the P4 programs; only `p4c` needs it.

@@ -461,7 +461,7 @@ impl Ledger {
             (Ok(()), _) if self.dirty.get(key).is_some_and(|d| matches!(d.phase, Phase::Writing)) => {}
             // The report is about what the device holds, not about what it has not received yet.
             (result, _) if self.held_back.contains_key(key) => {
-                if result.is_err() {
+                if result.is_err() && self.rows.wanted(key).is_some() {
                     self.lacks(key);
                 }
             }
@@ -470,15 +470,13 @@ impl Ledger {
                 self.settle(key.clone());
             }
             (Ok(()), None) => {}
-            (Err(error), wanted) => {
-                let held = self.lacks(key);
-                if let Some(entity) = wanted {
-                    self.mark(key.clone(), self.last_change);
-                    self.fail(key.clone(), Failure { entity, error });
-                } else if held {
-                    self.settle(key.clone());
-                }
+            (Err(error), Some(entity)) => {
+                self.lacks(key);
+                self.mark(key.clone(), self.last_change);
+                self.fail(key.clone(), Failure { entity, error });
             }
+            // What is not in place may be there in part, and the device tries again. It is gone when the device has confirmed that.
+            (Err(_), None) => {}
         }
     }
 

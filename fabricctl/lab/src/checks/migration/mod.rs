@@ -16,7 +16,7 @@ mod guest;
 mod machine;
 mod pings;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -407,9 +407,9 @@ impl<'a> Site<'a> {
         })?;
         let (kind, announced) = watched
             .target
-            .first_out
-            .context("the guest sent nothing at the target")?;
-        let none = std::collections::BTreeSet::new();
+            .announced
+            .context("the guest did not announce itself at the target")?;
+        let none = BTreeSet::new();
         let mut costs: Vec<Cost> = Vec::new();
         for (flow, pinged) in flows.iter().zip(&watched.flows) {
             let replies = |passed: &'_ Passed| passed.replies.get(&flow.mark).cloned().unwrap_or_else(|| none.clone());
@@ -426,7 +426,7 @@ impl<'a> Site<'a> {
         let served = served.saturating_duration_since(announced);
         ensure!(
             served < SERVED,
-            "the guest was served {} ms after its first frame",
+            "the guest was served {} ms after it announced itself",
             served.as_millis()
         );
         self.is_at(&self.target)?;
@@ -454,7 +454,7 @@ impl<'a> Site<'a> {
             ms(outage),
             ms(stopped),
             ms(served),
-            ether_type(kind),
+            if kind == 0x0806 { "ARP" } else { "RARP" },
             took.as_secs_f64()
         ))
     }
@@ -515,17 +515,4 @@ fn join(namespace: &str) -> Result<()> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     Ok(())
-}
-
-/// The kind of a frame, in words.
-fn ether_type(kind: u16) -> String {
-    let known = BTreeMap::from([
-        (0x8035, "RARP"),
-        (0x0806, "ARP"),
-        (0x0800, "IPv4 packet"),
-        (0x86dd, "IPv6 packet"),
-    ]);
-    known
-        .get(&kind)
-        .map_or_else(|| format!("frame {kind:#06x}"), |words| (*words).to_owned())
 }

@@ -37,6 +37,8 @@ const LOOK_EVERY_MS: u8 = 20;
 const BUFFER: usize = 8 << 20;
 /// Longest frame of interest.
 const FRAME: usize = 2048;
+/// EtherTypes of RARP (RFC 903), which QEMU sends, and ARP (RFC 826), which a guest sends.
+const ANNOUNCEMENTS: [u16; 2] = [0x8035, 0x0806];
 /// Packet type of what the interface's own system sends (linux/if_packet.h).
 const OUTGOING: u8 = 4;
 
@@ -176,8 +178,8 @@ pub(super) struct Passed {
     pub(super) requests: BTreeMap<Mark, BTreeSet<u32>>,
     /// Numbers of replies that went out.
     pub(super) replies: BTreeMap<Mark, BTreeSet<u32>>,
-    /// The first frame that went out: its EtherType, and when.
-    pub(super) first_out: Option<(u16, Instant)>,
+    /// The first frame that went out by which a guest announces itself: its EtherType, and when.
+    pub(super) announced: Option<(u16, Instant)>,
 }
 
 impl Record {
@@ -237,8 +239,10 @@ fn take(socket: &OwnedFd, marks: &[Mark], passed: &mut Passed) {
 impl Passed {
     fn note(&mut self, frame: &[u8], is_out: bool, marks: &[Mark]) {
         let kind = frame.get(12..14).and_then(|kind| <[u8; 2]>::try_from(kind).ok());
-        if let (true, None, Some(kind)) = (is_out, self.first_out, kind) {
-            self.first_out = Some((u16::from_be_bytes(kind), Instant::now()));
+        // The namespace's own system sends reports of multicast groups, too.
+        let kind = kind.map(u16::from_be_bytes).filter(|kind| ANNOUNCEMENTS.contains(kind));
+        if let (true, None, Some(kind)) = (is_out, self.announced, kind) {
+            self.announced = Some((kind, Instant::now()));
         }
         for mark in marks {
             let Some(echo) = Echo::find(frame, mark).filter(|echo| echo.is_reply == is_out) else {
@@ -271,7 +275,12 @@ mod tests {
             packet[0] = reply;
             passed.note(&frame(&packet), true, &[MINE]);
             assert_eq!(passed.replies[&MINE], BTreeSet::from([0x0001_0002]));
-            assert_eq!(passed.first_out.unwrap().0, 0x0800);
+            assert_eq!(passed.announced, None);
+            let rarp = [&[0; 12][..], &[0x80, 0x35], &[0; 28]].concat();
+            passed.note(&rarp, false, &[]);
+            assert_eq!(passed.announced, None, "that came in");
+            passed.note(&rarp, true, &[]);
+            assert_eq!(passed.announced.unwrap().0, 0x8035);
             for length in 0..packet.len() {
                 assert_eq!(Echo::find(&packet[..length], &MINE), None);
             }

@@ -6,6 +6,7 @@ use vfabric_api::event::EventReason;
 use vfabric_api::intent::{AttachmentSpec, MigrationPhase, Place};
 use vfabric_api::inventory::ItemKey;
 use vfabric_api::kind::View;
+use vfabric_api::service::{Origin, Transaction};
 use vtep_proto::{HostEntity, Mode};
 
 use super::inventory_tests::remove;
@@ -454,10 +455,29 @@ async fn attached(world: &Fast, key: &Key) -> AttachmentSpec {
     }
 }
 
+/// Changes the migration of an attachment that its host owns.
+async fn force(world: &Fast, key: &Key, migration: serde_json::Value) -> Result<(), ApiError> {
+    let origin = Origin {
+        force: true,
+        ..Origin::default()
+    };
+    let change = Change::Patch(key.clone(), json!({"migration": migration}));
+    let committed = world.controller.commit(Transaction::one(change, origin)).await;
+    committed.map(drop)
+}
+
+async fn prepare(world: &Fast, key: &Key) {
+    let to = json!({"host": "host2", "netns": "vfpod-b"});
+    force(world, key, to).await.unwrap();
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+}
+
 async fn active(world: &Fast, key: &Key) {
-    let patch = |patch| vec![Change::Patch(key.clone(), json!({"migration": patch}))];
-    world.applied(patch(json!({"host": "host2", "netns": "vfpod-b"}))).await;
-    world.commit(patch(json!({"phase": "active"}))).await.unwrap();
+    prepare(world, key).await;
+    let phase = json!({"phase": "active"});
+    until("accepted", async || force(world, key, phase.clone()).await.is_ok()).await;
 }
 
 /// The runtime of the old host ends its pod late, asks for it again, or swaps it: the pod has moved, and stays where it is.
@@ -500,8 +520,7 @@ async fn a_late_del_of_the_source_ends_the_migration_at_the_target() {
     }
     // Before that, the pod is gone with its DEL, and the target has nothing.
     let (world, key, ask) = pod().await;
-    let migration = json!({"migration": {"host": "host2", "netns": "vfpod-b"}});
-    world.applied(vec![Change::Patch(key.clone(), migration)]).await;
+    prepare(&world, &key).await;
     let below = Arc::clone(&world.controller).below();
     below.detach(n("host1"), ask.spot).await.unwrap();
     let gone = world.controller.get(&key).await.unwrap_err();

@@ -14,9 +14,8 @@ use p4runtime_client::order::Order;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
-use serde_json::json;
 use vfabric_api::ident::{Mac, Name, PortId};
-use vfabric_api::intent::{AttachmentSpec, MigrationPhase, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
+use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
 use vfabric_api::inventory::{InventoryChange, Item, ItemKey};
 use vfabric_api::service::{Change, FabricService as _, Key, Kind, Spec, Transaction};
 use vfabric_api::topology::{Role, Topology};
@@ -104,8 +103,6 @@ pub(super) enum Made {
     Groups,
     /// Hosts leave and come back; they still hold what they held when they left.
     Inventory,
-    /// Attachments migrate between hosts.
-    Migrations,
 }
 
 pub(super) struct Walk {
@@ -124,7 +121,7 @@ pub(super) struct Walk {
     seen: BTreeMap<Edge, BTreeSet<String>>,
     held: Vec<(tokio::time::Instant, InFlight)>,
     made: Made,
-    /// Accepted transactions of the kind that the walk is about.
+    /// Transactions that were accepted in groups.
     pub(super) committed: usize,
 }
 
@@ -179,8 +176,7 @@ impl Walk {
             Made::Single => {}
             Made::Groups => return self.group().await,
             Made::Inventory if self.rng.random_bool(0.3) => return self.change_inventory().await,
-            Made::Migrations if self.rng.random_bool(0.6) => return self.migrate().await,
-            Made::Inventory | Made::Migrations => {}
+            Made::Inventory => {}
         }
         for changes in self.alternatives() {
             let transaction = self.sometimes_dry(changes);
@@ -206,40 +202,6 @@ impl Walk {
         };
         let transaction = self.sometimes_dry(vec![Change::Inventory(change)]);
         self.committed += usize::from(self.controller.commit(transaction).await.is_ok());
-    }
-
-    /// An attachment begins to migrate, goes on, or is called off; as users and the controller ask for it. Counts those that
-    /// became active.
-    async fn migrate(&mut self) {
-        let all: Vec<(Key, AttachmentSpec)> = {
-            let state = self.controller.state.try_lock().unwrap();
-            let names = ["blue", "red"]
-                .into_iter()
-                .flat_map(|vdc| (0..4).map(move |a| (vdc, format!("a{a}"))));
-            let keys = names.map(|(vdc, a)| Key::new(name(vdc), Kind::Attachment, name(&a)));
-            let found = keys.filter_map(|key| Some((key.clone(), state.model.attachment_spec(&key)?.clone())));
-            found
-                .filter(|(_, spec)| matches!(spec.place, Place::Host { .. }))
-                .collect()
-        };
-        // One that migrates already goes on before others begin.
-        let (under_way, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, spec)| spec.migration.is_some());
-        let Some((key, spec)) = under_way.choose(&mut self.rng).or_else(|| others.choose(&mut self.rng)) else {
-            return;
-        };
-        let patch = match &spec.migration {
-            None => {
-                let host = self.rng.random_range(1..=3);
-                let netns = ["x", "y", "z"].choose(&mut self.rng).unwrap();
-                json!({"migration": {"host": format!("host{host}"), "netns": netns}})
-            }
-            Some(_) if self.rng.random_bool(0.15) => json!({"migration": null}),
-            Some(migration) if migration.phase == MigrationPhase::Prepared => json!({"migration": {"phase": "active"}}),
-            Some(migration) => json!({"place": migration.target(&spec.place), "migration": null}),
-        };
-        let activates = patch["migration"]["phase"] == "active";
-        let accepted = self.commit(vec![Change::Patch(key.clone(), patch)]).await;
-        self.committed += usize::from(activates && accepted);
     }
 
     /// Several at once, which the store may refuse together. Readers must see the true state then.

@@ -6,6 +6,7 @@
 
 mod bench;
 mod figures;
+mod guest;
 mod package;
 mod packages;
 mod release;
@@ -142,7 +143,18 @@ fn lab(args: &[String]) -> Result<()> {
     packages::install(LAB_PACKAGES)?;
     release::build(release::PRODUCT)?;
     let up = args.first().is_none_or(|first| first.starts_with('-')).then_some("up");
-    call(fabricctl().arg("lab").args(up).args(args))
+    let builds = up.is_some() || args.first().is_some_and(|first| first == "up");
+    let has = |flag: &str| args.iter().any(|arg| arg.split('=').next() == Some(flag));
+    let mut command = fabricctl();
+    command.arg("lab").args(up).args(args);
+    if builds && !has("--no-checks") && !has("--guest") {
+        match guest::prepare() {
+            Ok(folder) => drop(command.arg("--guest").arg(folder)),
+            // The check of the virtual machine says what is missing.
+            Err(error) => eprintln!("no virtual machine: {error:#}"),
+        }
+    }
+    call(&mut command)
 }
 
 /// The longer mode of a test that runs with fewer kills among the others.

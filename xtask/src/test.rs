@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{LAB_PACKAGES, call, cargo, fabricctl, on_path, packages, release, root, target_dir, venv};
+use crate::{LAB_PACKAGES, call, cargo, fabricctl, guest, on_path, packages, release, root, target_dir, venv};
 
 /// Free space that the builds and the environments need together, in MiB. After a whole run the debug tree, including the
 /// lints' output, took 3.6 GiB, the release tree 2.6 GiB, the environments 0.3 GiB; the rest is a reserve.
@@ -76,11 +76,18 @@ pub(crate) fn run() -> Result<()> {
     call(fuzz.args(["differential", "--seconds", FUZZ_SECONDS, "--start", FUZZ_START]))?;
     let mut not_run = Vec::new();
     step("whole system: a lab with real packets");
-    lab(&[])?;
+    let guest = match guest::prepare() {
+        Ok(folder) => vec!["--guest".to_owned(), folder.display().to_string()],
+        Err(error) => {
+            not_run.push(format!("the lab's check `virtual machine migrates`: {error:#}"));
+            Vec::new()
+        }
+    };
+    lab(&[], &guest)?;
     for (program, flags, also) in PEERS {
         if on_path(program) {
             step(&format!("whole system with {program}"));
-            lab(flags)?;
+            lab(flags, &guest)?;
         } else {
             not_run.push(format!(
                 "lab up {}{also}: `{program}` is not installed, and no registry has it",
@@ -155,8 +162,8 @@ const PEERS: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Brings a lab up and down again; down even if it failed.
-fn lab(flags: &[&str]) -> Result<()> {
-    let up = call(fabricctl().args(["lab", "up"]).args(flags));
+fn lab(flags: &[&str], guest: &[String]) -> Result<()> {
+    let up = call(fabricctl().args(["lab", "up"]).args(flags).args(guest));
     let down = call(fabricctl().args(["lab", "down"]));
     up.and(down)
 }

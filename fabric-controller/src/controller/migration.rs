@@ -7,8 +7,12 @@
 //! | --- | --- | --- |
 //! | prepared | the workload announces itself at the target | `active`, once the target and its leaf have applied the attachment |
 //! | prepared | its time is over | no migration: it is rolled back |
-//! | active | every connected device has confirmed, and [`LATE`] has passed | the target as its place, and no migration |
-//! | active | [`PATIENCE`] has passed | the same; if the target refuses to serve, a roll-back |
+//! | active | the target and every connected device have confirmed, and [`LATE`] has passed | the target as its place, and no migration |
+//! | active | the target has confirmed, and [`PATIENCE`] has passed since | the same |
+//! | active | the target refuses to serve, and [`PATIENCE`] has passed | a roll-back |
+//!
+//! A target that is away after `active` is waited for. Until it serves, nothing else changes ([`crate::device::handover`]), and a user may
+//! call the migration off.
 //!
 //! **Invariants.** A proposal names the revision that it was decided on, so that a change of somebody else wins. An announcement
 //! counts only if it comes from the target. Times begin again when the controller starts.
@@ -31,14 +35,18 @@ use vfabric_api::status::{DeviceState, Progress};
 
 use super::Controller;
 use super::below::not_applied;
+use super::published::Published;
 use crate::device::driver::DeviceIndex;
+use crate::device::handover::Handover;
 use crate::events::News;
+use crate::ident::Owner;
+use crate::model::Model;
 use crate::model::change::Applied;
 use crate::store::Store;
 
 /// How long the source forwards late frames once all devices know the target: longer than any queue holds a frame.
 const LATE: Duration = Duration::from_secs(1);
-/// How long it forwards at most, while a connected device is behind.
+/// How long it forwards at most, once the target serves, while a connected device is behind; and how long a target may refuse to serve.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is known of migrations besides the intent.
@@ -76,7 +84,9 @@ struct Clock {
     phase: MigrationPhase,
     /// Since when it has been in this phase.
     since: Instant,
-    /// Since when all connected devices have confirmed.
+    /// Since when the target has served.
+    served: Option<Instant>,
+    /// Since when the target and all connected devices have confirmed.
     confirmed: Option<Instant>,
 }
 
@@ -87,6 +97,8 @@ struct Seen {
     timeout: Duration,
     /// Whether the workload has announced itself at the target.
     announced: bool,
+    /// Whether the target has applied the attachment.
+    served: bool,
     /// Whether all connected devices have applied the attachment.
     confirmed: bool,
     /// Whether the target refuses it.
@@ -104,21 +116,26 @@ enum Due {
 impl Clock {
     fn look(&mut self, seen: Seen, now: Instant) -> Option<Due> {
         if self.phase != seen.phase {
-            (self.phase, self.since, self.confirmed) = (seen.phase, now, None);
+            (self.phase, self.since) = (seen.phase, now);
+            (self.served, self.confirmed) = (None, None);
         }
-        let passed = now.saturating_duration_since(self.since);
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let passed = since(self.since);
         match seen.phase {
             MigrationPhase::Prepared if passed >= seen.timeout => {
                 Some(Due::RollBack("the workload did not come to the target in time"))
             }
             MigrationPhase::Prepared => seen.announced.then_some(Due::Activate),
             MigrationPhase::Active => {
-                let since = seen.confirmed.then(|| *self.confirmed.get_or_insert(now));
-                self.confirmed = since;
-                match since {
-                    Some(since) if now.saturating_duration_since(since) >= LATE => Some(Due::Finish),
-                    None if passed >= PATIENCE && seen.refused => Some(Due::RollBack("the target refuses to serve")),
-                    None if passed >= PATIENCE => Some(Due::Finish),
+                self.served = self.served.or(seen.served.then_some(now));
+                let confirmed = self.served.is_some() && seen.confirmed;
+                self.confirmed = confirmed.then(|| self.confirmed.unwrap_or(now));
+                match (self.served, self.confirmed) {
+                    (_, Some(confirmed)) if since(confirmed) >= LATE => Some(Due::Finish),
+                    (Some(served), None) if since(served) >= PATIENCE => Some(Due::Finish),
+                    (None, _) if passed >= PATIENCE && seen.refused => {
+                        Some(Due::RollBack("the target refuses to serve"))
+                    }
                     _ => None,
                 }
             }
@@ -130,6 +147,21 @@ impl Clock {
 fn under_way(spec: &AttachmentSpec) -> Option<(&Migration, Place)> {
     let migration = spec.migration.as_ref()?;
     Some((migration, migration.target(&spec.place)?))
+}
+
+/// After a start: what waits for the targets of active migrations.
+pub(super) fn resumed(model: &Model, published: &Published, revision: u64) -> Vec<Handover> {
+    let active = model.migrating().filter(|(_, spec)| {
+        let migration = spec.migration.as_ref();
+        migration.is_some_and(|migration| migration.phase == MigrationPhase::Active)
+    });
+    let owners = active.filter_map(|(key, _)| published.object(&key)?.owner);
+    let attachments = owners.filter_map(|owner| match owner {
+        Owner::Attachment(attachment) => Some(attachment),
+        _ => None,
+    });
+    let resume = |attachment| published.engine.resume(attachment, revision);
+    attachments.filter_map(resume).collect()
 }
 
 impl<S: Store> Controller<S> {
@@ -277,6 +309,7 @@ impl<S: Store> Controller<S> {
             target: target.clone(),
             phase: migration.phase,
             since: now,
+            served: None,
             confirmed: None,
         });
         if clock.target != *target {
@@ -287,6 +320,7 @@ impl<S: Store> Controller<S> {
             phase: migration.phase,
             timeout: Duration::from_secs(migration.timeout_s.into()),
             announced,
+            served: own.as_ref().is_some_and(|a| a.progress == Progress::Applied),
             confirmed: all.is_some_and(|a| a.progress == Progress::Applied),
             refused: own.is_some_and(|a| a.progress == Progress::Failed),
         };
@@ -386,6 +420,7 @@ mod tests {
             phase,
             timeout: TIMEOUT,
             announced: false,
+            served: false,
             confirmed: false,
             refused: false,
         }
@@ -400,6 +435,7 @@ mod tests {
             },
             phase: MigrationPhase::Prepared,
             since: now,
+            served: None,
             confirmed: None,
         }
     }
@@ -422,7 +458,10 @@ mod tests {
     fn the_source_forwards_until_everybody_knows_and_a_while_longer() {
         let start = Instant::now();
         let mut clock = clock(start);
-        let active = seen(MigrationPhase::Active);
+        let active = Seen {
+            served: true,
+            ..seen(MigrationPhase::Active)
+        };
         let confirmed = Seen {
             confirmed: true,
             ..active
@@ -435,11 +474,36 @@ mod tests {
         assert_eq!(clock.look(confirmed, start + ms(1200)), None);
         assert_eq!(clock.look(confirmed, start + ms(1200) + LATE), Some(Due::Finish));
         assert_eq!(clock.look(active, start + PATIENCE), Some(Due::Finish));
-        let refused = Seen {
-            refused: true,
-            ..active
+    }
+
+    #[test]
+    fn a_target_that_is_away_is_waited_for_and_one_that_refuses_is_not() {
+        let start = Instant::now();
+        let mut clock = clock(start);
+        let away = seen(MigrationPhase::Active);
+        // Everybody else who is connected has confirmed: that says nothing about the target.
+        let others = Seen {
+            confirmed: true,
+            ..away
         };
-        assert!(matches!(clock.look(refused, start + PATIENCE), Some(Due::RollBack(_))));
+        for seconds in [0, 29, 31, 3600] {
+            assert_eq!(
+                clock.look(others, start + Duration::from_secs(seconds)),
+                None,
+                "{seconds} s"
+            );
+        }
+        let refused = Seen { refused: true, ..away };
+        let mut refusing = clock.clone();
+        assert!(matches!(
+            refusing.look(refused, start + PATIENCE),
+            Some(Due::RollBack(_))
+        ));
+        // Once it serves, those who are behind have their time.
+        let served = Seen { served: true, ..away };
+        let back = start + Duration::from_secs(3700);
+        assert_eq!(clock.look(served, back), None);
+        assert_eq!(clock.look(served, back + PATIENCE), Some(Due::Finish));
     }
 
     proptest! {
@@ -447,27 +511,38 @@ mod tests {
         /// longer than its time.
         #[test]
         fn nothing_happens_early_and_nothing_stays(
-            looks in proptest::collection::vec((0u64..20_000, any::<[bool; 4]>()), 1..40),
+            looks in proptest::collection::vec((0u64..20_000, any::<[bool; 5]>()), 1..40),
         ) {
             let start = Instant::now();
             let (mut now, mut entered, mut clock) = (start, start, clock(start));
             let mut phase = MigrationPhase::Prepared;
-            for (ms, [announced, confirmed, refused, goes_on]) in looks {
+            let mut first_served = None;
+            for (ms, [announced, served, confirmed, refused, goes_on]) in looks {
                 now += Duration::from_millis(ms);
-                let due = clock.look(Seen { phase, timeout: TIMEOUT, announced, confirmed, refused }, now);
+                let due = clock.look(Seen { phase, timeout: TIMEOUT, announced, served, confirmed, refused }, now);
                 let passed = now - entered;
+                if phase == MigrationPhase::Active && served {
+                    first_served.get_or_insert(now);
+                }
                 match (phase, due) {
                     (MigrationPhase::Prepared, Some(Due::Activate)) => prop_assert!(announced && passed < TIMEOUT),
                     (MigrationPhase::Prepared, Some(Due::RollBack(_))) => prop_assert!(passed >= TIMEOUT),
                     (MigrationPhase::Prepared, None) => prop_assert!(!announced && passed < TIMEOUT),
-                    (MigrationPhase::Active, Some(Due::RollBack(_))) => prop_assert!(refused && !confirmed),
-                    (MigrationPhase::Active, Some(Due::Finish)) => prop_assert!(passed >= LATE),
-                    (MigrationPhase::Active, None) => prop_assert!(confirmed || passed < PATIENCE),
+                    (MigrationPhase::Active, Some(Due::RollBack(_))) => {
+                        prop_assert!(refused && first_served.is_none() && passed >= PATIENCE);
+                    }
+                    (MigrationPhase::Active, Some(Due::Finish)) => {
+                        prop_assert!(passed >= LATE && first_served.is_some());
+                    }
+                    (MigrationPhase::Active, None) => {
+                        let behind = first_served.is_some_and(|since| now - since >= PATIENCE);
+                        prop_assert!(confirmed || !behind);
+                    }
                     (_, due) => prop_assert!(false, "{phase:?}: {due:?}"),
                 }
                 if due == Some(Due::Activate) && goes_on {
                     (phase, entered) = (MigrationPhase::Active, now);
-                    let seen = Seen { phase, timeout: TIMEOUT, announced, confirmed: false, refused };
+                    let seen = Seen { phase, timeout: TIMEOUT, announced, served: false, confirmed: false, refused };
                     prop_assert_eq!(clock.look(seen, now), None);
                 }
             }

@@ -6,11 +6,13 @@ use vfabric_api::event::EventReason;
 use vfabric_api::intent::{AttachmentSpec, MigrationPhase, Place};
 use vfabric_api::inventory::ItemKey;
 use vfabric_api::kind::View;
+use vfabric_api::service::{Origin, Transaction};
 use vtep_proto::{HostEntity, Mode};
 
 use super::inventory_tests::remove;
 use super::tests::*;
 use crate::device::driver::Event;
+use crate::driver::vtep::{Ask, Spot};
 
 type Fast = World<MemoryStore>;
 
@@ -142,15 +144,74 @@ async fn an_announcement_at_the_target_moves_the_attachment_once() {
     }
 }
 
+async fn mac(world: &Fast) -> vfabric_api::ident::Mac {
+    match world.controller.get(&a1()).await.unwrap() {
+        View::Attachment(a) => a.mac,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A target that is away does not serve, however long it is away. Frames go to the source all that time, and none to the
+/// silent target: those would be dropped.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_does_not_confirm_gets_no_frames() {
+    let world = world().await;
+    prepared(&world).await;
+    let mac = mac(&world).await;
+    let old = sends_to(&world, OTHER, mac);
+    let leaves = [0, 1, 2, 3].map(|device| world.devices[device].entities());
+    world.devices[TARGET].go_offline();
+    patch(&world, json!({"migration": {"phase": "active"}})).await.unwrap();
+    for seconds in [1, 5, 30, 600] {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        assert_eq!(
+            modes(&world),
+            [Some(Mode::Serving), Some(Mode::Standby), None],
+            "{seconds} s"
+        );
+        assert_eq!(sends_to(&world, OTHER, mac), old, "{seconds} s");
+        for (device, before) in leaves.iter().enumerate() {
+            assert_eq!(
+                world.devices[device].entities(),
+                *before,
+                "{seconds} s, device {device}"
+            );
+        }
+    }
+    assert_eq!(spec(&world).await.migration.unwrap().phase, MigrationPhase::Active);
+    // It comes back: it serves first, and then everybody knows.
+    world.devices[TARGET].go_online();
+    until("moved", async || modes(&world) == [None, Some(Mode::Serving), None]).await;
+    assert_ne!(sends_to(&world, OTHER, mac), old);
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+}
+
+/// The same when the migration is called off: nothing waits for the target any more.
+#[tokio::test(start_paused = true)]
+async fn a_migration_to_a_target_that_is_away_can_be_called_off() {
+    let world = world().await;
+    let before = world.devices[SOURCE].entities();
+    prepared(&world).await;
+    world.devices[TARGET].go_offline();
+    patch(&world, json!({"migration": {"phase": "active"}})).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    patch(&world, json!({"migration": null})).await.unwrap();
+    for device in [0, 1, 2, 3, SOURCE, OTHER] {
+        world.settled(device).await;
+    }
+    assert_eq!(world.devices[SOURCE].entities(), before);
+    world.devices[TARGET].go_online();
+    until("gone", async || modes(&world) == [Some(Mode::Serving), None, None]).await;
+}
+
 /// The host that begins to serve has that before anybody sends to it.
 #[tokio::test]
 async fn nobody_sends_to_the_target_before_it_serves() {
     let world = world().await;
     prepared(&world).await;
-    let mac = match world.controller.get(&a1()).await.unwrap() {
-        View::Attachment(a) => a.mac,
-        other => panic!("{other:?}"),
-    };
+    let mac = mac(&world).await;
     let old = sends_to(&world, OTHER, mac);
     let entity = world.devices[TARGET].entities().into_values();
     let key = entity
@@ -330,4 +391,142 @@ async fn a_restart_at_any_step_goes_on_from_there() {
     for device in 0..7 {
         world.settled(device).await;
     }
+}
+
+/// After a restart, too, everybody waits for a target that is away.
+#[tokio::test]
+async fn a_restarted_controller_still_waits_for_the_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("intent.redb");
+    let world = World::over(topology(), RedbStore::open(&file).unwrap(), fakes()).await;
+    let mut changes = basics();
+    changes.push(Change::Create(n("v"), Spec::Attachment(attach("b1", "red", "host3"))));
+    world.applied(changes).await;
+    let change = |patch| vec![Change::Patch(a1(), json!({"migration": patch}))];
+    world.applied(change(json!({"host": "host2"}))).await;
+    world.devices[TARGET].go_offline();
+    let phase = json!({"phase": "active"});
+    until("accepted", async || world.commit(change(phase.clone())).await.is_ok()).await;
+    let (devices, before) = (world.devices.clone(), world.devices[OTHER].entities());
+    drop(world);
+    let world = World::over(topology(), reopened(&file).await, devices).await;
+    let modes = || [SOURCE, TARGET, OTHER].map(|d| mode(&world.devices[d]));
+    let is_read = |device: usize| world.controller.devices()[device].was_read_back();
+    until("read", async || [0, 1, 2, 3, SOURCE, OTHER].into_iter().all(is_read)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(modes(), [Some(Mode::Serving), Some(Mode::Standby), None]);
+    assert_eq!(world.devices[OTHER].entities(), before);
+    world.devices[TARGET].go_online();
+    until("moved", async || modes() == [None, Some(Mode::Serving), None]).await;
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+}
+
+/// A pod that host1 has asked for, and how its host names it.
+async fn pod() -> (Fast, Key, Ask) {
+    let world = World::over(topology(), MemoryStore::default(), fakes()).await;
+    let mut changes = basics();
+    let Change::Create(_, Spec::Vdc(vdc)) = &mut changes[0] else {
+        panic!("no vDC")
+    };
+    vdc.hosts = vec![n("host1"), n("host2")];
+    world.applied(changes).await;
+    let ask = Ask {
+        spot: Spot {
+            vdc: n("v"),
+            netns: "vfpod-a".into(),
+            interface: "eth0".into(),
+        },
+        network: n("red"),
+        mac: None,
+        ips: Vec::new(),
+    };
+    let below = Arc::clone(&world.controller).below();
+    let id = below.attach(n("host1"), ask.clone()).await.unwrap();
+    let key = Key::new(n("v"), Kind::Attachment, n(id.split_once('/').unwrap().1));
+    (world, key, ask)
+}
+
+async fn attached(world: &Fast, key: &Key) -> AttachmentSpec {
+    match world.controller.get(key).await.unwrap() {
+        View::Attachment(a) => a.spec,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Changes the migration of an attachment that its host owns.
+async fn force(world: &Fast, key: &Key, migration: serde_json::Value) -> Result<(), ApiError> {
+    let origin = Origin {
+        force: true,
+        ..Origin::default()
+    };
+    let change = Change::Patch(key.clone(), json!({"migration": migration}));
+    let committed = world.controller.commit(Transaction::one(change, origin)).await;
+    committed.map(drop)
+}
+
+async fn prepare(world: &Fast, key: &Key) {
+    let to = json!({"host": "host2", "netns": "vfpod-b"});
+    force(world, key, to).await.unwrap();
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+}
+
+async fn active(world: &Fast, key: &Key) {
+    prepare(world, key).await;
+    let phase = json!({"phase": "active"});
+    until("accepted", async || force(world, key, phase.clone()).await.is_ok()).await;
+}
+
+/// The runtime of the old host ends its pod late, asks for it again, or swaps it: the pod has moved, and stays where it is.
+#[tokio::test]
+async fn after_a_move_the_old_host_changes_nothing() {
+    let (world, key, ask) = pod().await;
+    let below = Arc::clone(&world.controller).below();
+    active(&world, &key).await;
+    until("finished", async || attached(&world, &key).await.migration.is_none()).await;
+    let moved = attached(&world, &key).await;
+    assert!(matches!(&moved.place, Place::Host { host, netns, .. } if *host == n("host2") && netns == "vfpod-b"));
+    below.detach(n("host1"), ask.spot.clone()).await.unwrap();
+    assert!(below.attach(n("host1"), ask.clone()).await.is_err());
+    let blue = Ask {
+        network: n("blue"),
+        ..ask.clone()
+    };
+    let swap = below.swap(n("host1"), blue).await.unwrap_err();
+    assert_eq!(swap.code, ErrorCode::Forbidden, "{swap}");
+    // Nor does a DEL of the new host for the pod as it was named at the old one.
+    below.detach(n("host2"), ask.spot.clone()).await.unwrap();
+    assert_eq!(attached(&world, &key).await, moved);
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+}
+
+/// The old host gives the pod up while the migration is active: that ends it, at the target.
+#[tokio::test]
+async fn a_late_del_of_the_source_ends_the_migration_at_the_target() {
+    let (world, key, ask) = pod().await;
+    active(&world, &key).await;
+    let below = Arc::clone(&world.controller).below();
+    below.detach(n("host1"), ask.spot).await.unwrap();
+    let now = attached(&world, &key).await;
+    assert_eq!(now.migration, None);
+    assert!(matches!(&now.place, Place::Host { host, .. } if *host == n("host2")));
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+    // Before that, the pod is gone with its DEL, and the target has nothing.
+    let (world, key, ask) = pod().await;
+    prepare(&world, &key).await;
+    let below = Arc::clone(&world.controller).below();
+    below.detach(n("host1"), ask.spot).await.unwrap();
+    let gone = world.controller.get(&key).await.unwrap_err();
+    assert_eq!(gone.code, ErrorCode::NotFound);
+    for device in 0..7 {
+        world.settled(device).await;
+    }
+    assert!(world.devices[TARGET].entities().is_empty());
 }

@@ -238,6 +238,7 @@ impl<S: Store> Controller<S> {
             }
             published.render(Rendered::new(render.as_ref(), &model, some), revision);
         }
+        let handovers = migration::resumed(&model, &published, revision);
         published.publish_waits(model.take_changed_waits());
         published.quarantined = model.quarantined();
         published.not_live = inventory::not_live(&model.fabric);
@@ -292,6 +293,9 @@ impl<S: Store> Controller<S> {
             reports,
             migrations: migration::Migrations::default(),
         });
+        for handover in handovers {
+            tokio::spawn(handover.carry_out(Arc::clone(&controller.progress)));
+        }
         writer::spawn(&controller, proposals);
         chronicle::spawn(&controller, reported);
         if let Some(topology) = start.topology.filter(|_| import) {

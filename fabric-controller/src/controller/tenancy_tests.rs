@@ -289,6 +289,48 @@ async fn reserved_addresses_are_given_only_to_those_who_name_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tenant_migrates_only_to_hosts_of_its_vdc() {
+    let world = world().await;
+    let vdc = VdcSpec {
+        hosts: vec![n("host1"), n("host2")],
+        ..assigned()
+    };
+    world.applied(vec![Change::Create(n("v"), Spec::Vdc(vdc))]).await;
+    let red = Change::Create(n("v"), Spec::Network(network("red", None)));
+    ask(&world, red).await.unwrap();
+    let spec = |migration: serde_json::Value| {
+        Spec::Attachment(AttachmentSpec {
+            migration: serde_json::from_value(migration).unwrap(),
+            ..attach("a", "red", "host1")
+        })
+    };
+    let without = spec(serde_json::Value::Null);
+    let key = Key::new(n("v"), Kind::Attachment, n("a"));
+    let patch = |migration: serde_json::Value| Change::Patch(key.clone(), serde_json::json!({"migration": migration}));
+    let refused = async |change: Change, what: &str| {
+        let error = ask(&world, change).await.unwrap_err();
+        assert_eq!(field(error), (ErrorCode::Forbidden, "migration.host".into()), "{what}");
+    };
+    // A host that does not exist is refused in the same way, so the refusal reveals nothing.
+    for host in ["host3", "nowhere"] {
+        let migration = serde_json::json!({"host": host});
+        refused(Change::Create(n("v"), spec(migration)), host).await;
+    }
+    ask(&world, Change::Create(n("v"), without)).await.unwrap();
+    for host in ["host3", "nowhere"] {
+        let migration = serde_json::json!({"host": host});
+        refused(patch(migration.clone()), host).await;
+        refused(Change::Replace(n("v"), spec(migration.clone())), host).await;
+        refused(Change::Put(n("v"), spec(migration)), host).await;
+    }
+    ask(&world, patch(serde_json::json!({"host": "host2"}))).await.unwrap();
+    // Nor is it led there once it is under way.
+    refused(patch(serde_json::json!({"host": "host3"})), "under way").await;
+    refused(patch(serde_json::json!({"host": "host3", "phase": "active"})), "active").await;
+    ask(&world, patch(serde_json::Value::Null)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tenant_changes_neither_its_vdc_nor_the_inventory() {
     let world = world().await;
     world.applied(vec![Change::Create(n("v"), Spec::Vdc(assigned()))]).await;

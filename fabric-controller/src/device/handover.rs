@@ -13,12 +13,14 @@
 //! | move | the attachment on its host | all that goes | the host has confirmed or refused it, or is away; or [`MOVE_PATIENCE`] |
 //! | break | all that goes | nothing | |
 //!
-//! When an attachment migrates ([`Opening`]), the host that begins to serve it has everything of it in the first step; all other
-//! changes of that attachment, on every other device, belong to the second. So nobody sends to a host that is still silent.
+//! When an attachment migrates ([`Opening`]), the host that begins to serve it has everything of it at once. All other changes of that
+//! attachment, on every other device, wait until that host has confirmed, however long it is away. So nobody sends to a host
+//! that is still silent. The wait ends without that when the host is no longer to serve: the migration was rolled back.
 //!
 //! **Invariants.** A key that is held back is not confirmed, so no number of the old network is free before its entries
 //! are gone. A later change of a key ends its hold. A handover that ends early (the controller stops, its task panics)
-//! releases all keys: the order is lost, but nothing else. After a restart of the controller nothing is held back.
+//! releases all keys: the order is lost, but nothing else. After a restart of the controller the wait for a host that begins to
+//! serve goes on ([`crate::engine::Engine::resume`]); nothing else is held back.
 //!
 //! **Cost.** Nothing for transactions without such an attachment. Otherwise one look at each device of the transaction
 //! whenever one of them confirms something.
@@ -26,6 +28,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -35,18 +38,27 @@ use crate::ident::{AttachmentId, Owner, Source};
 
 /// Longest wait for new entries. A device that takes longer is behind with all its work.
 const MAKE_PATIENCE: Duration = Duration::from_secs(2);
-/// Longest wait for a host that begins to serve an attachment: until then, frames go to where it was.
-const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+/// How often a host that begins to serve is looked at, besides each time that a device confirms something: it may be removed.
+const OPEN_LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for the host: a busy one has hundreds of interfaces before this.
 const MOVE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// When a key that is held back may be written; in the order in which that happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// When a key that is held back may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Once everything new is in place.
     Move,
     /// Once the attachment has moved.
     Break,
+    /// Once the host that begins to serve this attachment has confirmed it.
+    Serve(AttachmentId),
+}
+
+impl Step {
+    /// Whether a key that waits for this step may be written once that one is reached.
+    pub(super) fn is_open_at(self, reached: Self) -> bool {
+        self == reached || (self, reached) == (Self::Move, Self::Break)
+    }
 }
 
 /// An attachment that one host begins to serve, after another did.
@@ -61,8 +73,9 @@ pub struct Opening {
 }
 
 impl Opening {
+    /// True once the host serves, or is not to serve any more.
     fn is_done(&self) -> bool {
-        matches!(self.host.standing(&self.key), Standing::Applied)
+        matches!(self.host.standing(&self.key), Standing::Applied) || !self.host.wants_serving(&self.key)
     }
 
     /// Whether a contribution to a device waits until the host has begun.
@@ -87,17 +100,31 @@ pub struct Handover {
 impl Handover {
     /// Carries it out. `progress` is notified each time a device has confirmed something.
     pub async fn carry_out(self, progress: Arc<Notify>) {
-        let opened = || self.openings.iter().all(Opening::is_done);
-        until(OPEN_PATIENCE, &progress, opened).await;
-        if !self.moves.is_empty() {
-            let made = || self.devices.iter().all(|d| d.has_made(self.revision));
-            until(MAKE_PATIENCE, &progress, made).await;
+        let served = join_all(self.openings.iter().map(|opening| self.serve(opening, &progress)));
+        tokio::join!(served, self.relocate(&progress));
+        // Dropping it releases the rest.
+    }
+
+    /// Waits until a host serves its attachment, then lets everybody else know.
+    async fn serve(&self, opening: &Opening, progress: &Notify) {
+        while !opening.is_done() {
+            until(OPEN_LOOK, progress, || opening.is_done()).await;
         }
+        self.open(Step::Serve(opening.attachment));
+    }
+
+    /// Carries out the three steps for the attachments that change their networks.
+    async fn relocate(&self, progress: &Notify) {
+        if self.moves.is_empty() {
+            return;
+        }
+        let made = || self.devices.iter().all(|d| d.has_made(self.revision));
+        until(MAKE_PATIENCE, progress, made).await;
         self.open(Step::Move);
         let has_moved =
             |(host, key): &(Arc<Device>, EntityKey)| host.is_away() || !matches!(host.standing(key), Standing::Pending);
-        until(MOVE_PATIENCE, &progress, || self.moves.iter().all(has_moved)).await;
-        // Dropping it releases the rest.
+        until(MOVE_PATIENCE, progress, || self.moves.iter().all(has_moved)).await;
+        self.open(Step::Break);
     }
 
     fn open(&self, step: Step) {
@@ -108,6 +135,9 @@ impl Handover {
 impl Drop for Handover {
     fn drop(&mut self) {
         self.open(Step::Break);
+        self.openings
+            .iter()
+            .for_each(|opening| self.open(Step::Serve(opening.attachment)));
     }
 }
 

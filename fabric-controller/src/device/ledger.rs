@@ -234,6 +234,12 @@ impl Ledger {
         matches!(held, Some(Entity::Host(HostEntity::Attachment(a))) if a.mode != Mode::Serving)
     }
 
+    /// Whether it should hold an attachment, and serve it.
+    pub(super) fn wants_serving(&self, key: &EntityKey) -> bool {
+        let wanted = self.wanted(key).map(AsRef::as_ref);
+        matches!(wanted, Some(Entity::Host(HostEntity::Attachment(a))) if a.mode == Mode::Serving)
+    }
+
     /// A key that is to be written is not, before this step of the handover of a revision.
     pub(super) fn hold_back(&mut self, key: EntityKey, revision: u64, step: Step) {
         let waits = self
@@ -245,11 +251,11 @@ impl Ledger {
         }
     }
 
-    /// Releases the keys that were held back until this step, or an earlier one, of the handover of a revision. True if
-    /// there were any.
+    /// Releases the keys that may be written at this step of the handover of a revision. True if there were any.
     pub(super) fn open(&mut self, revision: u64, step: Step) -> bool {
         let before = self.held_back.len();
-        self.held_back.retain(|_, (of, until)| *of != revision || *until > step);
+        self.held_back
+            .retain(|_, (of, until)| *of != revision || !until.is_open_at(step));
         self.held_back.len() < before
     }
 
@@ -455,7 +461,7 @@ impl Ledger {
             (Ok(()), _) if self.dirty.get(key).is_some_and(|d| matches!(d.phase, Phase::Writing)) => {}
             // The report is about what the device holds, not about what it has not received yet.
             (result, _) if self.held_back.contains_key(key) => {
-                if result.is_err() {
+                if result.is_err() && self.rows.wanted(key).is_some() {
                     self.lacks(key);
                 }
             }
@@ -464,15 +470,13 @@ impl Ledger {
                 self.settle(key.clone());
             }
             (Ok(()), None) => {}
-            (Err(error), wanted) => {
-                let held = self.lacks(key);
-                if let Some(entity) = wanted {
-                    self.mark(key.clone(), self.last_change);
-                    self.fail(key.clone(), Failure { entity, error });
-                } else if held {
-                    self.settle(key.clone());
-                }
+            (Err(error), Some(entity)) => {
+                self.lacks(key);
+                self.mark(key.clone(), self.last_change);
+                self.fail(key.clone(), Failure { entity, error });
             }
+            // What is not in place may be there in part, and the device tries again. It is gone when the device has confirmed that.
+            (Err(_), None) => {}
         }
     }
 

@@ -216,6 +216,11 @@ impl Device {
         self.lock().ledger.holds_silent(key)
     }
 
+    /// Whether it should serve an attachment.
+    pub(super) fn wants_serving(&self, key: &EntityKey) -> bool {
+        self.lock().ledger.wants_serving(key)
+    }
+
     /// Allows what was held back for the handover of a revision to be written, as far as this step.
     pub(super) fn open(&self, revision: u64, step: Step) {
         let opened = self.lock().ledger.open(revision, step);

@@ -24,7 +24,7 @@ use vtep_proto::{HostEntity, Mode};
 use crate::device::handover::{Handover, Opening, Step};
 use crate::device::{Device, Registry};
 use crate::entity::{Entity, EntityKey};
-use crate::ident::{DeviceIndex, Owner, Source};
+use crate::ident::{AttachmentId, DeviceIndex, Owner, Source};
 use crate::model::Model;
 use crate::render::{self, Render};
 
@@ -146,16 +146,19 @@ impl Engine {
             let mut edit = device.edit(revision);
             // All additions first, so that an entity that moves from one contribution to another stays.
             let mut gone: Vec<(Source, Arc<Entity>)> = Vec::new();
-            let waits = |source: Source| openings.iter().any(|opening| opening.makes_wait(source, &device));
+            let waits = |source: Source| {
+                let opening = openings.iter().find(|opening| opening.makes_wait(source, &device))?;
+                Some(Step::Serve(opening.attachment))
+            };
             for (source, now) in fresh {
                 let before = self.remove(source);
                 let mut left = Vec::new();
                 let later = waits(source);
                 let add = |e: Arc<Entity>| {
-                    let key = later.then(|| e.key());
+                    let key = e.key();
                     edit.add(source, e);
-                    if let Some(key) = key {
-                        edit.hold_back(key, Step::Move);
+                    if let Some(step) = later {
+                        edit.hold_back(key, step);
                     }
                 };
                 let entities = exchange(before, now, add, &mut left);
@@ -171,8 +174,8 @@ impl Engine {
             }
             for (source, e) in &gone {
                 if edit.remove(*source, e) {
-                    if waits(*source) {
-                        edit.hold_back(e.key(), Step::Move);
+                    if let Some(step) = waits(*source) {
+                        edit.hold_back(e.key(), step);
                     } else if !moves.is_empty() {
                         edit.hold_back(e.key(), Step::Break);
                     }
@@ -195,6 +198,40 @@ impl Engine {
             devices,
         });
         (changed, handover)
+    }
+
+    /// After a start: what the other devices of an attachment hold back until the host that is to serve it has confirmed that. None
+    /// if only one host has it.
+    pub fn resume(&self, attachment: AttachmentId, revision: u64) -> Option<Handover> {
+        let all: Vec<_> = self.asked_by(Owner::Attachment(attachment)).collect();
+        let part = |mode: Mode| {
+            let mut of_hosts = all
+                .iter()
+                .flat_map(|(_, device, entities)| entities.iter().map(|e| (*device, e)));
+            of_hosts.find(|(_, e)| matches!(e.as_ref(), Entity::Host(HostEntity::Attachment(a)) if a.mode == mode))
+        };
+        let ((serving, entity), _) = (part(Mode::Serving)?, part(Mode::Leaving)?);
+        let opening = Opening {
+            attachment,
+            host: self.devices.get(serving)?,
+            key: entity.key(),
+        };
+        let mut devices = Vec::new();
+        for (_, index, entities) in all.iter().filter(|(_, index, _)| *index != serving) {
+            let device = self.devices.get(*index)?;
+            let mut edit = device.edit(revision);
+            for entity in *entities {
+                edit.hold_back(entity.key(), Step::Serve(attachment));
+            }
+            drop(edit);
+            devices.push(device);
+        }
+        Some(Handover {
+            revision,
+            moves: Vec::new(),
+            openings: vec![opening],
+            devices,
+        })
     }
 
     /// The attachments that a host begins to serve: it is known to hold them, silent.

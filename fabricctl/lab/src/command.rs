@@ -55,6 +55,9 @@ pub struct Up {
     /// Time between two probes of a link's end, such as 200ms [default: the controller's]
     #[arg(long)]
     probe_interval: Option<String>,
+    /// A folder with boot/vmlinuz-VERSION and lib/modules/VERSION, for the guest of a virtual machine [default: /]
+    #[arg(long)]
+    guest: Option<PathBuf>,
     /// Directory of the P4 programs, for --p4c
     #[arg(long, default_value = "p4/fabric")]
     p4_dir: PathBuf,
@@ -118,6 +121,7 @@ fn up(up: Up, runtime: &Runtime) -> Result<ExitCode> {
         target: up.target,
         p4c: up.p4c,
         probe_interval: up.probe_interval.clone(),
+        guest: up.guest.as_deref().map(std::path::absolute).transpose()?,
         ztp: up.ztp,
         bin_dir,
         p4_dir: up.p4_dir,

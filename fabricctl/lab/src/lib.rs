@@ -126,6 +126,9 @@ pub struct Options {
     /// Time between two probes of a link's end, such as `200ms`; `None` leaves it to the controller.
     #[serde(default)]
     pub probe_interval: Option<String>,
+    /// A folder with a Linux kernel for virtual machines, laid out as the root of a system; the machine's own kernel if there is none.
+    #[serde(default)]
+    pub guest: Option<PathBuf>,
     /// Directory of the daemons' binaries.
     pub bin_dir: PathBuf,
     /// Directory of the P4 programs; only `p4c` needs it.

@@ -72,6 +72,14 @@ pub(super) struct Journal {
 const KEPT: &str = "json";
 /// The same of an interface that is leaving, whatever state the file names.
 const LEAVING: &str = "leaving";
+/// The same of a file that could not be read; it is kept for people.
+const DAMAGED: &str = "damaged";
+
+fn unknown(path: PathBuf) -> AgentError {
+    let why = "this version does not know such files; start the version that wrote it, or move the file away";
+    let source = io::Error::new(io::ErrorKind::InvalidData, why);
+    AgentError::File { path, source }
+}
 
 /// A file name for a text with any characters.
 pub(super) fn digest(parts: [&str; 2]) -> String {
@@ -82,7 +90,8 @@ pub(super) fn digest(parts: [&str; 2]) -> String {
 
 impl Journal {
     /// Reads the journal in a folder, and creates the folder if it does not exist. A file that cannot be read is moved aside; one
-    /// that was not written completely is removed.
+    /// that was not written completely is removed. A file of a kind that this version does not know is an error: a newer version
+    /// may have written it.
     pub(super) fn open(folder: &Path) -> Result<Self, AgentError> {
         let fail = |source| AgentError::File {
             path: folder.to_owned(),
@@ -100,7 +109,9 @@ impl Journal {
                     fs::remove_file(&path).map_err(fail)?;
                     continue;
                 }
-                _ => continue,
+                Some(DAMAGED) => continue,
+                // It may say what becomes of an interface, so nothing is done without it.
+                _ => return Err(unknown(path)),
             };
             let read = fs::read(&path).map_err(fail)?;
             match serde_json::from_slice::<Entry>(&read) {
@@ -112,7 +123,7 @@ impl Journal {
                 Ok(entry) => drop(entries.entry(entry.slot.clone()).or_insert(entry)),
                 Err(error) => {
                     tracing::error!(file = %path.display(), %error, "a damaged file of the journal is moved aside");
-                    fs::rename(&path, path.with_extension("damaged")).map_err(fail)?;
+                    fs::rename(&path, path.with_extension(DAMAGED)).map_err(fail)?;
                 }
             }
         }
@@ -257,6 +268,25 @@ mod tests {
         again().put(leaving).unwrap();
         again().remove(&held.slot).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    /// A version that knows fewer kinds of files must not start: it would leave interfaces that are to be removed, for example.
+    #[test]
+    fn a_file_of_a_newer_version_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = entry("a", "eth0", State::Held);
+        Journal::open(folder.path()).unwrap().put(held.clone()).unwrap();
+        for name in ["0123.moving", "0123"] {
+            let file = folder.path().join(name);
+            fs::write(&file, b"{}").unwrap();
+            let refused = Journal::open(folder.path()).err().unwrap().to_string();
+            assert!(refused.contains(name), "{refused}");
+            assert!(file.exists());
+            fs::remove_file(&file).unwrap();
+        }
+        // What was moved aside stays, and stops nothing.
+        fs::write(folder.path().join("0123.damaged"), b"{").unwrap();
+        assert_eq!(Journal::open(folder.path()).unwrap().all(), [held]);
     }
 
     #[test]

@@ -457,3 +457,38 @@ fn news_of_what_a_device_holds_is_not_taken_for_what_it_was_not_sent() {
     let written = writes(ledger.take(false));
     assert!(written.contains(&Write::Insert(attachment(8))), "{written:?}");
 }
+
+/// A host reports that an attachment is not in place, because its network has gone first. It still has the interface.
+#[test]
+fn what_is_to_go_is_removed_even_if_it_is_not_in_place() {
+    let gone = |ledger: &mut Ledger| ledger.remove(asker(0), &attachment(7), 2);
+    let delete = Write::Delete(attachment(7));
+    // Reported before the removal is written, or while it is held back.
+    for held_back in [false, true] {
+        let (mut ledger, key) = holding();
+        gone(&mut ledger);
+        if held_back {
+            ledger.hold_back(key.clone(), 2, Order::Move);
+        }
+        ledger.entity_state(&key, Err(refusal(true, true)));
+        ledger.open(2, Order::Move);
+        assert_eq!(writes(ledger.take(false)), std::slice::from_ref(&delete), "{held_back}");
+        ledger.written(&delete, Ok(()));
+        assert!(ledger.is_clean(2) && ledger.census().held == 0);
+    }
+    // Found by a read-back, which says that it is not in place.
+    let mut ledger = Ledger::default();
+    ledger.begin_read_back();
+    ledger.found(Entity::clone(&attachment(7)), |wanted, held| wanted == held);
+    ledger.found_failing(attachment(7).key(), refusal(true, true));
+    ledger.end_read_back();
+    assert_eq!(writes(ledger.take(false)), [delete]);
+}
+
+/// A ledger with an attachment that the device holds.
+fn holding() -> (Ledger, EntityKey) {
+    let mut ledger = Ledger::default();
+    ledger.add(asker(0), attachment(7), 1);
+    read_back(&mut ledger, &[Entity::clone(&attachment(7))]);
+    (ledger, attachment(7).key())
+}

@@ -50,14 +50,14 @@ fn twins(cx: &Scene<'_>) -> Result<VdcIntent> {
 }
 
 /// Pods with one interface. They are ended when the check is over, whether it passed or not.
-struct Ward<'a> {
+pub(super) struct Ward<'a> {
     cx: &'a Scene<'a>,
     pods: Vec<Pod>,
 }
 
 impl Ward<'_> {
     /// A pod on the host of that place in the topology, with its first interface; returns how long ADD took.
-    fn start(&mut self, name: &str, host: usize, asked: &serde_json::Value) -> Result<(Pod, Duration)> {
+    pub(super) fn start(&mut self, name: &str, host: usize, asked: &serde_json::Value) -> Result<(Pod, Duration)> {
         let hosts = &self.cx.lab.topology.hosts;
         let host = &hosts.get(host % hosts.len()).context("the lab has hosts")?.name;
         let mut pod = Pod::start(name, host, TENANTS[0])?;
@@ -87,7 +87,7 @@ impl Ward<'_> {
 }
 
 /// Runs a check with pods, then ends them and deletes their tenants, even if it failed.
-fn with_pods<T>(
+pub(super) fn with_pods<T>(
     cx: &Scene<'_>,
     vdc: VdcIntent,
     check: impl FnOnce(&mut Ward<'_>) -> Result<T>,

@@ -101,6 +101,7 @@ pub fn run(check: &Check, runtime: &Runtime) -> Result<ExitCode> {
                 figures: Vec::new(),
             })
             .collect(),
+        not_run: Vec::new(),
     };
     say!("{table}");
     if rows.iter().any(|r| r.is_error) {
@@ -141,6 +142,7 @@ fn inside(
         target: check.target,
         p4c: false,
         probe_interval: None,
+        guest: None,
         ztp: false,
         bin_dir: check.bin_dir.clone().or_else(beside).context("--bin-dir")?,
         p4_dir: PathBuf::new(),

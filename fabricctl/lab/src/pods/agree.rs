@@ -24,6 +24,7 @@ use vfabric_api::kind::Place;
 use vfabric_api::service::Kind;
 use vfabric_api::status::{Attachment, Progress, View};
 
+use super::machines::Machine;
 use super::{Pod, TENANTS};
 use crate::{Lab, intruder, netns, process};
 
@@ -64,11 +65,17 @@ fn inode(name: &str) -> Option<u64> {
     std::fs::metadata(Path::new(NETNS).join(name)).ok().map(|m| m.ino())
 }
 
-/// Fails at the first place that differs from the pods.
+/// Fails at the first place that differs from the pods and machines.
 ///
 /// # Errors
 /// Names the place, what it has, and what it should have.
-pub(crate) fn agree(lab: &Lab, client: &Client, runtime: &Runtime, pods: &[Pod], pins: &mut Pins) -> Result<()> {
+pub(crate) fn agree(
+    lab: &Lab,
+    client: &Client,
+    runtime: &Runtime,
+    (pods, machines): (&[Pod], &[Machine]),
+    pins: &mut Pins,
+) -> Result<()> {
     let waiting = runtime.block_on(lab.waiting_for(client))?;
     ensure!(waiting.is_empty(), "not in sync: {}", waiting.join("; "));
     journals(lab, pods)?;
@@ -86,17 +93,32 @@ pub(crate) fn agree(lab: &Lab, client: &Client, runtime: &Runtime, pods: &[Pod],
     }
     let interfaces: usize = pods.iter().map(|p| p.interfaces.len()).sum();
     ensure!(
-        of_pods.len() == interfaces,
-        "the API has {} attachments of pods, where pods have {interfaces} interfaces",
-        of_pods.len()
+        of_pods.len() == interfaces + machines.len(),
+        "the API has {} attachments of tenants, where pods have {interfaces} interfaces, and {} machines one each",
+        of_pods.len(),
+        machines.len()
     );
     for pod in pods {
         inside(pod, &of_pods)?;
     }
-    names(&of_pods, pins)?;
+    for machine in machines {
+        of_machine(machine, &of_pods)?;
+    }
+    let by_agents = |a: &&Attachment| matches!(&a.spec.place, Place::Host { netns, .. } if netns.starts_with(vtep_proto::POD_NETNS));
+    let pinned: Vec<&Attachment> = of_pods.iter().filter(by_agents).collect();
+    names(&pinned, pins)?;
+    devices(lab, client, runtime, &TENANTS)
+}
+
+/// Fails unless every host's kernel and every leaf's tables have what the attachments of the lab's intent and of these tenants
+/// need, and nothing else.
+///
+/// # Errors
+/// Names the device, what it has, and what it should have.
+pub(crate) fn devices(lab: &Lab, client: &Client, runtime: &Runtime, tenants: &[&str]) -> Result<()> {
     let mut all: Vec<(String, Attachment)> = Vec::new();
     let intent = lab.intent.vdcs.iter().map(|v| v.name.as_str());
-    for vdc in intent.chain(TENANTS) {
+    for vdc in intent.chain(tenants.iter().copied()) {
         let of_vdc = attachments(client, runtime, Some(&vdc.parse()?))?;
         all.extend(of_vdc.into_iter().map(|a| (vdc.to_owned(), a)));
     }
@@ -184,29 +206,57 @@ fn inside(pod: &Pod, attachments: &[Attachment]) -> Result<()> {
                 a.spec.network
             );
         }
-        let link = links
-            .iter()
-            .find(|l| text(l, "ifname") == name)
-            .context("the interface")?;
-        let addresses = link["addr_info"].as_array().cloned().unwrap_or_default();
-        let held: BTreeSet<IpAddr> = addresses
-            .iter()
-            .filter(|i| text(i, "scope") == "global")
-            .filter_map(|i| text(i, "local").parse().ok())
-            .collect();
-        let given: BTreeSet<IpAddr> = a.ips.iter().copied().collect();
-        ensure!(
-            held == given && text(link, "address") == a.mac.to_string(),
-            "{name} of {whose} has {} {held:?}, by the API {} {given:?}",
-            text(link, "address"),
-            a.mac
-        );
+        has_addresses(whose, name, &links, a)?;
     }
     Ok(())
 }
 
+/// An interface has the addresses that the API shows.
+fn has_addresses(whose: &str, name: &str, links: &[Value], a: &Attachment) -> Result<()> {
+    let link = links.iter().find(|l| text(l, "ifname") == name);
+    let link = link.with_context(|| format!("{whose} has no {name}"))?;
+    let addresses = link["addr_info"].as_array().cloned().unwrap_or_default();
+    let held: BTreeSet<IpAddr> = addresses
+        .iter()
+        .filter(|i| text(i, "scope") == "global")
+        .filter_map(|i| text(i, "local").parse().ok())
+        .collect();
+    let given: BTreeSet<IpAddr> = a.ips.iter().copied().collect();
+    ensure!(
+        held == given && text(link, "address") == a.mac.to_string(),
+        "{name} of {whose} has {} {held:?}, by the API {} {given:?}",
+        text(link, "address"),
+        a.mac
+    );
+    Ok(())
+}
+
+/// A machine is where the API says, with the addresses that the API shows, and does not migrate.
+fn of_machine(machine: &Machine, attachments: &[Attachment]) -> Result<()> {
+    let (name, place) = (&machine.name, machine.at.place());
+    let a = attachments.iter().find(|a| a.spec.name == *name);
+    let a = a.with_context(|| format!("the API does not have {name}"))?;
+    ensure!(
+        a.spec.place == place && a.spec.migration.is_none(),
+        "{name} is at {:?}, {:?} by the API, not at {place:?}",
+        a.spec.place,
+        a.spec.migration
+    );
+    let Place::Host { interface, .. } = &place else {
+        bail!("{name} is on no host");
+    };
+    has_addresses(name.as_str(), interface, &ip(&machine.at.namespace, "address")?, a)
+}
+
+/// Names of the interfaces in a namespace, without the loopback.
+pub(crate) fn interfaces(namespace: &str) -> Result<BTreeSet<String>> {
+    let links = ip(namespace, "link")?;
+    let names = links.iter().map(|l| text(l, "ifname").to_owned());
+    Ok(names.filter(|name| name != "lo").collect())
+}
+
 /// Every name of a pod's namespace belongs to an attachment.
-fn names(attachments: &[Attachment], pins: &mut Pins) -> Result<()> {
+fn names(attachments: &[&Attachment], pins: &mut Pins) -> Result<()> {
     let now: BTreeSet<String> = attachments
         .iter()
         .filter_map(|a| match &a.spec.place {

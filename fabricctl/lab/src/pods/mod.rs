@@ -18,10 +18,12 @@
 //! | [`bench`] | the cost of calls, compared with the reference plugins |
 //! | [`churn`] | attachments that are exchanged at a steady rate |
 //! | [`random`] | random operations and faults from a seed |
+//! | [`machines`] | workloads that users attached, and that migrate |
 
 pub(crate) mod agree;
 pub(crate) mod bench;
 mod churn;
+mod machines;
 mod random;
 pub(crate) mod runtime;
 

@@ -20,6 +20,7 @@ use vfabric_api::ident::Name;
 use vfabric_cni::protocol::Request;
 
 use super::agree::{self, Pins, agree};
+use super::machines::Machine;
 use super::{Interface, NETWORKS, Pod, TENANTS, Tenants, runtime};
 use crate::checks::Scene;
 use crate::{Lab, daemons, netns, probe};
@@ -39,9 +40,9 @@ const FAULTS: f64 = 0.12;
 /// Latest moment of a fault within its operation, in microseconds: most operations have ended by then.
 const FAULT_WITHIN_US: u64 = 60_000;
 /// Longest time until everything has recovered from a fault, or agrees: far more than is needed.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often that is checked.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Longest time for the reply to a ping.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How many earlier operations an error shows.
@@ -49,7 +50,7 @@ const SHOWN: usize = 12;
 
 /// What dies during an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     Agent(Name),
     Controller,
     Leaf(Name),
@@ -77,6 +78,7 @@ pub(super) fn run(lab: &Lab, runtime: &Runtime, operations: usize, seed: u64) ->
         client,
         runtime,
         pods: Vec::new(),
+        machines: Vec::new(),
         pins: Pins::default(),
         next: 0,
         done: BTreeMap::new(),
@@ -113,13 +115,15 @@ fn leaf_tables(lab: &Lab, runtime: &Runtime) -> Result<BTreeMap<Name, usize>> {
     lab.leaves().map(read).collect()
 }
 
-struct Run<'a> {
-    lab: &'a Lab,
-    client: Client,
-    runtime: &'a Runtime,
+pub(super) struct Run<'a> {
+    pub(super) lab: &'a Lab,
+    pub(super) client: Client,
+    pub(super) runtime: &'a Runtime,
     pods: Vec<Pod>,
+    /// Workloads that users attached.
+    pub(super) machines: Vec<Machine>,
     pins: Pins,
-    /// Number of the next pod.
+    /// Number of the latest pod or namespace.
     next: u32,
     /// Times of operations that succeeded, in microseconds, by kind.
     done: BTreeMap<&'static str, Histogram<u64>>,
@@ -177,10 +181,19 @@ impl Run<'_> {
             }
             netns::ip_batch(None, &format!("netns del {}", pod.namespace))?;
         }
+        while let Some(machine) = self.machines.pop() {
+            self.end_machine(&machine)?;
+        }
         self.agreed()
     }
 
-    fn note(&mut self, what: String) {
+    /// A number that no pod or namespace had before.
+    pub(super) fn number(&mut self) -> u32 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn note(&mut self, what: String) {
         if self.log.len() == SHOWN {
             self.log.pop_front();
         }
@@ -188,7 +201,7 @@ impl Run<'_> {
     }
 
     fn one(&mut self, rng: &mut StdRng) -> Result<()> {
-        let kind = rng.random_range(0..100);
+        let kind = rng.random_range(0..108);
         if self.pods.is_empty() || (kind < 22 && self.pods.len() < MOST_PODS) {
             return self.start(rng);
         }
@@ -201,12 +214,13 @@ impl Run<'_> {
             85..90 => self.stop(i, rng, true),
             90..94 => self.again(i, rng),
             94..97 => self.delegate(rng),
-            _ => self.reboot(rng),
+            97..100 => self.reboot(rng),
+            _ => self.machine(rng),
         }
     }
 
     /// A fault for an operation on a host, sometimes; and when it happens.
-    fn fault(&self, host: &Name, rng: &mut StdRng) -> Result<Option<(Fault, Duration)>> {
+    pub(super) fn fault(&self, host: &Name, rng: &mut StdRng) -> Result<Option<(Fault, Duration)>> {
         if !rng.random_bool(FAULTS) {
             return Ok(None);
         }
@@ -220,7 +234,7 @@ impl Run<'_> {
     }
 
     /// Does some work during which something may die, and waits until it is back.
-    fn during(
+    pub(super) fn during(
         &mut self,
         kind: &'static str,
         what: String,
@@ -286,16 +300,13 @@ impl Run<'_> {
             .clone();
         let vdc = TENANTS.choose(rng).context("tenants")?;
         let network = NETWORKS.choose(rng).context("networks")?.0;
-        self.next += 1;
-        let pod = Pod::start(&self.next.to_string(), &host, vdc)?;
+        let pod = Pod::start(&self.number().to_string(), &host, vdc)?;
         let fault = self.fault(&host, rng)?;
         let unhurt = fault.is_none();
         self.pods.push(pod.clone());
         if self.add(self.pods.len() - 1, "eth0", network, true, fault)? && unhurt {
             // The first packet after ADD is not lost.
-            let gateway = gateway(network)?;
-            let answer = probe::ping(&pod.namespace, gateway, 32, ANSWER)?;
-            answer.with_context(|| format!("{}: the first ping to {gateway} is lost", pod.container))?;
+            expect_gateway(&pod.namespace, network)?;
         }
         Ok(())
     }
@@ -451,8 +462,7 @@ impl Run<'_> {
         let host = self.lab.topology.hosts.choose(rng).context("the lab has hosts")?;
         let (host, vdc) = (host.name.clone(), *TENANTS.choose(rng).context("tenants")?);
         let network = NETWORKS.choose(rng).context("networks")?.0;
-        self.next += 1;
-        let pod = Pod::start(&self.next.to_string(), &host, vdc)?;
+        let pod = Pod::start(&self.number().to_string(), &host, vdc)?;
         // The addresses of the second are of no subnet of the network.
         let asked = match rng.random_bool(0.5) {
             true => json!({ "network": network, "ipam": { "type": runtime::FAILING } }),
@@ -486,9 +496,14 @@ impl Run<'_> {
         let mut gone: Vec<String> = here.iter().map(|p| p.namespace.clone()).collect();
         gone.extend(agree::names_of(&gone));
         gone.push(self.lab.overlay(host.name.as_str()));
+        let machines = self.machines.iter().filter(|m| m.at.host == host.name);
+        let machines: Vec<&Machine> = machines.collect();
+        gone.extend(machines.iter().map(|m| m.at.namespace.clone()));
         let lines: Vec<String> = gone.iter().map(|n| format!("netns del {n}")).collect();
         netns::ip_batch(None, &lines.join("\n"))?;
         self.lab.start_agent(host)?;
+        // Whoever runs the machines starts them again, after the agent.
+        machines.iter().try_for_each(|m| m.at.create())?;
         self.recovered()
     }
 
@@ -497,7 +512,8 @@ impl Run<'_> {
         let end = Instant::now() + PATIENCE;
         loop {
             let pods = self.resolved()?;
-            match agree(self.lab, &self.client, self.runtime, &pods, &mut self.pins) {
+            let all = (pods.as_slice(), self.machines.as_slice());
+            match agree(self.lab, &self.client, self.runtime, all, &mut self.pins) {
                 Ok(()) => {
                     self.pods = pods;
                     break;
@@ -516,10 +532,11 @@ impl Run<'_> {
                 continue;
             }
             for network in networks {
-                let gateway = gateway(network)?;
-                let answer = probe::ping(&pod.namespace, gateway, 32, ANSWER)?;
-                answer.with_context(|| format!("{} does not reach {gateway}", pod.container))?;
+                expect_gateway(&pod.namespace, network)?;
             }
+        }
+        for machine in &self.machines {
+            expect_gateway(&machine.at.namespace, machine.network)?;
         }
         Ok(())
     }
@@ -563,6 +580,14 @@ fn die(lab: &Lab, fault: &Fault) -> Result<()> {
             lab.start_switch(name)
         }
     }
+}
+
+/// Fails unless the first ping to the gateway of a network is answered.
+pub(super) fn expect_gateway(namespace: &str, network: &str) -> Result<()> {
+    let gateway = gateway(network)?;
+    let answer = probe::ping(namespace, gateway, 32, ANSWER)?;
+    answer.with_context(|| format!("{namespace}: the first ping to {gateway} is lost"))?;
+    Ok(())
 }
 
 /// The gateway of a network.

@@ -15,9 +15,6 @@
 //! not. A key is on the disk before its certificate is asked for. Removing all but the manufacturer's files makes the
 //! device blank again.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +26,7 @@ use bootz_proto::bootz::bootstrap_stream_request_v1::Type as Say;
 use bootz_proto::bootz::bootstrap_stream_response_v1::Type as Heard;
 use bootz_proto::bootz::report_status_request::BootstrapStatus;
 use bootz_proto::bootz::{BootstrapStreamRequestV1, BootstrapStreamResponseV1};
-use fabric_identity::Files;
+use fabric_identity::{Files, write_private};
 use rustls::sign::SigningKey;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
@@ -55,12 +52,15 @@ const RENEW_LAST_PART: u32 = 3;
 /// Longest sleep before the certificate is checked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
-/// The device's manufacturer.
+/// What the manufacturer says of the device.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Made {
-    manufacturer: String,
-    model: String,
+pub(crate) struct Made {
+    pub(crate) manufacturer: String,
+    pub(crate) model: String,
+    /// Of a device without an IDevID, whose certificate would have it.
+    #[serde(default)]
+    pub(crate) serial: Option<String>,
 }
 
 /// What the owner gave the device.
@@ -112,16 +112,16 @@ pub struct Client {
     device: Device,
 }
 
-fn at(path: &Path) -> impl FnOnce(std::io::Error) -> BootzError {
+pub(crate) fn at(path: &Path) -> impl FnOnce(std::io::Error) -> BootzError {
     let path = path.display().to_string();
     move |source| BootzError::File { path, source }
 }
 
-fn read(path: &Path) -> Result<String, BootzError> {
+pub(crate) fn read(path: &Path) -> Result<String, BootzError> {
     std::fs::read_to_string(path).map_err(at(path))
 }
 
-fn read_if_there(path: &Path) -> Result<Option<String>, BootzError> {
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, BootzError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -178,21 +178,8 @@ impl Client {
 
     /// Writes a file that only its owner can read, whole or not at all.
     fn write(&self, name: &str, text: &str) -> Result<(), BootzError> {
-        let (path, new) = (self.path(name), self.path(&format!("{name}.new")));
-        let write = || -> std::io::Result<()> {
-            // Remove files that an earlier start left half written.
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&new)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&new, &path)?;
-            File::open(&self.dir)?.sync_all()
-        };
-        write().map_err(at(&path))
+        let path = self.path(name);
+        write_private(&path, text.as_bytes()).map_err(at(&path))
     }
 
     /// The bootstrap data that its owner sent; none if the device is blank.
@@ -244,8 +231,7 @@ impl Client {
         // Data that cannot be used is not kept.
         enrolled.trust()?;
         enrolled.renew_in(UnixTime::now())?;
-        let text = serde_json::to_string_pretty(&enrolled).map_err(|error| message("bootstrap.json", error))?;
-        self.write("bootstrap.json", &text)?;
+        self.keep_data(&enrolled)?;
         let words = format!(
             "bootstrap data was applied; serving at {} is next",
             enrolled.config.listen
@@ -346,16 +332,30 @@ impl Client {
         self.write("reported", "")
     }
 
-    /// Reports to the first server that takes it.
-    async fn report_to_any(&self, servers: Vec<String>, enrolled: &Enrolled) -> Result<(), BootzError> {
+    /// Reports to the first server that takes it, and keeps its address.
+    async fn report_to_any(&self, servers: Vec<String>, enrolled: &mut Enrolled) -> Result<(), BootzError> {
         let mut refused = message("the Bootz server", "none is known");
         for server in servers {
             match self.report_to(&server, enrolled).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.moved(enrolled, server),
                 Err(error) => refused = error,
             }
         }
         Err(refused)
+    }
+
+    /// Keeps the address of a server that proved to be the owner's, so that it is there also when DHCP names none.
+    fn moved(&self, enrolled: &mut Enrolled, server: String) -> Result<(), BootzError> {
+        if enrolled.server == server {
+            return Ok(());
+        }
+        enrolled.server = server;
+        self.keep_data(enrolled)
+    }
+
+    fn keep_data(&self, enrolled: &Enrolled) -> Result<(), BootzError> {
+        let text = serde_json::to_string_pretty(enrolled).map_err(|error| message("bootstrap.json", error))?;
+        self.write("bootstrap.json", &text)
     }
 
     /// Renews at the first server that does it.
@@ -377,7 +377,7 @@ impl Client {
         let mut retry = waits();
         while !self.is_reported() {
             let servers = candidates(named(), &enrolled.server);
-            if let Err(error) = self.report_to_any(servers, &enrolled).await {
+            if let Err(error) = self.report_to_any(servers, &mut enrolled).await {
                 let wait = retry.next().unwrap_or(RETRY.1);
                 tracing::warn!(
                     error = words(&error),
@@ -427,7 +427,7 @@ pub fn waits() -> impl Iterator<Item = Duration> {
 }
 
 /// An error with its causes.
-fn words(error: &BootzError) -> String {
+pub(crate) fn words(error: &BootzError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

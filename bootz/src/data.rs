@@ -25,6 +25,13 @@ pub struct SwitchConfig {
     pub listen: std::net::SocketAddr,
 }
 
+impl SwitchConfig {
+    /// Names of its certificate beside its SPIFFE id.
+    pub fn names(&self) -> Vec<String> {
+        vec![self.hostname.clone(), self.listen.ip().to_string()]
+    }
+}
+
 /// A TLS profile: PEM texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {

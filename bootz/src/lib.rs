@@ -35,7 +35,7 @@
 //! - Bootstrap data is never sent unencrypted; only the holder of the transport key of this exchange can read it.
 //! - Only the public key of a certificate request is used: names come from the inventory.
 //!
-//! [`client`] is a complete device, with its files; `enrol` (a feature) is a complete owner, without its inventory.
+//! [`client`] is a complete device, with its files; [`token`] is one without an IDevID, which has a one-time token of its owner; `enrol` (a feature) is a complete owner, without its inventory.
 //!
 //! **What it does not do.** TPM 2.0 without IDevID and TPM 1.2; vouchers in XML; revocation lists.
 //!
@@ -56,6 +56,7 @@ pub mod proof;
 pub mod signer;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod token;
 pub mod transport;
 pub mod voucher;
 pub mod x509;

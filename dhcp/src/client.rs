@@ -2,11 +2,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -16,6 +15,7 @@ use crate::error::DhcpError;
 use crate::frame::{self, SERVER_PORT};
 use crate::interface::{Frames, Interface};
 use crate::machine::{Action, Listen, Machine};
+use crate::memory::{remember, remembered, since_1970};
 use crate::message::{Identity, Lease};
 
 /// Largest datagram that is read: a whole Ethernet frame.
@@ -32,14 +32,6 @@ pub struct Settings {
     pub serial: String,
     /// The file that keeps the lease across restarts.
     pub memory: PathBuf,
-}
-
-/// A lease in the file.
-#[derive(Debug, Serialize, Deserialize)]
-struct Memory {
-    lease: Lease,
-    /// When it began, in seconds since 1970.
-    since: u64,
 }
 
 /// A running client. It stops when it is dropped; the address stays on the interface until its lease ends.
@@ -106,46 +98,6 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-fn since_1970() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
-}
-
-/// The lease of an earlier run, with its age. If the clock was set back, the lease counts as new; the server is asked
-/// about it before it is used.
-fn remembered(path: &Path, now: u64) -> Option<(Lease, Duration)> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the stored lease cannot be read");
-            return None;
-        }
-    };
-    match serde_json::from_slice::<Memory>(&text) {
-        Ok(memory) => Some((memory.lease, Duration::from_secs(now.saturating_sub(memory.since)))),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the stored lease is not valid");
-            None
-        }
-    }
-}
-
-/// Stores the lease: the file is written under another name and renamed. It may be missing after a power failure; then
-/// the client asks for an address from the beginning.
-fn remember(path: &Path, lease: &Lease, left: Duration) -> io::Result<()> {
-    let gone = u64::from(lease.seconds).saturating_sub(left.as_secs());
-    let memory = Memory {
-        lease: lease.clone(),
-        since: since_1970().saturating_sub(gone),
-    };
-    let new = path.with_extension("new");
-    std::fs::write(&new, serde_json::to_vec(&memory)?)?;
-    std::fs::rename(new, path)
 }
 
 enum Ear {
@@ -263,7 +215,7 @@ impl Task {
             Action::Use(lease, left) => self.take(lease, left).await,
             Action::Lose(address) => {
                 tracing::warn!(%address, "the lease of the address has ended");
-                if let Err(error) = self.interface.lose(address).await {
+                if let Err(error) = self.interface.lose(address.into()).await {
                     tracing::warn!(%error, source = std::error::Error::source(&error), "DHCP");
                 }
                 // An address that is not there needs no removal.
@@ -279,7 +231,7 @@ impl Task {
             tracing::error!(%error, source = std::error::Error::source(&error), address = %lease.address, "DHCP");
             return;
         }
-        if let Err(error) = remember(&self.memory, &lease, left) {
+        if let Err(error) = remember(&self.memory, &lease, lease.seconds, left) {
             tracing::warn!(path = %self.memory.display(), %error, "the lease is not kept over a restart");
         }
         let before = self.publish.send_replace(Some(lease.clone()));
@@ -288,35 +240,5 @@ impl Task {
             tracing::info!(address = %lease.address, prefix = lease.prefix, server = %lease.server, seconds = left.as_secs(), bootz,
                 "leased");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_is_kept_over_a_restart_and_junk_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lease.json");
-        assert!(remembered(&path, 0).is_none());
-        let lease = Lease {
-            address: [192, 0, 2, 11].into(),
-            prefix: 24,
-            router: None,
-            server: [192, 0, 2, 1].into(),
-            seconds: 80,
-            renew_seconds: 40,
-            rebind_seconds: 70,
-            bootz: vec!["bootz://192.0.2.1:15006".into()],
-        };
-        remember(&path, &lease, Duration::from_secs(50)).unwrap();
-        let (found, age) = remembered(&path, since_1970()).unwrap();
-        assert_eq!(found, lease);
-        assert!((30..60).contains(&age.as_secs()), "{age:?}");
-        // The clock was set back.
-        assert_eq!(remembered(&path, 0).unwrap().1, Duration::ZERO);
-        std::fs::write(&path, "{").unwrap();
-        assert!(remembered(&path, 0).is_none());
     }
 }

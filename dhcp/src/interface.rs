@@ -1,12 +1,12 @@
 //! One network interface: its packet socket, its address, its route.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use netlink_packet_route::address::{AddressAttribute, CacheInfo};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, CacheInfo};
 use netlink_packet_route::route::RouteProtocol;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::LinkAddr;
@@ -84,7 +84,8 @@ impl Interface {
         self.mac
     }
 
-    fn index(&self) -> u32 {
+    /// Its number.
+    pub(crate) fn index(&self) -> u32 {
         u32::try_from(self.link.ifindex()).unwrap_or_default()
     }
 
@@ -157,17 +158,46 @@ impl Interface {
         done.map_err(self.failed("it does not take the default route"))
     }
 
+    /// Opens a socket for DHCPv6, whose messages go by link-local addresses.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn datagrams6(&self, port: u16) -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        socket.set_only_v6(true)?;
+        socket.set_reuse_address(true)?;
+        socket.bind_device(Some(self.name.as_bytes()))?;
+        socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into())?;
+        UdpSocket::from_std(socket.into())
+    }
+
+    /// Puts an address of a DHCPv6 lease on the interface, until it ends. Prefix and routers come from router advertisements.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub async fn take6(&self, address: Ipv6Addr, left: Duration) -> Result<(), DhcpError> {
+        let mut request = self.handle.address().add(self.index(), address.into(), 128).replace();
+        let mut lifetime = CacheInfo::default();
+        (lifetime.ifa_valid, lifetime.ifa_preferred) = (seconds(left), seconds(left));
+        // Usable at once: the server gives each switch an address of its own.
+        let attributes = &mut request.message_mut().attributes;
+        attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        attributes.push(AddressAttribute::CacheInfo(lifetime));
+        let done = request.execute().await;
+        done.map_err(self.failed("it does not take the address"))
+    }
+
     /// Takes an address away, if it is there.
     ///
     /// # Errors
     /// The system refuses.
-    pub async fn lose(&self, address: Ipv4Addr) -> Result<(), DhcpError> {
+    pub async fn lose(&self, address: IpAddr) -> Result<(), DhcpError> {
         let mut all = self
             .handle
             .address()
             .get()
             .set_link_index_filter(self.index())
-            .set_address_filter(address.into())
+            .set_address_filter(address)
             .execute();
         while let Some(message) = all.try_next().await.map_err(self.failed("its addresses"))? {
             let gone = self.handle.address().del(message).execute().await;

@@ -1,5 +1,5 @@
-//! DHCPv4 for a switch that has no configuration: it knows its MAC address, its model and its serial number, and asks
-//! for an address and for the server that lets it join the fabric (the Bootz server, option 143).
+//! DHCPv4 and [DHCPv6](six) for a switch that has no configuration: it knows its MAC address, its model and its serial number, and asks
+//! for an address and for the server that lets it join the fabric (the Bootz server, options 143 and 136).
 //!
 //! **Problem.** A switch that boots has no address, so it cannot use an ordinary socket: with a strict `rp_filter` the kernel
 //! drops replies to an interface without an address. The switches of a rack that is powered on at once must not all ask
@@ -25,7 +25,7 @@
 //! jitter of section 4.1, so only the first ones of a rack come together. An address is not probed by ARP before it is used:
 //! the server gives each switch an address of its own. No RELEASE is sent: a restart keeps the address.
 //!
-//! **Not here.** Name servers are not set up: the Bootz server is named by address. DHCPv6.
+//! **Not here.** Name servers are not set up: the Bootz server is named by address.
 //!
 //! Sources: RFC 2131, 2132, 3396, 8572 section 8.
 //!
@@ -59,7 +59,9 @@ mod error;
 pub mod frame;
 pub mod interface;
 pub mod machine;
+mod memory;
 pub mod message;
 pub mod option;
+pub mod six;
 
 pub use error::DhcpError;

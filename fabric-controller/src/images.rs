@@ -218,6 +218,17 @@ impl Shelf {
         images.filter_map(Result::transpose).collect()
     }
 
+    /// An image that is listed, with its content.
+    ///
+    /// # Errors
+    /// `NotFound`, or it cannot be read.
+    pub fn content(&self, name: &Label) -> Result<(Image, File), ApiError> {
+        let image = self.list()?.into_iter().find(|image| image.name == *name);
+        let image = image.ok_or_else(|| ApiError::not_found(format_args!("image `{name}`")))?;
+        let content = File::open(self.path(name.as_str())).map_err(fault("the image cannot be read"))?;
+        Ok((image, content))
+    }
+
     /// Begins an upload. None: the image is there already.
     ///
     /// # Errors

@@ -24,21 +24,21 @@ use fabric_controller::controller::gate::Gate;
 use fabric_controller::controller::{Controller, Start};
 use fabric_controller::device::claim::Claim;
 use fabric_controller::driver::launch::Devices;
+use fabric_controller::driver::machine::{Grpc, Signer as MachineSigner};
 use fabric_controller::driver::vtep::VtepServer;
-use fabric_controller::enrolment_token::Tokens;
-use fabric_controller::host_enrolment::desk::{Desk, Signer};
-use fabric_controller::host_enrolment::serve::Service;
 use fabric_controller::images::{Bounds, Shelf};
 use fabric_controller::render::FabricRender;
 use fabric_controller::secrets::Secrets;
 use fabric_controller::store::{RedbStore, Window};
 use fabric_controller::tables::Tables;
+use fabric_controller::token_enrolment::desk::{Desk, Signer, Signers};
+use fabric_controller::token_enrolment::serve::Service;
+use fabric_controller::token_enrolment::tokens::Tokens;
 use fabric_controller::topology::pace::Pace;
 use fabric_identity::{ClientCertificates, Credentials, Files, Listener};
 use p4runtime_client::pipeline::Pipeline;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 use vfabric_api::rest::{LIMITS, Rate, router, serve as serve_rest};
@@ -121,6 +121,16 @@ struct Args {
     /// Days for which certificates of hosts are valid
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=825))]
     host_certificate_days: u32,
+    /// Authority that signs certificates of switches (PEM): for switches that enrol with a token, and for renewals by the controller.
+    /// The agents' port then also takes peers without a certificate. Without it renewals use the authority of --bootz
+    #[arg(long, requires = "switch_authority_key")]
+    switch_authority: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, requires = "switch_authority")]
+    switch_authority_key: Option<PathBuf>,
+    /// Days for which certificates that it signs are valid
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=825))]
+    switch_certificate_days: u32,
     /// Directory of images for switches, which the provisioning server serves. Without it images cannot be uploaded
     #[arg(long)]
     images: Option<PathBuf>,
@@ -286,17 +296,25 @@ async fn serve(args: &Args) -> Result<()> {
     let stop = CancellationToken::new();
     let hosts = VtepServer::new();
     hosts.serve_below(Arc::clone(&controller).below());
-    if let Some((tokens, signer)) = host_enrolment(args, &secrets)? {
+    if let Some((tokens, signers)) = token_enrolment(args, &secrets)? {
         let desk = Desk::new(
             Arc::clone(&controller) as _,
             tokens,
-            signer,
+            signers,
             Arc::clone(&secrets.credentials),
         );
         let desk = Arc::new(desk);
-        hosts.serve_newcomers(Routes::new(Service::server(Arc::clone(&desk), Arc::clone(&audit))));
-        controller.enrol_hosts(desk);
+        hosts.serve_newcomers(Service::routes(Arc::clone(&desk), Arc::clone(&audit)));
+        controller.enrol_by_tokens(desk);
     }
+    let renewing = match &enrolment {
+        _ if args.switch_authority.is_some() => switch_signer(args, &secrets)?,
+        Some(enrolment) => Some(enrolment.renewing()?),
+        None => None,
+    };
+    let renewing = renewing.map(|Signer { authority, valid }| MachineSigner { authority, valid });
+    let access = Grpc::new(Arc::clone(&secrets.credentials), args.insecure_p4runtime, renewing);
+    controller.set_maintenance(Arc::new(access));
     let devices = Devices {
         credentials: Arc::clone(&secrets.credentials),
         insecure_p4runtime: args.insecure_p4runtime,
@@ -335,6 +353,7 @@ async fn serve(args: &Args) -> Result<()> {
         done = spawn(api) => done?,
         () = controller.follow(inbox.events) => bail!("the controller has no more actors"),
         () = controller.housekeeping() => {}
+        () = controller.tend_machines() => {}
         () = controller.writer_ended() => bail!("the writer of changes ended"),
         () = controller.supervise(inbox.frames) => {}
         done = secrets.follow() => done.context("SIGHUP")?,
@@ -354,9 +373,18 @@ struct Enrolment {
     unary: Option<tokio::net::TcpListener>,
     book: Book,
     keys: Keys,
+    settings: Settings,
 }
 
 impl Enrolment {
+    /// The same authority, for renewals by the controller.
+    fn renewing(&self) -> Result<Signer> {
+        Ok(Signer {
+            authority: self.settings.keys()?.authority,
+            valid: self.keys.valid,
+        })
+    }
+
     /// Serves both doors until one of them fails or `stop` is cancelled.
     async fn serve(
         self,
@@ -401,29 +429,51 @@ async fn enrolment(args: &Args) -> Result<Option<Enrolment>> {
         unary,
         book,
         keys,
+        settings,
     }))
 }
 
-/// The parts for the enrolment of hosts, if there is an authority for it.
-fn host_enrolment(args: &Args, secrets: &Secrets) -> Result<Option<(Tokens, Signer)>> {
-    let (Some(certificate), Some(key)) = (&args.host_authority, &args.host_authority_key) else {
-        return Ok(None);
-    };
+/// An authority that members of the fabric trust.
+fn signer(secrets: &Secrets, certificate: &Path, key: &Path, days: u32) -> Result<Signer> {
     let pem = String::from_utf8(read(certificate)?).with_context(|| certificate.display().to_string())?;
     let secret = String::from_utf8(read(key)?).with_context(|| key.display().to_string())?;
     if !secrets.credentials.trusts_all(pem.as_bytes())? {
         bail!(
-            "{}: hosts would get certificates that nobody trusts: add this authority to {}",
-            certificate.display(),
-            args.tls_ca.display()
+            "{}: nobody would trust the certificates that it signs: add this authority to the file of --tls-ca",
+            certificate.display()
         );
     }
-    let signer = Signer {
+    Ok(Signer {
         authority: Authority::from_pem(&pem, &secret)?,
-        valid: Duration::from_secs(u64::from(args.host_certificate_days) * 86_400),
+        valid: Duration::from_secs(u64::from(days) * 86_400),
+    })
+}
+
+fn host_signer(args: &Args, secrets: &Secrets) -> Result<Option<Signer>> {
+    let files = args.host_authority.as_ref().zip(args.host_authority_key.as_ref());
+    files
+        .map(|(certificate, key)| signer(secrets, certificate, key, args.host_certificate_days))
+        .transpose()
+}
+
+fn switch_signer(args: &Args, secrets: &Secrets) -> Result<Option<Signer>> {
+    let files = args.switch_authority.as_ref().zip(args.switch_authority_key.as_ref());
+    files
+        .map(|(certificate, key)| signer(secrets, certificate, key, args.switch_certificate_days))
+        .transpose()
+}
+
+/// The parts for enrolment with tokens, if there is an authority for it.
+fn token_enrolment(args: &Args, secrets: &Secrets) -> Result<Option<(Tokens, Signers)>> {
+    let signers = Signers {
+        hosts: host_signer(args, secrets)?,
+        switches: switch_signer(args, secrets)?,
     };
+    if signers.hosts.is_none() && signers.switches.is_none() {
+        return Ok(None);
+    }
     let tokens = Tokens::open(&args.data_dir.join("enrolment-tokens.redb"))?;
-    Ok(Some((tokens, signer)))
+    Ok(Some((tokens, signers)))
 }
 
 /// The identity provider, if there is one.

@@ -107,8 +107,8 @@ impl Line {
     }
 
     /// The step that the switch has come to: the last one of its session with the controller, or before that the last one
-    /// that the provisioning server saw. Reports of the provisioning server may come late. Ports are configured
-    /// at the same time as the other steps, in no fixed order.
+    /// that the provisioning server saw. Reports of the provisioning server may come late. Ports are configured and certificates
+    /// renewed at the same time as the other steps, in no fixed order.
     fn reached(&self) -> Option<BootStep> {
         let of_session = |step: BootStep| {
             matches!(
@@ -121,7 +121,13 @@ impl Line {
                     | BootStep::InService
             )
         };
-        let counts = |s: &&TimelineStep| !s.trouble && s.step != BootStep::Configured;
+        let is_beside = |step: BootStep| {
+            matches!(
+                step,
+                BootStep::Configured | BootStep::CertificateRenewed | BootStep::Rebooting
+            )
+        };
+        let counts = |s: &&TimelineStep| !s.trouble && !is_beside(s.step);
         let done = || self.steps.iter().rev().filter(counts).map(|s| s.step);
         done().find(|step| of_session(*step)).or_else(|| done().next())
     }

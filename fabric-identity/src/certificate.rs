@@ -49,7 +49,7 @@ impl Validity {
     }
 
     /// The whole time from first to last second.
-    fn whole(&self) -> Duration {
+    pub fn whole(&self) -> Duration {
         Duration::from_secs(u64::try_from(self.not_after.saturating_sub(self.not_before)).unwrap_or(0))
     }
 }

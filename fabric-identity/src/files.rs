@@ -64,10 +64,17 @@ pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     }
 }
 
+/// Whether nobody but its owner can read or write a file.
+///
+/// # Errors
+/// What the system says of the file.
+pub fn is_private(path: &Path) -> std::io::Result<bool> {
+    Ok(std::fs::metadata(path)?.permissions().mode() & OTHERS == 0)
+}
+
 /// Warns of a key that others can read.
 pub(crate) fn warn_if_readable(key: &Path) {
-    let mode = std::fs::metadata(key).map(|m| m.permissions().mode());
-    if mode.is_ok_and(|mode| mode & OTHERS != 0) {
+    if is_private(key).is_ok_and(|is_private| !is_private) {
         tracing::warn!(path = %key.display(), "others can read this private key; its mode should be 0600");
     }
 }

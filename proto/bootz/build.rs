@@ -3,7 +3,7 @@ use std::{env, error::Error, fs, path::Path};
 
 use prost::Message as _;
 
-const FILES: &[&str] = &["bootz/bootz.proto", "bootz/request.proto"];
+const FILES: &[&str] = &["bootz/bootz.proto", "bootz/request.proto", "bootz/token.proto"];
 /// The second folder has gNMI's paths, which gNSI Pathz refers to.
 const FOLDERS: &[&str] = &["proto", "../gnmi/proto"];
 

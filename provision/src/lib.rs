@@ -67,6 +67,7 @@ pub mod directory;
 pub mod error;
 pub mod http;
 pub mod image;
+pub mod redirects;
 pub mod rights;
 pub mod settings;
 pub mod source;
@@ -74,3 +75,4 @@ pub mod template;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tftp;
+pub mod theirs;

@@ -12,6 +12,7 @@ pub use crate::dhcp6::settings::{Ipv6, Subnet6};
 
 use crate::dhcp::address::Address;
 use crate::error::ProvisionError;
+use crate::redirects::Redirects;
 
 /// Largest pool of one subnet: a /16. Finding a free address walks the pool.
 pub(crate) const LARGEST_POOL: u32 = 65_536;
@@ -66,10 +67,13 @@ pub struct Settings {
     /// The image of each software release.
     #[serde(default)]
     pub software: Vec<Software>,
-    /// Address of an OpenConfig Bootz server, `bootz://HOST:PORT`, for machines that ask for it; the default is this server's own
+    /// OpenConfig Bootz servers, one `bootz://HOST:PORT` or a list, for machines that ask for them; the default is this server's own
     /// one, if it has one.
     #[serde(default)]
-    pub bootz: Option<String>,
+    pub bootz: Redirects,
+    /// HTTPS beside HTTP, for the same files.
+    #[serde(default)]
+    pub https: Option<Https>,
     /// This server's own Bootz server.
     #[serde(default)]
     pub bootz_server: Option<BootzServer>,
@@ -91,6 +95,25 @@ fn lease_seconds() -> u32 {
 
 fn dhcp_port() -> u16 {
     dhcproto::v4::SERVER_PORT
+}
+
+/// HTTPS. Its certificate names this server as clients call it (an IP address or a DNS name, beside the SPIFFE id).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Https {
+    /// Its TCP port.
+    #[serde(default = "https_port")]
+    pub port: u16,
+    /// Authorities of the fabric (PEM).
+    pub tls_ca: PathBuf,
+    /// Own certificate, for `spiffe://FABRIC/provision` (PEM).
+    pub tls_cert: PathBuf,
+    /// Its key (PEM).
+    pub tls_key: PathBuf,
+}
+
+fn https_port() -> u16 {
+    443
 }
 
 /// The Bootz server of this process.
@@ -193,15 +216,20 @@ impl Settings {
         settings.state = dir.join(&settings.state);
         settings.images = settings.images.map(|images| dir.join(images));
         settings.templates = settings.templates.map(|templates| dir.join(templates));
+        if let Some(https) = &mut settings.https {
+            for file in [&mut https.tls_ca, &mut https.tls_cert, &mut https.tls_key] {
+                *file = dir.join(&file);
+            }
+        }
         if let Some(server) = &mut settings.bootz_server {
             for file in [&mut server.tls_ca, &mut server.tls_cert, &mut server.tls_key] {
                 *file = dir.join(&file);
             }
             let own = || format!("bootz://{}:{}", settings.address, server.port);
-            settings.bootz.get_or_insert_with(own);
+            settings.bootz.or_own(own());
             if let Some(ipv6) = &mut settings.ipv6 {
                 let own = format!("bootz://[{}]:{}", ipv6.address, server.port);
-                ipv6.bootz.get_or_insert(own);
+                ipv6.bootz.or_own(own);
             }
         }
         Ok(settings)
@@ -255,24 +283,16 @@ impl Settings {
             let message = format!("`{}`: expected {least} to {most} seconds", self.lease_seconds);
             return Err(("lease_seconds".into(), message));
         }
-        let text = |field: &str, text: &Option<String>, start: &str| match text {
-            Some(text)
-                if !text.starts_with(start)
-                    || text.len() > LONGEST_URI
-                    || !text.bytes().all(|b| b.is_ascii_graphic()) =>
-            {
-                let message = format!(
-                    "`{text}`: expected at most {LONGEST_URI} visible characters of ASCII, the first `{start}`"
-                );
-                Err((field.to_owned(), message))
-            }
-            _ => Ok(()),
-        };
-        text("domain", &self.domain, "")?;
-        text("bootz", &self.bootz, "bootz://")?;
+        if let Some(domain) = &self.domain
+            && (domain.len() > LONGEST_URI || !domain.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            let message = format!("`{domain}`: expected at most {LONGEST_URI} visible characters of ASCII");
+            return Err(("domain".to_owned(), message));
+        }
+        self.bootz.check().map_err(|why| ("bootz".to_owned(), why))?;
         if let Some(ipv6) = &self.ipv6 {
             ipv6.check()?;
-            text("ipv6.bootz", &ipv6.bootz, "bootz://")?;
+            ipv6.bootz.check().map_err(|why| ("ipv6.bootz".to_owned(), why))?;
         }
         let named = self.interfaces.iter().enumerate();
         for (i, name) in named {

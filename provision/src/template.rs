@@ -205,6 +205,10 @@ impl For<'_> {
             Some((ipv6, subnet)) => (ipv6.url(subnet, settings.http_port), ipv6.address_in(subnet).into()),
             None => (settings.url(*subnet), IpAddr::V4(settings.address_in(*subnet))),
         };
+        let https = settings.https.as_ref().map(|https| match address {
+            IpAddr::V4(address) => format!("https://{address}:{}", https.port),
+            IpAddr::V6(address) => format!("https://[{address}]:{}", https.port),
+        });
         let topology = directory.topology();
         let links = topology.map(|t| t.links.as_slice()).unwrap_or_default();
         let ends = links.iter().flat_map(|l| [(&l.a, &l.b), (&l.b, &l.a)]);
@@ -226,6 +230,12 @@ impl For<'_> {
         if let Some(name) = image_of(settings, switch) {
             let sha256 = self.images.listed(name).map_err(|e| e.to_string())?;
             context["image"] = json!({ "name": name, "url": format!("{url}/images/{name}"), "sha256": sha256 });
+            if let Some(https) = &https {
+                context["image"]["https_url"] = json!(format!("{https}/images/{name}"));
+            }
+        }
+        if let Some(https) = https {
+            context["server"]["https_url"] = json!(https);
         }
         if let Some(subnet) = subnet {
             context["subnet"] = json!({ "cidr": subnet.subnet, "routers": subnet.routers });

@@ -145,9 +145,14 @@ impl Fabric {
 
     /// The owner begins to listen.
     pub async fn own(&self) {
+        self.own_with(&self.path("bindings.redb")).await;
+    }
+
+    /// The same, with its bindings in this file.
+    pub async fn own_with(&self, bindings: &Path) {
         let socket = self.waiting.lock().unwrap().take().unwrap();
         let listener = socket.listen(64).unwrap();
-        let book = Book::open(&self.path("bindings.redb")).unwrap();
+        let book = Book::open(bindings).unwrap();
         let roster = Arc::clone(&self.switches) as Arc<dyn Roster>;
         let credentials = self.authority.credentials("controller");
         let keys = self.world.keys(&self.enrolling);

@@ -1,5 +1,8 @@
 //! Blank devices become switches: the device's own client, this Bootz server and the owner's decisions, over real sockets and TLS.
 
+#[allow(unreachable_pub)]
+mod common;
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
@@ -124,6 +127,30 @@ async fn a_device_goes_to_the_server_that_dhcp_names_now() {
         done = tokio::time::timeout(PATIENCE, reported) => done.unwrap(),
     }
     assert_eq!(fabric.steps("leaf1").last(), Some(&What::Bootstrapped));
+    // From now on it knows that server, also when DHCP names none.
+    assert_eq!(client.enrolled().unwrap().unwrap().server, fabric.bootz);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_addresses_that_dhcp_names_are_tried_in_turn() {
+    let fabric = Fabric::new().await;
+    let dir = fabric.deliver(&fabric.world.maker.device("AF40"), "AF40", "leaf1");
+    let client = Client::open(&dir).unwrap();
+    // Nobody listens at the first one; the second one is no Bootz server.
+    let gone = tokio::net::TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gone = gone.local_addr().unwrap().to_string();
+    let servers = [gone.clone(), fabric.owner.clone(), fabric.bootz.clone()];
+    let enrolled = tokio::time::timeout(PATIENCE, client.attempt(&servers)).await.unwrap();
+    assert_eq!(enrolled.unwrap().server, fabric.bootz);
+    // The error of the last one is what an operator sees if none works.
+    let other = fabric.deliver(&fabric.world.maker.device("AF41"), "AF41", "leaf2");
+    let error = Client::open(&other)
+        .unwrap()
+        .attempt(&[fabric.owner.clone(), gone.clone()])
+        .await;
+    let error = error.map(drop).unwrap_err().to_string();
+    assert!(error.contains(&gone), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,8 +191,13 @@ async fn strangers_and_clones_are_refused_and_named() {
             .all(|part| t.detail.contains(part))
     });
     assert!(shown, "{troubles:?}");
+}
 
-    // Two devices that are swapped: the address is leased to one, the proof is of the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_switches_that_are_swapped_are_named() {
+    let fabric = Fabric::new().await;
+    let maker = &fabric.world.maker;
+    // The address is leased to one, the proof is of the other.
     let lease = Lease {
         holder: Holder::Switch("leaf1".parse().unwrap()),
         mac: vfabric_api::ident::Mac([2, 0, 0, 0, 0, 1]),
@@ -238,6 +270,28 @@ async fn devices_wait_for_a_controller_that_is_away() {
     fabric.own().await;
     let identity = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap();
     assert_eq!(identity, "spiffe://test/switch/leaf1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_binds_no_device_and_the_device_comes_again_when_there_is_room() {
+    let fabric = Fabric::without_owner().await;
+    let disk = fabric.path("disk");
+    let _mounted = common::Mount::small(&disk, "4M");
+    fabric.own_with(&disk.join("bindings.redb")).await;
+    let dir = fabric.deliver(&fabric.world.maker.device("AF40"), "AF40", "leaf1");
+    let filler = disk.join("filler");
+    let filled = std::fs::write(&filler, vec![1; 8 << 20]).unwrap_err();
+    assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
+    for _ in 0..2 {
+        let said = fabric.refused(&dir).await;
+        assert!(said.contains("cannot be stored"), "{said}");
+    }
+    std::fs::remove_file(&filler).unwrap();
+    to_the_end(&Client::open(&dir).unwrap(), &fabric.bootz).await;
+    // Another device with its serial number comes too late.
+    let clone = fabric.deliver(&fabric.world.maker.device("AF40"), "AF40", "clone");
+    let said = fabric.refused(&clone).await;
+    assert!(said.contains("a clone?"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

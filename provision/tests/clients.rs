@@ -1,12 +1,13 @@
 //! Real clients against the server, in network namespaces: busybox's and ISC's DHCP clients with the options that ONIE
-//! and SONiC send, ISC's relay, dnsmasq beside it, curl and tftp. Needs root and Debian's packages of these.
+//! and SONiC send, ISC's relay, dnsmasq and Kea beside it, curl and tftp. Needs root and Debian's packages of these.
 
 #[allow(unreachable_pub)]
 mod common;
 
 use std::fs;
+use std::process::Stdio;
 
-use common::{Mount, Net, Netns, image, until};
+use common::{Mount, Net, Netns, Process, image, until};
 use serde_json::Value;
 
 const ONIE: &[&str] = &[
@@ -284,6 +285,120 @@ fn beside_the_operators_server_only_our_own_are_answered() {
     // The laptop is shown, for it might have been a switch.
     assert_eq!(status["strangers"][0]["mac"], "02:dd:00:00:00:01");
     assert!(status["counters"]["dhcp_for_other_server"].as_u64().unwrap() >= 1);
+}
+
+/// Kea with the generated classes; the configuration is checked by Kea itself first.
+fn kea(net: &Net, machine: &Netns, six: bool) -> Process {
+    let topology = net.text("topology.yaml");
+    let (program, name, protocol) = match six {
+        false => ("kea-dhcp4", "classes4.json", &[][..]),
+        true => ("kea-dhcp6", "classes6.json", &["--ipv6"][..]),
+    };
+    let args = [&["kea", "--inventory", topology.as_str()][..], protocol].concat();
+    net.write(name, &common::run(env!("CARGO_BIN_EXE_fabric-provision"), &args));
+    let (subnet, pool, server) = match six {
+        false => ("192.0.2.0/24", "192.0.2.200 - 192.0.2.210", "Dhcp4"),
+        true => ("2001:db8:1::/64", "2001:db8:1::200 - 2001:db8:1::210", "Dhcp6"),
+    };
+    let settings = format!(
+        r#"{{ "{server}": {{
+  "interfaces-config": {{ "interfaces": ["eth0"] }},
+  "lease-database": {{ "type": "memfile", "persist": false }},
+  "client-classes": <?include "{classes}"?>,
+  "{kind}": [{{ "subnet": "{subnet}", "interface": "eth0", "pools": [{{ "pool": "{pool}" }}] }}]
+}} }}
+"#,
+        classes = net.text(name),
+        kind = if six { "subnet6" } else { "subnet4" },
+    );
+    let file = format!("{name}.conf");
+    net.write(&file, &settings);
+    machine.run(program, &["-t", &net.text(&file)]);
+    let mut command = machine.command(program, &["-c", &net.text(&file)]);
+    // It needs a place for its process id, and no lock with other servers of this machine.
+    command
+        .env("KEA_PIDFILE_DIR", net.dir.path())
+        .env("KEA_LOCKFILE_DIR", "none");
+    let log = fs::File::create(net.path(&format!("{name}.log"))).unwrap();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn();
+    Process(child.expect("Debian packages kea-dhcp4-server and kea-dhcp6-server"))
+}
+
+#[test]
+fn the_operators_kea_leaves_our_switches_to_us() {
+    let mut net = Net::new();
+    net.serve();
+    let theirs = net.machine("theirs", "02:bb:00:00:00:02");
+    theirs.ip("addr add 192.0.2.2/24 dev eth0");
+    let _kea = kea(&net, &theirs, false);
+    let laptop = net.machine("laptop", "02:dd:00:00:00:01");
+    let given = net.udhcpc(&laptop, 60, &[]).expect("a lease");
+    assert_eq!(given.get("serverid"), "192.0.2.2");
+    let leaf = net.machine("leaf1", "02:aa:00:00:00:01");
+    let given = net.udhcpc(&leaf, 30, ONIE).expect("a lease");
+    assert_eq!((given.get("serverid"), given.get("ip")), ("192.0.2.1", "192.0.2.11"));
+    // Known by its serial number alone, as SONiC says it.
+    let sonic = net.machine("leaf2", "02:cc:00:00:00:02");
+    let (given, _client) = net.dhclient(
+        &sonic,
+        "send dhcp-client-identifier \"SONiC##x86_64-acme_s1-r0##AF40\"; send user-class \"SONiC-ZTP\";",
+    );
+    assert_eq!(given.get("new_dhcp_server_identifier"), "192.0.2.1");
+    let log = fs::read_to_string(net.path("classes4.json.log")).unwrap();
+    assert!(
+        !log.contains("192.0.2.11") && !log.contains("02:aa:00:00:00:01"),
+        "{log}"
+    );
+}
+
+#[test]
+fn keas_dhcpv6_server_accepts_the_generated_classes() {
+    let mut net = Net::new();
+    let theirs = net.machine("theirs", "02:bb:00:00:00:02");
+    theirs.ip("addr add 2001:db8:1::2/64 dev eth0 nodad");
+    let mut kea = kea(&net, &theirs, true);
+    until("Kea serves", || {
+        let log = fs::read_to_string(net.path("classes6.json.log")).unwrap();
+        assert!(kea.0.try_wait().unwrap().is_none(), "{log}");
+        log.contains("DHCP6_STARTED").then_some(())
+    });
+}
+
+#[test]
+fn files_are_served_over_https_to_those_who_trust_the_fabrics_authority() {
+    let mut net = Net::new();
+    let authority = fabric_identity::testing::Authority::new();
+    let address = |params: &mut rcgen::CertificateParams| {
+        let own = rcgen::SanType::IpAddress([192, 0, 2, 1].into());
+        params.subject_alt_names.push(own);
+    };
+    let own = authority.issue_with(&["spiffe://test/provision"], address);
+    net.write("ca.pem", &authority.pem);
+    net.write("https.pem", &own.cert);
+    net.write("https.key", &own.key);
+    common::run("chown", &[common::USER, &net.text("https.key")]);
+    let settings = fs::read_to_string(net.path("provision.yaml")).unwrap();
+    let https = "https: { port: 8443, tls_ca: ca.pem, tls_cert: https.pem, tls_key: https.key }\n";
+    net.write("provision.yaml", &format!("{settings}{https}"));
+    net.serve();
+    let leaf = net.machine("leaf1", "02:aa:00:00:00:01");
+    net.udhcpc(&leaf, 20, ONIE).expect("a lease");
+    let url = "https://192.0.2.1:8443/images/nos-1.0.bin";
+    let (ca, file) = (net.text("ca.pem"), net.text("fetched"));
+    leaf.run("curl", &["-sSf", "--cacert", &ca, "-o", &file, url]);
+    assert!(fs::read(&file).unwrap() == image());
+    // Who does not trust the authority gets nothing, and plain HTTP is as before.
+    let refused = leaf.command("curl", &["-sS", "-o", &file, url]).output().unwrap();
+    assert_eq!(
+        refused.status.code(),
+        Some(60),
+        "curl's word for a certificate that it does not trust"
+    );
+    leaf.run("curl", &["-sSf", "-o", &file, "http://192.0.2.1/images/nos-1.0.bin"]);
 }
 
 #[test]

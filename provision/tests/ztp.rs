@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -93,20 +94,26 @@ fn fabric(net: &Net) -> World {
     world
 }
 
-/// The controller beside the provisioning server.
+/// The controller beside the provisioning server, which enrols switches by Bootz.
 fn control(net: &Net) -> Process {
+    control_with(net, &[("--bootz", "bootz.yaml")])
+}
+
+/// The controller with more options, each of which names a file.
+fn control_with(net: &Net, more: &[(&str, &str)]) -> Process {
     let file = |name: &str| net.text(name);
     let args = [
         ("--topology", file("topology.yaml")),
         ("--data-dir", file("data")),
         ("--listen", "127.0.0.1:8443".into()),
-        ("--agent-listen", "127.0.0.1:9443".into()),
+        ("--agent-listen", "192.0.2.1:9443".into()),
         ("--tls-ca", file("ca.pem")),
         ("--tls-cert", file("controller/cert.pem")),
         ("--tls-key", file("controller/key.pem")),
         ("--token-file", file("token")),
-        ("--bootz", file("bootz.yaml")),
     ];
+    let more = more.iter().map(|(name, value)| (*name, file(value)));
+    let args: Vec<(&str, String)> = args.into_iter().chain(more).collect();
     let args: Vec<&str> = args.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
     start(net, &net.server, "fabric-controller", "controller.log", &args)
 }
@@ -296,4 +303,327 @@ fn spawn(mut command: std::process::Command) -> Process {
         .stderr(Stdio::null())
         .spawn();
     Process(child.expect("dnsmasq (Debian package dnsmasq-base)"))
+}
+
+/// `fabricctl` on the controller's machine; what it prints.
+fn operate(net: &Net, args: &[&str]) -> String {
+    let (ca, token) = (net.text("ca.pem"), net.text("token"));
+    let fixed = [
+        "--server",
+        "https://127.0.0.1:8443",
+        "--ca",
+        &ca,
+        "--token-file",
+        &token,
+    ];
+    net.server.run(&program("fabricctl"), &[&fixed[..], args].concat())
+}
+
+/// A machine without an IDevID.
+fn deliver_plain(net: &Net, serial: &str, dir: &str) {
+    fs::create_dir(net.path(dir)).unwrap();
+    let text = format!(r#"{{"manufacturer":"Acme","model":"{MODEL}","serial":"{serial}"}}"#);
+    net.write(&format!("{dir}/device.json"), &text);
+}
+
+/// A file with a token for a switch.
+fn invite(net: &Net, switch: &str, file: &str) {
+    net.write(file, &operate(net, &["switch", "token", switch]));
+    fs::set_permissions(net.path(file), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+const CONTROLLER: &str = "https://192.0.2.1:9443";
+
+/// A switch with a token, whose address is there already; it must end with an error, which is returned.
+fn refused(net: &Net, machine: &Netns, dir: &str, token: &str) -> String {
+    let (dir, token) = (net.text(dir), net.text(token));
+    let args = ["--ztp", &dir, "--ztp-token", &token, "--ztp-controller", CONTROLLER];
+    let ended = machine.command(&program("p4-switch"), &args).output().unwrap();
+    let words = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(!ended.status.success(), "{words}");
+    assert!(!Path::new(&dir).join("enrolled.json").exists(), "it keeps nothing");
+    words
+}
+
+/// Events with this reason.
+fn events(net: &Net, reason: &str) -> Vec<Value> {
+    let all = get(net, "/v1/events?limit=1000").unwrap();
+    let found = all["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|e| e["reason"] == reason);
+    found.cloned().collect()
+}
+
+#[test]
+fn a_switch_without_an_idevid_enrols_with_a_token_once_and_is_restarted() {
+    let mut net = Net::new();
+    fabric(&net);
+    net.serve();
+    let _controller = control_with(
+        &net,
+        &[
+            ("--switch-authority", "enrol.pem"),
+            ("--switch-authority-key", "enrol.key"),
+        ],
+    );
+    until("the controller serves", || get(&net, "/v1/inventory"));
+    let leaf = net.machine("leaf1", "02:aa:00:00:00:01");
+    deliver_plain(&net, "AF39", "leaf");
+    invite(&net, "leaf1", "leaf.token");
+    let power_on = |net: &Net| {
+        let (dir, token) = (net.text("leaf"), net.text("leaf.token"));
+        let args = [
+            "--ztp",
+            &dir,
+            "--ztp-interface",
+            "eth0",
+            "--ztp-token",
+            &token,
+            "--ztp-controller",
+            CONTROLLER,
+        ];
+        start(net, &leaf, "p4-switch", "leaf.log", &args)
+    };
+    let runs = power_on(&net);
+    in_sync(&net, "leaf1");
+    let line = in_service(&net, "leaf1");
+    let enrolled = line["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["step"] == "enrolled")
+        .unwrap();
+    assert!(
+        enrolled["detail"].as_str().unwrap().contains("serial number AF39"),
+        "{line}"
+    );
+
+    // The token is replayed by a machine that says it is the same one.
+    let thief = net.machine("thief", "02:dd:00:00:00:08");
+    thief.ip("addr add 192.0.2.88/24 dev eth0");
+    deliver_plain(&net, "AF39", "thief");
+    let words = refused(&net, &thief, "thief", "leaf.token");
+    assert!(words.contains("used by another key"), "{words}");
+    // A token for another machine's serial number.
+    deliver_plain(&net, "ZZ99", "other");
+    invite(&net, "spine1", "spine.token");
+    let words = refused(&net, &thief, "other", "spine.token");
+    assert!(
+        words.contains("for another machine") && !words.contains("AF40"),
+        "{words}"
+    );
+    // A token that others can read is not sent at all.
+    fs::set_permissions(net.path("spine.token"), fs::Permissions::from_mode(0o644)).unwrap();
+    let words = refused(&net, &thief, "other", "spine.token");
+    assert!(words.contains("0600"), "{words}");
+    let noted = events(&net, "enrolment_refused");
+    let about = |device: &str, words: &str| {
+        let is_it = |e: &&Value| e["device"] == device && e["detail"].as_str().unwrap().contains(words);
+        noted.iter().any(|e| is_it(&e) && e["object"] == "machine 192.0.2.88")
+    };
+    assert!(
+        about("leaf1", "used by another key") && about("spine1", "ZZ99"),
+        "{noted:?}"
+    );
+
+    // Power is lost; it needs no token any more.
+    drop(runs);
+    fs::remove_file(net.path("leaf.token")).unwrap();
+    let mut runs = power_on(&net);
+    until("leaf1 is in service again", || {
+        let line = get(&net, "/v1/inventory/switches/leaf1/provisioning")?;
+        (line["in_service"] == true && line["arrivals"].as_u64()? >= 2).then_some(())
+    });
+
+    // The operator restarts it: the command waits until it has really begun again.
+    let started = || get(&net, "/v1/inventory/switches/leaf1")?["machine"]["started_ms"].as_u64();
+    let before = until("the controller has asked it", started);
+    let said = operate(&net, &["switch", "reboot", "leaf1", "--reason", "a test"]);
+    assert!(
+        said.contains("drained and restarting") && said.contains("in service") && said.contains("not drained any more"),
+        "{said}"
+    );
+    assert!(started().unwrap() > before);
+    assert!(runs.0.try_wait().unwrap().is_none(), "the same process");
+    let item = get(&net, "/v1/inventory/switches/leaf1").unwrap();
+    assert!(
+        item["state"] == "in_service" && item["machine"]["software"] == env!("CARGO_PKG_VERSION"),
+        "{item}"
+    );
+    let noted = events(&net, "rebooting");
+    assert!(
+        noted.iter().any(|e| e["detail"] == "drained, then restarted: a test"),
+        "{noted:?}"
+    );
+}
+
+/// The steps at which the controller is killed, in order: those that the provisioning server sees, and those of the controller.
+const STEPS: [&str; 11] = [
+    "discovered",
+    "leased",
+    "challenged",
+    "enrolled",
+    "bootstrapping",
+    "bootstrapped",
+    "arbitrated",
+    "pipeline_loaded",
+    "read_back",
+    "in_sync",
+    "in_service",
+];
+
+#[test]
+fn the_controller_is_killed_at_every_step_and_each_switch_comes_into_service() {
+    let mut net = Net::new();
+    let world = fabric(&net);
+    let switches: Vec<String> = (0..STEPS.len()).map(|n| format!("leaf{n}")).collect();
+    let entry = |(n, name): (usize, &String)| {
+        format!(
+            r#"  - {{ name: {name}, role: leaf, device_id: {id}, loopback_ipv4: 10.255.0.{id}, loopback_ipv6: "fd00:255::{id}", p4runtime: "192.0.2.{at}:9559", serial: AF{at}, mac: "02:aa:00:00:01:{at}" }}
+"#,
+            id = n + 1,
+            at = n + 20,
+        )
+    };
+    let entries: String = switches.iter().enumerate().map(entry).collect();
+    net.write(
+        "topology.yaml",
+        &format!("fabric: {{ name: test }}\nswitches:\n{entries}"),
+    );
+    net.serve();
+    let mut controller = control(&net);
+    let mut running = Vec::new();
+    for (n, (name, step)) in switches.iter().zip(STEPS).enumerate() {
+        let at = n + 20;
+        let machine = net.machine(name, &format!("02:aa:00:00:01:{at}"));
+        deliver(&net, &world, &format!("AF{at}"), name);
+        until("the controller serves", || get(&net, "/v1/inventory"));
+        let process = power_on(&net, &machine, name);
+        running.push((machine, process));
+        let reached = || {
+            let seen = net.steps(name).iter().any(|s| s == step);
+            let line = || get(&net, &format!("/v1/inventory/switches/{name}/provisioning"));
+            let of_controller = || {
+                let line = line()?;
+                line["steps"].as_array()?.iter().find(|s| s["step"] == step).map(drop)
+            };
+            seen.then_some(()).or_else(of_controller)
+        };
+        until(&format!("{name} has reached {step}"), reached);
+        // Killed, as by a loss of power, and started again.
+        drop(controller);
+        controller = control(&net);
+    }
+    for name in &switches {
+        in_service(&net, name);
+    }
+    // Nothing was given twice: each switch has its own address, and its own entry.
+    let status = net.status();
+    let leases = status["leases"].as_array().unwrap();
+    let mut given: Vec<String> = leases
+        .iter()
+        .map(|l| format!("{} {}", l["holder"], l["address"]))
+        .collect();
+    given.sort();
+    let mut expected: Vec<String> = switches
+        .iter()
+        .enumerate()
+        .map(|(n, name)| format!("\"switch {name}\" \"192.0.2.{}\"", n + 20))
+        .collect();
+    expected.sort();
+    assert_eq!(given, expected);
+    // Nothing half enrolled stays: every switch has reported that it serves, and left no unfinished file.
+    for name in &switches {
+        until(&format!("{name} has reported"), || {
+            net.path(&format!("{name}/reported")).exists().then_some(())
+        });
+        let left = fs::read_dir(net.path(name))
+            .unwrap()
+            .map(|f| f.unwrap().file_name().into_string().unwrap());
+        let unfinished: Vec<String> = left.filter(|file| file.ends_with(".new")).collect();
+        assert!(unfinished.is_empty(), "{name}: {unfinished:?}");
+    }
+    let clones = events(&net, "enrolment_refused");
+    assert!(
+        !clones.iter().any(|e| e["detail"].as_str().unwrap().contains("clone")),
+        "{clones:?}"
+    );
+    drop(running);
+}
+
+/// A management network that gives addresses of IPv6 only: no pool of IPv4, and the switch's own address is one of IPv6.
+const ONLY_SIX: &str = r#"
+address: 192.0.2.1
+interfaces: [mgmt0]
+subnets:
+  - subnet: 192.0.2.0/24
+ipv6:
+  address: 2001:db8:1::1
+  subnets:
+    - subnet: 2001:db8:1::/64
+lease_seconds: 3600
+state: state
+"#;
+
+#[test]
+fn a_switch_boots_on_a_management_network_of_ipv6_alone() {
+    let mut net = Net::new();
+    let world = fabric(&net);
+    net.write("provision.yaml", &format!("{ONLY_SIX}{BOOTZ_SERVER}"));
+    net.write(
+        "topology.yaml",
+        r#"
+fabric: { name: test }
+switches:
+  - { name: leaf1, role: leaf, device_id: 1, loopback_ipv4: 10.255.0.1, loopback_ipv6: "fd00:255::1", p4runtime: "[2001:db8:1::11]:9559", serial: AF39, model: x86_64-acme_s1-r0 }
+"#,
+    );
+    net.server.ip("addr add 2001:db8:1::1/64 dev mgmt0 nodad");
+    // The router of the network: without its advertisements a switch does not know which addresses are on the link.
+    let router = net.server.command(
+        "dnsmasq",
+        &[
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--user=root",
+            "--pid-file",
+            "--interface=mgmt0",
+            "--enable-ra",
+            "--ra-param=mgmt0,5",
+            "--dhcp-range=2001:db8:1::,ra-only",
+        ],
+    );
+    let _router = spawn(router);
+    net.serve();
+    let _controller = control(&net);
+    let leaf = net.machine("leaf1", "02:aa:00:00:00:01");
+    deliver(&net, &world, "AF39", "leaf");
+    let runs = power_on(&net, &leaf, "leaf");
+    in_sync(&net, "leaf1");
+    in_service(&net, "leaf1");
+    let addresses = leaf.run("ip", &["addr", "show", "dev", "eth0"]);
+    assert!(
+        addresses.contains("2001:db8:1::11/128") && !addresses.contains("inet "),
+        "{addresses}"
+    );
+    let own = addresses.split("2001:db8:1::11/128").nth(1).unwrap();
+    assert!(
+        !own.lines().nth(1).unwrap().contains("forever"),
+        "the kernel knows when the lease ends: {addresses}"
+    );
+
+    // A loss of power while the provisioning server is away: it comes back with the address that it had.
+    drop(runs);
+    net.kill();
+    leaf.ip("-6 addr flush dev eth0 scope global");
+    let lost = || {
+        let all = get(&net, "/v1/switches")?;
+        (all[0]["status"]["state"] == "disconnected").then_some(())
+    };
+    until("the controller has lost leaf1", lost);
+    let _again = power_on(&net, &leaf, "leaf");
+    in_sync(&net, "leaf1");
 }

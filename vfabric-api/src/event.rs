@@ -39,6 +39,20 @@ pub enum EventReason {
     Left,
     /// A machine that asked for an address or for enrolment was refused: a stranger, a clone, or one that contradicts the inventory.
     EnrolmentRefused,
+    /// A switch accepted a restart that an operator asked for.
+    Rebooting,
+    /// A switch has another version of its software, and restarts to run it.
+    SoftwareInstalled,
+    /// A switch did not take another version of its software; what runs is as before.
+    SoftwareRefused,
+    /// A switch says that a part of it does not work, or its clock is wrong.
+    MachineTrouble,
+    /// A switch has no trouble any more.
+    MachineWell,
+    /// The controller renewed a switch's certificate.
+    CertificateRenewed,
+    /// A switch's certificate expires soon, and the controller could not renew it; the old one is in use.
+    CertificateTrouble,
     /// A workload that migrates is served by its new host.
     MigrationActive,
     /// A migration is over.
@@ -61,6 +75,9 @@ impl EventReason {
             | Self::StoreFault
             | Self::SetAside
             | Self::EnrolmentRefused
+            | Self::SoftwareRefused
+            | Self::MachineTrouble
+            | Self::CertificateTrouble
             | Self::MigrationRolledBack
             | Self::Overflow => true,
             Self::DeviceInSync
@@ -70,6 +87,10 @@ impl EventReason {
             | Self::StoreWorks
             | Self::Arrived
             | Self::Left
+            | Self::Rebooting
+            | Self::SoftwareInstalled
+            | Self::MachineWell
+            | Self::CertificateRenewed
             | Self::MigrationActive
             | Self::MigrationFinished => false,
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ident::Name;
+use crate::machine::MachineStatus;
 use crate::status::SetAside;
 use crate::topology::{Fabric, Host, Link, PortRef, Switch, Topology};
 
@@ -206,6 +207,9 @@ pub struct SwitchItem {
     /// What it waits for while it is leaving, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<String>,
+    /// What its machine said when it was last asked; absent before that, and if it has none of the services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineStatus>,
 }
 
 /// A host of the inventory.

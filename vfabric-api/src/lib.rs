@@ -43,6 +43,7 @@ pub mod intent;
 pub mod inventory;
 pub mod kind;
 pub mod labels;
+pub mod machine;
 pub mod plan;
 pub mod provisioning;
 mod refusal;

@@ -57,6 +57,10 @@ pub enum BootStep {
     CablingChecked,
     /// It holds what it should, and its links work.
     InService,
+    /// It accepted a restart that an operator asked for.
+    Rebooting,
+    /// The controller renewed its certificate (gNSI Certz).
+    CertificateRenewed,
     /// The session with it ended.
     Lost,
 }
@@ -88,6 +92,8 @@ impl BootStep {
             Self::Degraded => "degraded",
             Self::CablingChecked => "cabling checked",
             Self::InService => "in service",
+            Self::Rebooting => "rebooting",
+            Self::CertificateRenewed => "certificate renewed",
             Self::Lost => "lost",
         }
     }
@@ -118,7 +124,9 @@ impl BootStep {
             | Self::ReadBack
             | Self::InSync
             | Self::CablingChecked
-            | Self::InService => false,
+            | Self::InService
+            | Self::Rebooting
+            | Self::CertificateRenewed => false,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::enrolment::{HostToken, HostTokenSpec};
+use crate::enrolment::{EnrolmentTokenSpec, HostToken, SwitchToken};
 use crate::error::{ApiError, ErrorCode};
 use crate::event::Events;
 use crate::history::{Changes, Diff, History, Revision};
@@ -22,6 +22,7 @@ use crate::intent::Intent;
 use crate::inventory::{Inventory, InventoryChange, ItemChange};
 pub use crate::kind::{Key, Kind, Spec};
 use crate::labels::Selector;
+use crate::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use crate::plan::Plan;
 use crate::provisioning::Provisioning;
 use crate::status::{
@@ -270,8 +271,31 @@ pub trait FabricService: Send + Sync + 'static {
     fn make_host_token(
         &self,
         host: &Name,
-        spec: HostTokenSpec,
+        spec: EnrolmentTokenSpec,
     ) -> impl Future<Output = Result<HostToken, ApiError>> + Send;
+
+    /// Makes a token with which the machine of a switch of the inventory enrols, once.
+    fn make_switch_token(
+        &self,
+        switch: &Name,
+        spec: EnrolmentTokenSpec,
+    ) -> impl Future<Output = Result<SwitchToken, ApiError>> + Send;
+
+    /// Restarts a switch; `origin` is whose drain it is, if it is drained first.
+    fn reboot(
+        &self,
+        switch: &Name,
+        spec: RebootSpec,
+        origin: Origin,
+    ) -> impl Future<Output = Result<Reboot, ApiError>> + Send;
+
+    /// Begins to install software on a switch.
+    fn install(
+        &self,
+        switch: &Name,
+        spec: InstallSpec,
+        origin: Origin,
+    ) -> impl Future<Output = Result<Install, ApiError>> + Send;
 
     /// How each switch came into service, or how far it is.
     fn provisioning(&self) -> impl Future<Output = Vec<Provisioning>> + Send;

@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
+pub use fabric_identity::Invitation;
 use fabric_identity::{
-    Credentials, Files, Fingerprint, IdentityError, Newcomer, Subject, private_directory, write_private,
+    Credentials, Files, IdentityError, InvitationError, Newcomer, Subject, Trust, private_directory, write_private,
 };
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::UnixTime;
@@ -39,24 +40,6 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 const RENEW_LAST_PART: u32 = 3;
 /// Longest sleep until the certificate is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
-/// Largest file of a token, in octets.
-const LONGEST_TOKEN: u64 = 4096;
-
-/// How the controller is recognised before the host has a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trust {
-    /// One of these authorities (PEM) vouches for it.
-    Authorities(Vec<u8>),
-    /// The authority with this fingerprint does.
-    Fingerprint(Fingerprint),
-}
-
-/// A token, and how the controller is recognised, as the operator gave them.
-#[derive(Clone)]
-pub struct Invitation {
-    token: String,
-    trust: Trust,
-}
 
 /// Why a host is not enrolled.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +61,9 @@ pub enum EnrolError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The file of the token cannot be used.
+    #[error(transparent)]
+    Invitation(#[from] InvitationError),
     /// The authorities or the certificate cannot be used.
     #[error("the certificate or the authorities")]
     Identity(#[from] IdentityError),
@@ -131,41 +117,6 @@ fn read_if_there(path: &Path) -> Result<Option<String>, EnrolError> {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(at(path)(error)),
-    }
-}
-
-impl Invitation {
-    /// Reads the file that the operator made with `fabricctl host token`: the token, then the fingerprint of the authority. The
-    /// fingerprint may be missing if the authorities are given as a file. None if the file is not there.
-    ///
-    /// # Errors
-    /// The file cannot be read, or has something else in it.
-    pub fn read(path: &Path, authorities: Option<&Path>) -> Result<Option<Self>, EnrolError> {
-        let is_too_long = std::fs::metadata(path).is_ok_and(|m| m.len() > LONGEST_TOKEN);
-        let expected = |problem: &str| content(path.display().to_string(), problem);
-        if is_too_long {
-            return Err(expected("too long: expected a token and a fingerprint"));
-        }
-        let Some(text) = read_if_there(path)? else {
-            return Ok(None);
-        };
-        let mut words = text.split_whitespace();
-        let token = words.next().ok_or_else(|| expected("empty: expected a token"))?;
-        let trust = match (authorities, words.next()) {
-            (Some(file), _) => Trust::Authorities(std::fs::read(file).map_err(at(file))?),
-            (None, Some(word)) => {
-                let fingerprint: Result<Fingerprint, _> = word.parse();
-                Trust::Fingerprint(fingerprint.map_err(|error| expected(&format!("`{word}`: {error}")))?)
-            }
-            (None, None) => {
-                let problem = "no fingerprint of the fabric's authority after the token: add it, or give --tls-ca";
-                return Err(expected(problem));
-            }
-        };
-        Ok(Some(Self {
-            token: token.to_owned(),
-            trust,
-        }))
     }
 }
 
@@ -294,17 +245,15 @@ impl Enrolment {
             address: self.address.clone(),
             source,
         };
-        let newcomer = match trust {
-            Trust::Authorities(pem) => Newcomer::trusting(pem, Subject::Controller)?,
-            Trust::Fingerprint(fingerprint) => {
-                let anybody = Newcomer::trusting_anybody()?;
-                let channel = anybody.channel(&self.address).await.map_err(connect)?;
-                let mut client = EnrolmentClient::new(channel);
-                let said = reply(client.authorities(v1::AuthoritiesRequest {})).await?;
-                let authority = fingerprint.pick(&said.authorities)?;
-                Newcomer::trusting_these(&[authority], Subject::Controller)?
+        let authorities = match trust {
+            Trust::Authorities(_) => None,
+            Trust::Fingerprint(_) => {
+                let channel = Newcomer::trusting_anybody()?.channel(&self.address).await;
+                let mut client = EnrolmentClient::new(channel.map_err(connect)?);
+                Some(reply(client.authorities(v1::AuthoritiesRequest {})).await?.authorities)
             }
         };
+        let newcomer = trust.newcomer(authorities.as_deref(), Subject::Controller)?;
         newcomer.channel(&self.address).await.map_err(connect)
     }
 
@@ -315,10 +264,10 @@ impl Enrolment {
     pub async fn attempt(&self, invitation: &Invitation) -> Result<Enrolled, EnrolError> {
         let key = self.key()?;
         let request = v1::EnrolRequest {
-            token: invitation.token.clone(),
+            token: invitation.token().to_owned(),
             certificate_signing_request: Self::request(&key)?,
         };
-        let channel = self.recognise(&invitation.trust).await?;
+        let channel = self.recognise(invitation.trust()).await?;
         let reply = reply(EnrolmentClient::new(channel).enrol(request)).await?;
         self.keep_reply(reply, &key)
     }

@@ -15,10 +15,10 @@ use fabric_bootz::authority::Authority;
 use fabric_controller::access::audit::AuditLog;
 use fabric_controller::device::driver::Driver as _;
 use fabric_controller::driver::vtep::{VtepDriver, VtepServer};
-use fabric_controller::enrolment_token::Tokens;
 use fabric_controller::events::News;
-use fabric_controller::host_enrolment::desk::{Desk, Found, Hosts, Signer};
-use fabric_controller::host_enrolment::serve::Service;
+use fabric_controller::token_enrolment::desk::{self, Desk, Found, Member, Place, Signer, Signers};
+use fabric_controller::token_enrolment::serve::Service;
+use fabric_controller::token_enrolment::tokens::Tokens;
 use fabric_identity::{Credentials, Dialer, Newcomer, Subject};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
-use vfabric_api::enrolment::HostTokenSpec;
+use vfabric_api::enrolment::EnrolmentTokenSpec;
 use vfabric_api::ident::Name;
 use vtep_agent::enrol::{EnrolError, Enrolled, Enrolment, Invitation, identity};
 use vtep_proto::v1;
@@ -44,9 +44,12 @@ struct Inventory {
     news: Mutex<Vec<News>>,
 }
 
-impl Hosts for Inventory {
-    fn host(&self, name: &Name) -> Option<Found> {
-        self.hosts.lock().unwrap().get(name).copied()
+impl desk::Inventory for Inventory {
+    fn find(&self, member: &Member) -> Option<Found> {
+        match member {
+            Member::Host(name) => self.hosts.lock().unwrap().get(name).cloned(),
+            Member::Switch(_) => None,
+        }
     }
 
     fn note(&self, news: News) {
@@ -58,9 +61,8 @@ impl Inventory {
     fn put(&self, name: &str, uid: u64, is_retired: bool) {
         let found = Found {
             uid,
-            vtep_ipv4: [192, 0, 2, 1].into(),
-            vtep_ipv6: "fd00::1".parse().unwrap(),
             is_retired,
+            place: Place::Host([192, 0, 2, 1].into(), "fd00::1".parse().unwrap()),
         };
         self.hosts.lock().unwrap().insert(name.parse().unwrap(), found);
     }
@@ -105,11 +107,15 @@ impl World {
         inventory.put("h1", 1, false);
         inventory.put("h2", 2, false);
         let tokens = Tokens::open(&dir.path().join("tokens.redb")).unwrap();
-        let signer = Signer {
+        let hosts = Signer {
             authority: authority(),
             valid,
         };
-        let desk = Desk::new(Arc::clone(&inventory) as _, tokens, signer, Arc::clone(&credentials));
+        let signers = Signers {
+            hosts: Some(hosts),
+            switches: None,
+        };
+        let desk = Desk::new(Arc::clone(&inventory) as _, tokens, signers, Arc::clone(&credentials));
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         Self {
@@ -125,7 +131,7 @@ impl World {
     }
 
     fn services(&self) -> Routes {
-        Routes::new(Service::server(Arc::clone(&self.desk), Arc::clone(&self.audit)))
+        Service::routes(Arc::clone(&self.desk), Arc::clone(&self.audit))
     }
 
     /// Begins to serve; the driver is that of host h1.
@@ -147,7 +153,7 @@ impl World {
     fn invite(&self, host: &str) -> PathBuf {
         let made = self
             .desk
-            .make_token(&host.parse().unwrap(), HostTokenSpec::default())
+            .make_token(&Member::Host(host.parse().unwrap()), EnrolmentTokenSpec::default())
             .unwrap();
         let path = self.dir.path().join(unique("token"));
         fs::write(&path, format!("{} {}\n", made.token, made.authority)).unwrap();

@@ -122,6 +122,8 @@ const BOOT_PACKAGES: &[&str] = &[
     "isc-dhcp-relay",
     "udhcpc",
     "dnsmasq-base",
+    "kea-dhcp4-server",
+    "kea-dhcp6-server",
     "curl",
     "tftp-hpa",
     "openssl",

@@ -6,6 +6,8 @@ use std::path::Path;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+use super::kept::Kept;
+
 /// Identity of a switch to its binding, as JSON.
 const BINDINGS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("bindings");
 
@@ -61,7 +63,7 @@ fn disk(error: impl Into<redb::Error>) -> BookError {
 }
 
 /// The file.
-pub struct Book(Database);
+pub struct Book(Kept);
 
 impl Book {
     /// Opens the file, or makes it.
@@ -69,11 +71,17 @@ impl Book {
     /// # Errors
     /// [`BookError::Disk`].
     pub fn open(path: &Path) -> Result<Self, BookError> {
-        let database = Database::create(path).map_err(disk)?;
-        let write = database.begin_write().map_err(disk)?;
-        write.open_table(BINDINGS).map_err(disk)?;
-        write.commit().map_err(disk)?;
-        Ok(Self(database))
+        let kept = Kept::open(path, |database| {
+            let write = database.begin_write()?;
+            write.open_table(BINDINGS)?;
+            Ok(write.commit()?)
+        });
+        kept.map(Self).map_err(disk)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, BookError>) -> Result<T, BookError> {
+        let is_disk = |error: &BookError| matches!(error, BookError::Disk(_));
+        self.0.with(disk, is_disk, work)
     }
 
     /// What is known of a switch.
@@ -81,10 +89,12 @@ impl Book {
     /// # Errors
     /// [`BookError::Disk`].
     pub fn get(&self, switch: u64) -> Result<Option<Binding>, BookError> {
-        let read = self.0.begin_read().map_err(disk)?;
-        let table = read.open_table(BINDINGS).map_err(disk)?;
-        let row = table.get(switch).map_err(disk)?;
-        row.map(|row| parse(row.value())).transpose()
+        self.with(|database| {
+            let read = database.begin_read().map_err(disk)?;
+            let table = read.open_table(BINDINGS).map_err(disk)?;
+            let row = table.get(switch).map_err(disk)?;
+            row.map(|row| parse(row.value())).transpose()
+        })
     }
 
     /// Changes the binding of a switch; it is on the disk when this returns. `change` receives the binding in force, or
@@ -98,21 +108,23 @@ impl Book {
         serial: &str,
         change: impl FnOnce(Option<Binding>) -> Result<Binding, BookError>,
     ) -> Result<Binding, BookError> {
-        let write = self.0.begin_write().map_err(disk)?;
-        let changed = {
-            let mut table = write.open_table(BINDINGS).map_err(disk)?;
-            let known = table
-                .get(switch)
-                .map_err(disk)?
-                .map(|row| parse(row.value()))
-                .transpose()?;
-            let changed = change(known.filter(|b| b.serial == serial))?;
-            let row = serde_json::to_vec(&changed).map_err(|error| BookError::Disk(error.to_string()))?;
-            table.insert(switch, row.as_slice()).map_err(disk)?;
-            changed
-        };
-        write.commit().map_err(disk)?;
-        Ok(changed)
+        self.with(|database| {
+            let write = database.begin_write().map_err(disk)?;
+            let changed = {
+                let mut table = write.open_table(BINDINGS).map_err(disk)?;
+                let known = table
+                    .get(switch)
+                    .map_err(disk)?
+                    .map(|row| parse(row.value()))
+                    .transpose()?;
+                let changed = change(known.filter(|b| b.serial == serial))?;
+                let row = serde_json::to_vec(&changed).map_err(|error| BookError::Disk(error.to_string()))?;
+                table.insert(switch, row.as_slice()).map_err(disk)?;
+                changed
+            };
+            write.commit().map_err(disk)?;
+            Ok(changed)
+        })
     }
 
     /// Binds a device to a switch, or finds it bound.

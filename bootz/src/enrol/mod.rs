@@ -17,5 +17,6 @@
 //! **Cost.** A bootstrap costs a look-up in the inventory by serial number, five signatures, and one write of the disk.
 
 pub mod book;
+pub mod kept;
 pub mod serve;
 pub mod unary;

@@ -260,7 +260,7 @@ impl Desk {
             fabric: self.credentials.fabric(),
             subject: Subject::Switch(name.clone()),
         };
-        let names = vec![name.clone(), found.config.listen.ip().to_string()];
+        let names = found.config.names();
         let keys = &self.keys;
         let issued = keys
             .authority

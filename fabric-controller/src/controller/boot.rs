@@ -114,6 +114,11 @@ impl<S: Store> Controller<S> {
         (all.len(), words.collect())
     }
 
+    /// How often a switch has come into service.
+    pub(super) fn arrivals_of(&self, switch: &Name) -> u64 {
+        self.timelines().get(switch).arrivals
+    }
+
     /// The time line of each switch of the inventory.
     pub(super) fn all_timelines(&self) -> Vec<Provisioning> {
         let (fabric, lines) = (self.fabric_now(), self.timelines());

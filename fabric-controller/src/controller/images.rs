@@ -50,6 +50,12 @@ impl<S: Store> Controller<S> {
         self.images.get().map(Arc::clone).ok_or_else(no_images)
     }
 
+    /// An image with its content.
+    pub(super) async fn image(&self, name: Label) -> Result<(Image, std::fs::File), ApiError> {
+        let shelf = self.shelf()?;
+        on_disk(move || shelf.content(&name)).await
+    }
+
     pub(super) async fn all_images(&self) -> Result<Vec<Image>, ApiError> {
         let shelf = self.shelf()?;
         let mut images = on_disk(move || shelf.list()).await?;

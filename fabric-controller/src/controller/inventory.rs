@@ -305,6 +305,7 @@ impl<S: Store> Controller<S> {
             vtep_id: Some(s.vtep_id).filter(|id| *id != 0),
             state: s.state,
             waiting: waiting(s.state, ItemKey::Switch(s.spec.name.clone())),
+            machine: self.machines.status(&s.spec.name),
         });
         let hosts = fabric.hosts().map(|(_, h)| HostItem {
             spec: h.spec.clone(),

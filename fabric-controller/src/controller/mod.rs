@@ -32,7 +32,6 @@ pub mod gate;
 mod history;
 #[cfg(test)]
 mod history_tests;
-mod host_enrolment;
 #[cfg(test)]
 mod image_tests;
 mod images;
@@ -47,6 +46,9 @@ mod isolation;
 #[cfg(test)]
 mod link_tests;
 mod links;
+#[cfg(test)]
+mod machine_tests;
+mod machines;
 mod migration;
 #[cfg(test)]
 mod migration_tests;
@@ -72,6 +74,7 @@ mod room_tests;
 mod round;
 mod rows;
 mod service;
+mod software;
 #[cfg(test)]
 mod static_route_tests;
 mod tenancy;
@@ -79,6 +82,7 @@ mod tenancy;
 mod tenancy_tests;
 #[cfg(test)]
 mod tests;
+mod token_enrolment;
 #[cfg(test)]
 mod upgrade_tests;
 mod users;
@@ -105,7 +109,6 @@ use crate::device::reports::Reports;
 use crate::device::{Device, Registry};
 use crate::engine::{Engine, Rendered};
 use crate::events::{Events, News};
-use crate::host_enrolment::desk::Desk;
 use crate::ident::Source;
 use crate::images::Shelf;
 use crate::model::Model;
@@ -115,6 +118,7 @@ use crate::store::{Store, StoreError};
 use crate::tables::Tables;
 use crate::timeline::Timelines;
 use crate::timings::AllTimings;
+use crate::token_enrolment::desk::Desk;
 use crate::topology::links::Links;
 use fleet::Fleet;
 use follow::Followed;
@@ -174,8 +178,8 @@ pub struct Controller<S> {
     events: Arc<Events>,
     /// How switches came into service. Taken briefly.
     timelines: std::sync::Mutex<Timelines>,
-    /// Lets hosts enrol, if that is enabled.
-    host_enrolment: std::sync::OnceLock<Arc<Desk>>,
+    /// Lets machines enrol with tokens, if that is enabled.
+    token_enrolment: std::sync::OnceLock<Arc<Desk>>,
     /// Held while a backup is made.
     backing_up: Mutex<()>,
     /// Changes that look whether addresses have become free.
@@ -183,6 +187,8 @@ pub struct Controller<S> {
     /// Receives the events of devices.
     reports: Reports,
     migrations: migration::Migrations,
+    machines: machines::Machines,
+    software: software::Jobs,
 }
 
 /// The time; tests can stop it.
@@ -287,11 +293,13 @@ impl<S: Store> Controller<S> {
             timings,
             events,
             timelines: std::sync::Mutex::default(),
-            host_enrolment: std::sync::OnceLock::new(),
+            token_enrolment: std::sync::OnceLock::new(),
             backing_up: Mutex::default(),
             lookers: Semaphore::new(resting::LOOKERS),
             reports,
             migrations: migration::Migrations::default(),
+            machines: machines::Machines::default(),
+            software: software::Jobs::default(),
         });
         for handover in handovers {
             tokio::spawn(handover.carry_out(Arc::clone(&controller.progress)));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use vfabric_api::enrolment::{HostToken, HostTokenSpec};
+use vfabric_api::enrolment::{EnrolmentTokenSpec, HostToken, SwitchToken};
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::event::Events;
 use vfabric_api::history::{Changes, Diff, History, Revision};
@@ -15,8 +15,11 @@ use vfabric_api::image::{Content, Image, NewImage};
 use vfabric_api::intent::Intent;
 use vfabric_api::inventory::Inventory;
 use vfabric_api::labels::Selector;
+use vfabric_api::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use vfabric_api::provisioning::Provisioning;
-use vfabric_api::service::{ApplyOptions, Backup, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
+use vfabric_api::service::{
+    ApplyOptions, Backup, Committed, FabricService, Key, Kind, Origin, Page, Rollback, Transaction,
+};
 use vfabric_api::status::{
     Applied, Count, DeviceEntity, DeviceReason, DeviceState, DropCount, Drops, FabricStatus, HostStatus, LinkStatus,
     ObjectEntity, Progress, SwitchStatus, TableUse, View, Warning,
@@ -227,8 +230,20 @@ impl<S: Store> FabricService for Controller<S> {
         fabric.switches().filter_map(status).collect()
     }
 
-    async fn make_host_token(&self, host: &Name, spec: HostTokenSpec) -> Result<HostToken, ApiError> {
+    async fn make_host_token(&self, host: &Name, spec: EnrolmentTokenSpec) -> Result<HostToken, ApiError> {
         Controller::make_host_token(self, host, spec).await
+    }
+
+    async fn make_switch_token(&self, switch: &Name, spec: EnrolmentTokenSpec) -> Result<SwitchToken, ApiError> {
+        Controller::make_switch_token(self, switch, spec).await
+    }
+
+    async fn install(&self, switch: &Name, spec: InstallSpec, origin: Origin) -> Result<Install, ApiError> {
+        self.begin_install(switch, spec, origin).await
+    }
+
+    async fn reboot(&self, switch: &Name, spec: RebootSpec, origin: Origin) -> Result<Reboot, ApiError> {
+        self.reboot_switch(switch, spec, origin).await
     }
 
     async fn hosts(&self) -> Vec<HostStatus> {

@@ -9,6 +9,7 @@ pub mod driver;
 pub mod handover;
 pub mod launch;
 mod ledger;
+pub mod machine;
 pub mod pace;
 pub mod packets;
 pub mod ports;

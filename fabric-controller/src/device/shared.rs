@@ -462,6 +462,11 @@ impl Device {
         self.lock().repairs += 1;
     }
 
+    /// The validity of the certificate that it showed last.
+    pub fn shown_certificate(&self) -> Option<Validity> {
+        self.lock().certificate
+    }
+
     /// Records the certificate that it shows.
     pub(super) fn certificate(&self, certificate: Option<Validity>) {
         self.lock().certificate = certificate;

@@ -4,6 +4,7 @@ pub mod fake;
 pub mod gnmi;
 pub mod launch;
 mod losses;
+pub mod machine;
 mod mark;
 pub mod p4runtime;
 mod ports;

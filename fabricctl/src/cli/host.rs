@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 use fabric_lab::say;
 use vfabric_api::client::Client;
-use vfabric_api::enrolment::HostTokenSpec;
+use vfabric_api::enrolment::EnrolmentTokenSpec;
 use vfabric_api::ident::Name;
 
 use super::complete;
@@ -32,7 +32,7 @@ pub(super) struct TokenArgs {
 
 pub(super) async fn run(client: &Client, command: Command) -> Result<ExitCode> {
     let Command::Token(args) = command;
-    let spec = HostTokenSpec {
+    let spec = EnrolmentTokenSpec {
         lifetime_s: Some(args.lifetime.as_secs()),
     };
     let made = client.make_host_token(&args.host, spec).await?;

@@ -220,6 +220,12 @@ fn table(inventory: &Inventory) -> Table {
         if !parts.is_empty() {
             about = format!("{about}\n{}", parts.join(", "));
         }
+        if let Some(machine) = &s.machine {
+            let runs = machine.software.iter().map(|version| format!("runs {version}"));
+            let troubles = machine.troubles.iter().map(|trouble| format!("trouble: {trouble}"));
+            let lines: String = runs.chain(troubles).map(|line| format!("\n{line}")).collect();
+            about.push_str(&lines);
+        }
         let vtep = s.vtep_id.map(|id| id.to_string()).unwrap_or_default();
         let state = state(&s.state, &s.waiting);
         row("switch", s.spec.name.to_string(), s.uid, vtep, state, about);

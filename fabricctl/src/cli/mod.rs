@@ -19,6 +19,7 @@ mod migrate;
 mod plan;
 mod progress;
 mod show;
+mod switch;
 mod tables;
 mod top;
 mod users;
@@ -95,6 +96,9 @@ enum Command {
     /// Create tokens with which hosts enrol
     #[command(subcommand)]
     Host(host::Command),
+    /// Create tokens with which switches without an IDevID enrol, and restart switches
+    #[command(subcommand)]
+    Switch(switch::Command),
     /// Show how switches come into service
     #[command(subcommand)]
     Ztp(ztp::Command),
@@ -171,6 +175,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Audit(args) => users::audit(&session, args).await,
             Command::Inventory(command) => inventory::run(client, command).await,
             Command::Host(command) => host::run(client, command).await,
+            Command::Switch(command) => switch::run(client, command).await,
             Command::Ztp(command) => ztp::run(&session, command).await,
             Command::Image(command) => image::run(client, command).await,
             Command::Status(output) => {

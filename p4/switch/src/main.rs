@@ -2,6 +2,7 @@
 
 mod bench;
 mod cli;
+mod management;
 mod restart;
 mod ztp;
 

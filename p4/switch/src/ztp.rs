@@ -1,47 +1,66 @@
-//! `--ztp`: the switch gets its device id, address and certificate from its owner (OpenConfig Bootz) before it serves.
-//! The address of the owner's Bootz server comes from DHCP or the command line.
+//! `--ztp`: the switch gets its device id, address and certificate from its owner before it serves: by OpenConfig Bootz, or with a
+//! one-time token at the controller. The address of the owner's Bootz server comes from DHCP or the command line.
 
 use std::path::Path;
 
 use fabric_bootz::client::{Client, Enrolled, waits};
-use fabric_bootz::dial;
-use fabric_dhcp::client::{Client as Dhcp, Settings};
-use fabric_dhcp::message::Lease;
+use fabric_bootz::data::SwitchConfig;
+use fabric_bootz::token::TokenClient;
+use fabric_identity::Files;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Error;
 use crate::cli::Options;
-
-/// The lease of the management interface, in the directory of the identity.
-const LEASE: &str = "lease.json";
+use crate::management::Management;
 
 /// The enrolment of this switch, if it has one.
 pub(crate) struct Ztp(Option<Enrolment>);
 
 struct Enrolment {
-    client: Client,
-    enrolled: Enrolled,
-    /// Keeps the lease while the switch runs, and knows the Bootz servers of now.
-    dhcp: Option<Dhcp>,
+    hostname: String,
+    /// Keeps its certificate from expiring; with a token the controller does that.
+    bootz: Option<(Client, Enrolled)>,
+    /// Keeps the leases while the switch runs, and knows the Bootz servers of now.
+    management: Option<Management>,
 }
 
 /// Enrols if the options ask for it, and adds the owner's settings to the options. Returns none if the process was
 /// asked to end before that.
 ///
 /// # Errors
-/// The identity or the management interface of the switch cannot be used, or the files for TLS cannot be written.
+/// The identity or the management interface of the switch cannot be used, its token is refused, or the files for TLS cannot be
+/// written.
 pub(crate) async fn enrol(options: &mut Options) -> Result<Option<Ztp>, Error> {
-    let Some(dir) = &options.ztp else {
+    let Some(dir) = options.ztp.clone() else {
         return Ok(Some(Ztp(None)));
     };
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let enrolling = async {
+        match (&options.ztp_token, &options.ztp_controller) {
+            (Some(token), Some(controller)) => by_token(options, &dir, token, controller).await,
+            _ => by_bootz(options, &dir).await,
+        }
+    };
+    let (config, files, enrolment) = tokio::select! {
+        enrolled = enrolling => enrolled?,
+        _ = terminate.recv() => return Ok(None),
+        _ = interrupt.recv() => return Ok(None),
+    };
+    tracing::info!(hostname = config.hostname, device_id = config.device_id, listen = %config.listen, "enrolled");
+    options.device_id = config.device_id;
+    options.grpc_server_addr = config.listen;
+    (options.tls_ca, options.tls_cert, options.tls_key) = (Some(files.ca), Some(files.cert), Some(files.key));
+    Ok(Some(Ztp(Some(enrolment))))
+}
+
+type Outcome = Result<(SwitchConfig, Files, Enrolment), Error>;
+
+async fn by_bootz(options: &Options, dir: &Path) -> Outcome {
     let client = match &options.ztp_signer {
         Some(program) => Client::open_with_signer(dir, program)?,
         None => Client::open(dir)?,
     };
-    let mut dhcp = match &options.ztp_interface {
-        Some(interface) => Some(lease(&client, dir, interface).await?),
-        None => None,
-    };
+    let mut management = manage(options, dir, client.model(), client.serial()).await?;
     let server = options.ztp_server.as_deref();
     tracing::info!(
         serial = client.serial(),
@@ -49,89 +68,100 @@ pub(crate) async fn enrol(options: &mut Options) -> Result<Option<Ztp>, Error> {
         interface = options.ztp_interface,
         "enrolling"
     );
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let enrolling = async {
-        match (&mut dhcp, server) {
-            (Some(dhcp), _) => from_dhcp(&client, dhcp).await,
-            (None, Some(server)) => client.enrol(server).await,
-            // The command line has exactly one of the two.
-            (None, None) => std::future::pending().await,
-        }
-    };
-    let enrolled = tokio::select! {
-        enrolled = enrolling => enrolled,
-        _ = terminate.recv() => return Ok(None),
-        _ = interrupt.recv() => return Ok(None),
+    let enrolled = match (&mut management, server) {
+        (Some(management), _) => from_dhcp(&client, management).await,
+        (None, Some(server)) => client.enrol(server).await,
+        // The command line has exactly one of the two.
+        (None, None) => std::future::pending().await,
     };
     let files = client.install(&enrolled)?;
-    let config = &enrolled.config;
-    tracing::info!(hostname = config.hostname, device_id = config.device_id, listen = %config.listen, "enrolled");
-    options.device_id = config.device_id;
-    options.grpc_server_addr = config.listen;
-    (options.tls_ca, options.tls_cert, options.tls_key) = (Some(files.ca), Some(files.cert), Some(files.key));
-    Ok(Some(Ztp(Some(Enrolment { client, enrolled, dhcp }))))
+    let config = enrolled.config.clone();
+    let enrolment = Enrolment {
+        hostname: config.hostname.clone(),
+        bootz: Some((client, enrolled)),
+        management,
+    };
+    Ok((config, files, enrolment))
 }
 
-/// Begins to keep the management interface supplied with an address.
-async fn lease(client: &Client, dir: &Path, interface: &str) -> Result<Dhcp, Error> {
-    let settings = Settings {
-        interface: interface.to_owned(),
-        model: client.model().to_owned(),
-        serial: client.serial().to_owned(),
-        memory: dir.join(LEASE),
+async fn by_token(options: &Options, dir: &Path, token: &Path, controller: &str) -> Outcome {
+    let client = TokenClient::open(dir, controller)?;
+    let mut management = manage(options, dir, client.model(), client.serial()).await?;
+    tracing::info!(
+        serial = client.serial(),
+        controller,
+        interface = options.ztp_interface,
+        "enrolling with a token"
+    );
+    if let Some(management) = &mut management {
+        management.address().await;
+    }
+    let enrolled = client.enrol(token).await?;
+    if let Some(management) = &mut management {
+        management.address_for(enrolled.config.listen.ip()).await;
+    }
+    let files = client.install(&enrolled)?;
+    let config = enrolled.config;
+    let enrolment = Enrolment {
+        hostname: config.hostname.clone(),
+        bootz: None,
+        management,
     };
-    Ok(Dhcp::start(settings).await?)
+    Ok((config, files, enrolment))
+}
+
+/// Begins to keep the management interface supplied with addresses, if one is named.
+async fn manage(options: &Options, dir: &Path, model: &str, serial: &str) -> Result<Option<Management>, Error> {
+    match &options.ztp_interface {
+        Some(interface) => Ok(Some(Management::start(interface, dir, model, serial).await?)),
+        None => Ok(None),
+    }
 }
 
 /// Gets bootstrap data from the servers that DHCP names. After a failure, DHCP is asked again, as Bootz requires,
 /// because the operator may have named another server.
-async fn from_dhcp(client: &Client, dhcp: &mut Dhcp) -> Enrolled {
+async fn from_dhcp(client: &Client, management: &mut Management) -> Enrolled {
     let mut waits = waits();
     loop {
-        // Even a switch that has its bootstrap data cannot serve without its address.
-        let lease = dhcp.lease().await;
-        let servers = servers(&lease);
+        management.address().await;
+        let servers = management.servers();
         match client.attempt(&servers).await {
-            Ok(enrolled) => return enrolled,
-            Err(_) if servers.is_empty() => tracing::warn!(
-                server = %lease.server,
-                "the DHCP server names no Bootz server (option 143); asking again"
-            ),
+            Ok(enrolled) => {
+                // Even a switch that has its bootstrap data cannot serve without its address.
+                management.address_for(enrolled.config.listen.ip()).await;
+                return enrolled;
+            }
+            Err(_) if servers.is_empty() => {
+                tracing::warn!("DHCP names no Bootz server (option 143, over IPv6 136); asking again");
+            }
             Err(_) => {}
         }
         if let Some(wait) = waits.next() {
             tokio::time::sleep(wait).await;
         }
-        dhcp.ask_again();
+        management.ask_again();
     }
-}
-
-/// `HOST:PORT` of the Bootz servers that a lease names.
-fn servers(lease: &Lease) -> Vec<String> {
-    let address = |uri: &String| match dial::address(uri) {
-        Ok(address) => Some(address.to_owned()),
-        Err(error) => {
-            tracing::warn!(%error, server = %lease.server, "DHCP");
-            None
-        }
-    };
-    lease.bootz.iter().filter_map(address).collect()
 }
 
 impl Ztp {
     /// Name of the switch, if its owner gave it one.
     pub(crate) fn hostname(&self) -> Option<&str> {
-        self.0.as_ref().map(|own| own.enrolled.config.hostname.as_str())
+        self.0.as_ref().map(|own| own.hostname.as_str())
     }
 
     /// Reports that the switch serves, and renews its certificate and its lease. Never returns.
     pub(crate) async fn keep(self) {
         match self.0 {
-            Some(Enrolment { client, enrolled, dhcp }) => {
-                let named = || dhcp.as_ref().and_then(Dhcp::current).map(|lease| servers(&lease));
-                client.keep(enrolled, || named().unwrap_or_default()).await;
+            Some(Enrolment {
+                bootz: Some((client, enrolled)),
+                management,
+                ..
+            }) => {
+                let named = || management.as_ref().map(Management::servers).unwrap_or_default();
+                client.keep(enrolled, named).await;
             }
-            None => std::future::pending::<()>().await,
+            // The leases are kept for as long as this value lives.
+            _own => std::future::pending::<()>().await,
         }
     }
 }

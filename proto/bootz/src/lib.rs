@@ -5,9 +5,8 @@
 //! every message, field, enum value and RPC with a list.
 //!
 //! gNSI (Certz, Authz, Pathz, Credentialz) and attestz are included only as far as Bootz refers to them.
-//! [`request`] is our own: a field that
-//! other servers and devices skip, and the service through which a Bootz server asks the owner. Nothing here
-//! validates or interprets messages.
+//! [`request`] is our own: a field that other servers and devices skip, the service through which a Bootz server asks the owner,
+//! and the enrolment of switches with a token. Nothing here validates or interprets messages.
 //!
 //! # Example
 //! ```

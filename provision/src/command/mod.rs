@@ -11,7 +11,6 @@ use arc_swap::ArcSwap;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vfabric_api::client::Config;
 use vfabric_api::ident::Name;
-use vfabric_api::topology::{Switch, Topology};
 
 use crate::board::{Board, LONGEST_WINDOW, Status};
 use crate::control::{self, Enrolment};
@@ -21,6 +20,7 @@ use crate::image::Images;
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::template::Templates;
+use crate::theirs;
 
 /// Provisioning of switches: addresses, images, first-boot files.
 #[derive(Debug, Parser)]
@@ -42,6 +42,8 @@ enum Command {
     Render(Render),
     /// Print lines for the operator's own dnsmasq, so that it leaves the switches of the inventory to this server
     Dnsmasq(From),
+    /// Print client classes for the operator's own Kea (the value of `client-classes`), for the same purpose
+    Kea(Kea),
     /// Measure how fast the server replies to DISCOVERs and gives leases
     Bench(crate::bench::Bench),
 }
@@ -72,6 +74,15 @@ impl From {
         let client = self.controller.clone().unwrap_or_else(Config::default_path);
         Ok(Source::new(self.inventory.as_deref(), &client)?)
     }
+}
+
+#[derive(Debug, Args)]
+struct Kea {
+    #[command(flatten)]
+    from: From,
+    /// For the DHCPv6 server
+    #[arg(long)]
+    ipv6: bool,
 }
 
 #[derive(Debug, Args)]
@@ -152,7 +163,13 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Render(args) => runtime()?.block_on(render(&args)),
         Command::Dnsmasq(from) => {
             let topology = runtime()?.block_on(from.source()?.read())?;
-            print!("{}", dnsmasq(&topology));
+            print!("{}", theirs::dnsmasq(&topology));
+            Ok(())
+        }
+        Command::Kea(kea) => {
+            let topology = runtime()?.block_on(kea.from.source()?.read())?;
+            let print = if kea.ipv6 { theirs::kea6 } else { theirs::kea4 };
+            print!("{}", print(&topology));
             Ok(())
         }
     }
@@ -208,19 +225,6 @@ async fn render(args: &Render) -> Result<()> {
     };
     print!("{}", files.render(switch, &args.file)?);
     Ok(())
-}
-
-/// One line for each switch: by MAC address, which is all that dnsmasq compares.
-fn dnsmasq(topology: &Topology) -> String {
-    let line = |switch: &Switch| match (switch.mac, &switch.serial) {
-        (Some(mac), _) => format!("dhcp-host={mac},ignore # {}\n", switch.name),
-        (None, Some(_)) => format!(
-            "# {} has no MAC address in the inventory: it may be served twice\n",
-            switch.name
-        ),
-        (None, None) => String::new(),
-    };
-    topology.switches.iter().map(line).collect()
 }
 
 fn files(settings: Settings, directory: Arc<ArcSwap<Directory>>, board: Arc<Board>) -> Files {

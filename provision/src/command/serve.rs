@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,7 +26,7 @@ use crate::dhcp::server::Server;
 use crate::dhcp6::run::{duid, open as open6};
 use crate::dhcp6::server::Server as Server6;
 use crate::directory::Directory;
-use crate::settings::{BootzServer, Settings};
+use crate::settings::Settings;
 use crate::source::{Follower, Source};
 use crate::{bootz, control, http, rights, tftp};
 
@@ -37,6 +38,7 @@ struct Sockets {
     dhcp: Vec<Port>,
     dhcp6: Vec<Port<Ipv6Addr>>,
     http: Vec<TcpListener>,
+    https: Vec<TcpListener>,
     tftp: Vec<(Ipv4Addr, UdpSocket)>,
     bootz: Vec<TcpListener>,
 }
@@ -54,6 +56,7 @@ fn sockets(settings: &Settings) -> Result<Sockets> {
         dhcp: open(settings)?,
         dhcp6: ipv6.map(|ipv6| open6(settings, ipv6)).transpose()?.unwrap_or_default(),
         http: Vec::new(),
+        https: Vec::new(),
         tftp: Vec::new(),
         bootz: Vec::new(),
     };
@@ -64,6 +67,9 @@ fn sockets(settings: &Settings) -> Result<Sockets> {
     };
     for address in addresses {
         sockets.http.push(tcp(address, settings.http_port)?);
+        if let Some(https) = &settings.https {
+            sockets.https.push(tcp(address, https.port)?);
+        }
         if let Some(bootz) = &settings.bootz_server {
             sockets.bootz.push(tcp(address, bootz.port)?);
         }
@@ -151,13 +157,24 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
         let incoming = Listener::plain(listener, "HTTP", http::LIMITS).incoming();
         servers.spawn(http::serve(incoming, http::router(Arc::clone(&files)), stop.clone()));
     }
+    if let Some(https) = &files.settings.https {
+        let credentials = credentials("https", &https.tls_ca, &https.tls_cert, &https.tls_key)?;
+        for listener in sockets.https {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            info!(address = %listener.local_addr()?, "HTTPS");
+            let clients = ClientCertificates::Welcome;
+            let incoming = Listener::tls(listener, "HTTPS", http::LIMITS, &credentials, clients)?.incoming();
+            servers.spawn(http::serve(incoming, http::router(Arc::clone(&files)), stop.clone()));
+        }
+        servers.spawn(follow(credentials, stop.clone()));
+    }
     for (address, socket) in sockets.tftp {
         info!(%address, "TFTP");
         let socket = tokio::net::UdpSocket::from_std(socket)?;
         servers.spawn(tftp::serve(socket, address, Arc::clone(&files), stop.clone()));
     }
     if let Some(own) = &files.settings.bootz_server {
-        let credentials = credentials(own)?;
+        let credentials = credentials("bootz_server", &own.tls_ca, &own.tls_cert, &own.tls_key)?;
         let owner = Arc::new(Remote::new(Arc::clone(&credentials), own.owner.clone())?);
         let (tell, steps) = tokio::sync::mpsc::channel(bootz::tell::QUEUE);
         files.board.tell(tell);
@@ -180,15 +197,7 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
                 }
             });
         }
-        let stopping = stop.clone();
-        servers.spawn(async move {
-            tokio::select! {
-                followed = credentials.follow(|| {}) => if let Err(error) = followed {
-                    tracing::error!(%error, "cannot listen for SIGHUP");
-                },
-                () = stopping.cancelled() => {}
-            }
-        });
+        servers.spawn(follow(credentials, stop.clone()));
     }
     let checking = Arc::clone(&files);
     tokio::task::spawn_blocking(move || checking.check_images());
@@ -227,15 +236,25 @@ fn thread<S: Decides + 'static>(
     std::thread::Builder::new().name(name.into()).spawn(run)
 }
 
-/// Certificate and key of the Bootz server.
-fn credentials(own: &BootzServer) -> Result<Arc<Credentials>> {
+/// Certificate and key of a server of this process.
+fn credentials(setting: &str, ca: &Path, cert: &Path, key: &Path) -> Result<Arc<Credentials>> {
     let files = Files {
-        ca: own.tls_ca.clone(),
-        cert: own.tls_cert.clone(),
-        key: own.tls_key.clone(),
+        ca: ca.to_owned(),
+        cert: cert.to_owned(),
+        key: key.to_owned(),
     };
     let loaded = Credentials::load(files).and_then(|c| c.expect(&Subject::Provision).map(|()| c));
-    loaded.map_err(|error| anyhow::anyhow!("bootz_server: {}", fabric_identity::explain(&error)))
+    loaded.map_err(|error| anyhow::anyhow!("{setting}: {}", fabric_identity::explain(&error)))
+}
+
+/// Reads credentials again when their files change.
+async fn follow(credentials: Arc<Credentials>, stop: CancellationToken) {
+    tokio::select! {
+        followed = credentials.follow(|| {}) => if let Err(error) = followed {
+            tracing::error!(%error, "cannot listen for SIGHUP");
+        },
+        () = stop.cancelled() => {}
+    }
 }
 
 async fn terminated() -> Result<()> {

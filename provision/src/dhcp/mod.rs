@@ -11,3 +11,4 @@ pub mod packet;
 pub mod reply;
 pub mod run;
 pub mod server;
+pub(crate) mod socket;

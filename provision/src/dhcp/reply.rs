@@ -108,13 +108,9 @@ fn boot(settings: &Settings, asker: &Asker<'_>) -> Vec<(u8, Vec<u8>)> {
         }
     }
     if packet.asks_for(code::SZTP_REDIRECT)
-        && let Some(bootz) = &settings.bootz
+        && let Some(bootz) = settings.bootz.option()
     {
-        let length = u16::try_from(bootz.len()).unwrap_or(u16::MAX);
-        all.push((
-            code::SZTP_REDIRECT,
-            [&length.to_be_bytes()[..], bootz.as_bytes()].concat(),
-        ));
+        all.push((code::SZTP_REDIRECT, bootz));
     }
     all
 }

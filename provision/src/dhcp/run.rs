@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use ipnet::Ipv4Net;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Domain;
 
 use super::address::Address;
 use super::journal::Keeper;
 use super::leases::{Change, Lease, Leases, Seconds};
 use super::server::{Outcome, Server, World};
+use super::socket::{Place, udp};
 use crate::board::{Board, now};
 use crate::directory::Directory;
 use crate::error::ProvisionError;
@@ -27,8 +28,6 @@ use crate::settings::Settings;
 
 /// Most datagrams that one turn takes from one socket; all of them share one write to the disk.
 const BATCH: usize = 256;
-/// Room for requests while the disk is waited for: some thousands of them.
-pub(crate) const RECEIVE_BUFFER: usize = 4 << 20;
 /// Longest wait without a datagram; offers expire and the stop flag is looked at as often.
 const TURN: Duration = Duration::from_millis(200);
 /// How often expired offers and the enrolment window are checked.
@@ -75,20 +74,11 @@ impl Port {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
+}
 
-    fn open(interface: Option<&str>, address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_broadcast(true)?;
-        // The system may grant less; then more requests are lost in a burst, and clients ask again.
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-        if let Some(interface) = interface {
-            socket.bind_device(Some(interface.as_bytes()))?;
-        }
-        socket.bind(&SocketAddrV4::new(address, port).into())?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    }
+fn socket(interface: Option<&str>, address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
+    let to = SocketAddrV4::new(address, port).into();
+    udp(Domain::IPV4, interface, &to, |socket| socket.set_broadcast(true))
 }
 
 /// Opens the sockets: one for each interface, or one for relayed requests only.
@@ -96,42 +86,21 @@ impl Port {
 /// # Errors
 /// An interface is missing or has no address in a subnet of the settings, or its port cannot be bound.
 pub fn open(settings: &Settings) -> Result<Vec<Port>, ProvisionError> {
-    let port = settings.dhcp_port;
-    let error = |what: String| move |source| ProvisionError::Socket { what, source };
-    if settings.interfaces.is_empty() {
-        let what = format!("UDP port {port} of {} for DHCP", settings.address);
-        let socket = Port::open(None, settings.address, port).map_err(error(what))?;
-        return Ok(vec![Port {
-            socket,
-            interface: None,
-            addresses: Vec::new(),
-        }]);
-    }
-    let all = nix::ifaddrs::getifaddrs().map_err(io::Error::from);
-    let all: Vec<_> = all.map_err(error("addresses of this machine".into()))?.collect();
-    let mut ports = Vec::new();
-    for name in &settings.interfaces {
-        let of_it = all.iter().filter(|a| a.interface_name == *name);
-        let addresses: Vec<Ipv4Net> = of_it
-            .filter_map(|a| {
-                let address = a.address.as_ref()?.as_sockaddr_in()?.ip();
-                let mask = a.netmask.as_ref()?.as_sockaddr_in()?.ip();
-                Ipv4Net::with_netmask(address, mask).ok()
-            })
-            .collect();
-        let what = format!("UDP port {port} of interface `{name}` for DHCP");
-        if !addresses.iter().any(|net| settings.subnet_of(net.addr()).is_some()) {
-            let why = "it has no address in a subnet of the settings";
-            return Err(error(what)(io::Error::new(io::ErrorKind::AddrNotAvailable, why)));
-        }
-        let socket = Port::open(Some(name), Ipv4Addr::UNSPECIFIED, port).map_err(error(what))?;
-        ports.push(Port {
-            socket,
-            interface: Some(name.clone()),
-            addresses,
-        });
-    }
-    Ok(ports)
+    let place = Place {
+        what: "DHCP",
+        address: settings.address,
+        port: settings.dhcp_port,
+        interfaces: &settings.interfaces,
+        subnet: &|a| {
+            let address = a.address.as_ref()?.as_sockaddr_in()?.ip();
+            let mask = a.netmask.as_ref()?.as_sockaddr_in()?.ip();
+            let net = Ipv4Net::with_netmask(address, mask).ok()?;
+            Some((net, settings.subnet_of(address).is_some()))
+        },
+        open: socket,
+        unspecified: Ipv4Addr::UNSPECIFIED,
+    };
+    place.ports()
 }
 
 /// Everything that the thread needs.

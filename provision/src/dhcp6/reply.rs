@@ -63,11 +63,9 @@ pub fn options(settings: &Settings, ipv6: &Ipv6, asker: &Asker<'_>) -> Vec<DhcpO
     };
     all.extend(boot.map(|(code, octets)| raw(code, octets)));
     if asks(code::SZTP_REDIRECT)
-        && let Some(bootz) = &ipv6.bootz
+        && let Some(bootz) = ipv6.bootz.option()
     {
-        let length = u16::try_from(bootz.len()).unwrap_or(u16::MAX);
-        let octets = [&length.to_be_bytes()[..], bootz.as_bytes()].concat();
-        all.push(raw(code::SZTP_REDIRECT, octets));
+        all.push(raw(code::SZTP_REDIRECT, bootz));
     }
     all
 }

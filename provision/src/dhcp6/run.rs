@@ -6,10 +6,11 @@ use std::path::Path;
 
 use ipnet::Ipv6Net;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Domain;
 
 use super::settings::Ipv6;
-use crate::dhcp::run::{Port, RECEIVE_BUFFER};
+use crate::dhcp::run::Port;
+use crate::dhcp::socket::{Place, udp};
 use crate::error::ProvisionError;
 use crate::settings::Settings;
 
@@ -24,21 +25,15 @@ const FILE: &str = "duid";
 const UUID: [u8; 2] = [0, 4];
 
 fn socket(interface: Option<&str>, address: Ipv6Addr, port: u16) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_only_v6(true)?;
-    socket.set_reuse_address(true)?;
-    // The system may grant less; then more is lost in a burst, and clients ask again.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-    if let Some(name) = interface {
-        socket.bind_device(Some(name.as_bytes()))?;
+    let to = SocketAddrV6::new(address, port, 0, 0).into();
+    udp(Domain::IPV6, interface, &to, |socket| {
+        socket.set_only_v6(true)?;
+        let Some(name) = interface else { return Ok(()) };
         let index = nix::net::if_::if_nametoindex(name)?;
-        for group in GROUPS {
-            socket.join_multicast_v6(&group, index)?;
-        }
-    }
-    socket.bind(&SocketAddrV6::new(address, port, 0, 0).into())?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+        GROUPS
+            .iter()
+            .try_for_each(|group| socket.join_multicast_v6(group, index))
+    })
 }
 
 /// Opens the sockets: one for each interface, or one for relayed requests only.
@@ -46,42 +41,21 @@ fn socket(interface: Option<&str>, address: Ipv6Addr, port: u16) -> io::Result<U
 /// # Errors
 /// An interface is missing or has no address in a subnet of the settings, or its port cannot be bound.
 pub fn open(settings: &Settings, ipv6: &Ipv6) -> Result<Vec<Port<Ipv6Addr>>, ProvisionError> {
-    let port = ipv6.port;
-    let error = |what: String| move |source| ProvisionError::Socket { what, source };
-    if settings.interfaces.is_empty() {
-        let what = format!("UDP port {port} of {} for DHCPv6", ipv6.address);
-        let socket = socket(None, ipv6.address, port).map_err(error(what))?;
-        return Ok(vec![Port {
-            socket,
-            interface: None,
-            addresses: Vec::new(),
-        }]);
-    }
-    let all = nix::ifaddrs::getifaddrs().map_err(io::Error::from);
-    let all: Vec<_> = all.map_err(error("addresses of this machine".into()))?.collect();
-    let mut ports = Vec::new();
-    for name in &settings.interfaces {
-        let of_it = all.iter().filter(|a| a.interface_name == *name);
-        let addresses: Vec<Ipv6Net> = of_it
-            .filter_map(|a| {
-                let address = a.address.as_ref()?.as_sockaddr_in6()?.ip();
-                let mask = a.netmask.as_ref()?.as_sockaddr_in6()?.ip();
-                Ipv6Net::with_netmask(address, mask).ok()
-            })
-            .collect();
-        let what = format!("UDP port {port} of interface `{name}` for DHCPv6");
-        if !addresses.iter().any(|net| ipv6.subnet_of(net.addr()).is_some()) {
-            let why = "it has no address in a subnet of the settings";
-            return Err(error(what)(io::Error::new(io::ErrorKind::AddrNotAvailable, why)));
-        }
-        let socket = socket(Some(name), Ipv6Addr::UNSPECIFIED, port).map_err(error(what))?;
-        ports.push(Port {
-            socket,
-            interface: Some(name.clone()),
-            addresses,
-        });
-    }
-    Ok(ports)
+    let place = Place {
+        what: "DHCPv6",
+        address: ipv6.address,
+        port: ipv6.port,
+        interfaces: &settings.interfaces,
+        subnet: &|a| {
+            let address = a.address.as_ref()?.as_sockaddr_in6()?.ip();
+            let mask = a.netmask.as_ref()?.as_sockaddr_in6()?.ip();
+            let net = Ipv6Net::with_netmask(address, mask).ok()?;
+            Some((net, ipv6.subnet_of(address).is_some()))
+        },
+        open: socket,
+        unspecified: Ipv6Addr::UNSPECIFIED,
+    };
+    place.ports()
 }
 
 /// This server's identifier, made at its first start: clients that renew must find the same one after a restart.

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
+use crate::redirects::Redirects;
 use crate::settings::{LARGEST_POOL, Pool};
 
 /// Where switches are reached over IPv6, and their subnets.
@@ -18,9 +19,9 @@ pub struct Ipv6 {
     /// Name servers.
     #[serde(default)]
     pub dns: Vec<Ipv6Addr>,
-    /// Address of an OpenConfig Bootz server, `bootz://HOST:PORT`; the default is this server's own one, if it has one.
+    /// OpenConfig Bootz servers, one `bootz://HOST:PORT` or a list; the default is this server's own one, if it has one.
     #[serde(default)]
-    pub bootz: Option<String>,
+    pub bootz: Redirects,
     /// UDP port of DHCPv6; another than 547 for tests only.
     #[serde(default = "port", skip_serializing)]
     pub port: u16,
@@ -127,7 +128,7 @@ pub(crate) mod tests {
                 subnet("2001:db8:2::/64", "2001:db8:2::100", "2001:db8:2::10f"),
             ],
             dns: vec!["2001:db8::53".parse().unwrap()],
-            bootz: Some("bootz://[2001:db8:1::5]:15006".into()),
+            bootz: serde_json::from_str("\"bootz://[2001:db8:1::5]:15006\"").unwrap(),
             port: port(),
         }
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use reqwest::Method;
 
 use super::{Client, ClientError};
-use crate::enrolment::{HostToken, HostTokenSpec};
+use crate::enrolment::{EnrolmentTokenSpec, HostToken, SwitchToken};
 use crate::ident::{Name, PortId};
 use crate::inventory::{Inventory, ItemKey};
+use crate::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use crate::service::Outcome;
 use crate::topology::{PortRef, Topology};
 
@@ -107,8 +108,39 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::apply`].
-    pub async fn make_host_token(&self, host: &Name, spec: HostTokenSpec) -> Result<HostToken, ClientError> {
+    pub async fn make_host_token(&self, host: &Name, spec: EnrolmentTokenSpec) -> Result<HostToken, ClientError> {
         let path = format!("{}/enrolment-token", path(&ItemKey::Host(host.clone())));
+        let body = serde_json::to_value(spec).map_err(super::unreadable)?;
+        self.call(Method::POST, &path, Some(body), None).await
+    }
+
+    /// Makes a token with which the machine of a switch enrols.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn make_switch_token(&self, switch: &Name, spec: EnrolmentTokenSpec) -> Result<SwitchToken, ClientError> {
+        let path = format!("{}/enrolment-token", path(&ItemKey::Switch(switch.clone())));
+        let body = serde_json::to_value(spec).map_err(super::unreadable)?;
+        self.call(Method::POST, &path, Some(body), None).await
+    }
+
+    /// Restarts a switch, which is drained first unless `spec` says otherwise.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn reboot(&self, switch: &Name, spec: &RebootSpec) -> Result<Reboot, ClientError> {
+        let path = format!("{}/reboot", path(&ItemKey::Switch(switch.clone())));
+        let wait = spec.wait().ok();
+        let body = serde_json::to_value(spec).map_err(super::unreadable)?;
+        self.call(Method::POST, &path, Some(body), wait).await
+    }
+
+    /// Begins to install software on a switch.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn install(&self, switch: &Name, spec: &InstallSpec) -> Result<Install, ClientError> {
+        let path = format!("{}/install", path(&ItemKey::Switch(switch.clone())));
         let body = serde_json::to_value(spec).map_err(super::unreadable)?;
         self.call(Method::POST, &path, Some(body), None).await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::enrolment::{HostToken, HostTokenSpec};
+use crate::enrolment::{EnrolmentTokenSpec, HostToken, SwitchToken};
 use crate::error::ApiError;
 use crate::event::Events;
 use crate::history::{Changes, Diff, History, Revision};
@@ -14,8 +14,9 @@ use crate::image::{Content, Image, NewImage};
 use crate::intent::Intent;
 use crate::inventory::Inventory;
 use crate::labels::Selector;
+use crate::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use crate::provisioning::Provisioning;
-use crate::service::{ApplyOptions, Backup, Committed, FabricService, Key, Kind, Page, Rollback, Transaction};
+use crate::service::{ApplyOptions, Backup, Committed, FabricService, Key, Kind, Origin, Page, Rollback, Transaction};
 use crate::status::{
     Applied, DeviceEntity, Drops, FabricStatus, HostStatus, LinkStatus, ObjectEntity, SwitchStatus, TableUse, View,
 };
@@ -50,7 +51,10 @@ pub(super) trait ErasedService: Send + Sync {
     fn switches(&self) -> BoxFuture<'_, Vec<SwitchStatus>>;
     fn provisioning(&self) -> BoxFuture<'_, Vec<Provisioning>>;
     fn hosts(&self) -> BoxFuture<'_, Vec<HostStatus>>;
-    fn make_host_token<'a>(&'a self, host: &'a Name, spec: HostTokenSpec) -> Answer<'a, HostToken>;
+    fn make_host_token<'a>(&'a self, host: &'a Name, spec: EnrolmentTokenSpec) -> Answer<'a, HostToken>;
+    fn make_switch_token<'a>(&'a self, switch: &'a Name, spec: EnrolmentTokenSpec) -> Answer<'a, SwitchToken>;
+    fn reboot<'a>(&'a self, switch: &'a Name, spec: RebootSpec, origin: Origin) -> Answer<'a, Reboot>;
+    fn install<'a>(&'a self, switch: &'a Name, spec: InstallSpec, origin: Origin) -> Answer<'a, Install>;
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>>;
     fn drops(&self) -> BoxFuture<'_, Drops>;
     fn health(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
@@ -138,8 +142,17 @@ impl<S: FabricService> ErasedService for S {
     fn hosts(&self) -> BoxFuture<'_, Vec<HostStatus>> {
         FabricService::hosts(self).boxed()
     }
-    fn make_host_token<'a>(&'a self, host: &'a Name, spec: HostTokenSpec) -> Answer<'a, HostToken> {
+    fn make_host_token<'a>(&'a self, host: &'a Name, spec: EnrolmentTokenSpec) -> Answer<'a, HostToken> {
         FabricService::make_host_token(self, host, spec).boxed()
+    }
+    fn make_switch_token<'a>(&'a self, switch: &'a Name, spec: EnrolmentTokenSpec) -> Answer<'a, SwitchToken> {
+        FabricService::make_switch_token(self, switch, spec).boxed()
+    }
+    fn reboot<'a>(&'a self, switch: &'a Name, spec: RebootSpec, origin: Origin) -> Answer<'a, Reboot> {
+        FabricService::reboot(self, switch, spec, origin).boxed()
+    }
+    fn install<'a>(&'a self, switch: &'a Name, spec: InstallSpec, origin: Origin) -> Answer<'a, Install> {
+        FabricService::install(self, switch, spec, origin).boxed()
     }
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>> {
         FabricService::links(self).boxed()

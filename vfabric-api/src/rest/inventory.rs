@@ -10,10 +10,11 @@ use utoipa_axum::routes;
 
 use super::extract::{Body, Path, Query};
 use super::{Mutation, Service};
-use crate::enrolment::{HostToken, HostTokenSpec};
+use crate::enrolment::{EnrolmentTokenSpec, HostToken, SwitchToken};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::{Name, PortId};
 use crate::inventory::{HostItem, Inventory, InventoryChange, Item, ItemKey, SwitchItem};
+use crate::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use crate::provisioning::Provisioning;
 use crate::service::{Change, Outcome};
 use crate::topology::{Fabric, Host, Link, Switch, Topology};
@@ -118,16 +119,64 @@ async fn provisioning_of(
 
 /// Makes a token with which the agent of this host gets its certificate, once. It ends the token that was made before.
 #[utoipa::path(post, path = "/v1/inventory/hosts/{name}/enrolment-token", tag = "inventory", params(("name" = Name, Path)),
-    request_body = HostTokenSpec, responses((status = 201, body = HostToken), (status = "default", body = ApiError)))]
+    request_body = EnrolmentTokenSpec, responses((status = 201, body = HostToken), (status = "default", body = ApiError)))]
 async fn make_host_token(
     State(service): State<Service>,
     Path(name): Path<Name>,
-    Body(spec): Body<HostTokenSpec>,
+    Body(spec): Body<EnrolmentTokenSpec>,
 ) -> Result<(StatusCode, Json<HostToken>), ApiError> {
     // A wrong body is refused as such, also where no host can enrol.
     spec.lifetime_s()?;
     let token = service.make_host_token(&name, spec).await?;
     Ok((StatusCode::CREATED, Json(token)))
+}
+
+/// Makes a token with which this switch, if it has no IDevID, gets its certificate, once. It ends the token that was made before.
+#[utoipa::path(post, path = "/v1/inventory/switches/{name}/enrolment-token", tag = "inventory", params(("name" = Name, Path)),
+    request_body = EnrolmentTokenSpec, responses((status = 201, body = SwitchToken), (status = "default", body = ApiError)))]
+async fn make_switch_token(
+    State(service): State<Service>,
+    Path(name): Path<Name>,
+    Body(spec): Body<EnrolmentTokenSpec>,
+) -> Result<(StatusCode, Json<SwitchToken>), ApiError> {
+    spec.lifetime_s()?;
+    let token = service.make_switch_token(&name, spec).await?;
+    Ok((StatusCode::CREATED, Json(token)))
+}
+
+/// Restarts a switch (gNOI System). Unless `now` is set, it is drained first and stays drained.
+#[utoipa::path(post, path = "/v1/inventory/switches/{name}/reboot", tag = "inventory", params(("name" = Name, Path)),
+    request_body = RebootSpec, responses((status = 202, body = Reboot), (status = "default", body = ApiError)))]
+async fn reboot(
+    State(service): State<Service>,
+    Path(name): Path<Name>,
+    Body(spec): Body<RebootSpec>,
+) -> Result<(StatusCode, Json<Reboot>), ApiError> {
+    spec.wait()?;
+    let drain = Mutation {
+        reason: spec.reason.clone(),
+        ..Mutation::default()
+    };
+    let origin = drain.origin()?;
+    let reboot = service.reboot(&name, spec, origin).await?;
+    Ok((StatusCode::ACCEPTED, Json(reboot)))
+}
+
+/// Installs an uploaded image on a switch (gNOI OS), then drains and restarts it. How it ends is an event.
+#[utoipa::path(post, path = "/v1/inventory/switches/{name}/install", tag = "inventory", params(("name" = Name, Path)),
+    request_body = InstallSpec, responses((status = 202, body = Install), (status = "default", body = ApiError)))]
+async fn install(
+    State(service): State<Service>,
+    Path(name): Path<Name>,
+    Body(spec): Body<InstallSpec>,
+) -> Result<(StatusCode, Json<Install>), ApiError> {
+    spec.reboot.wait()?;
+    let drain = Mutation {
+        reason: spec.reboot.reason.clone(),
+        ..Mutation::default()
+    };
+    let install = service.install(&name, spec, drain.origin()?).await?;
+    Ok((StatusCode::ACCEPTED, Json(install)))
 }
 
 /// Cables two switches.
@@ -285,6 +334,9 @@ pub(super) fn router() -> OpenApiRouter<Service> {
         .routes(routes!(provisioning))
         .routes(routes!(provisioning_of))
         .routes(routes!(make_host_token))
+        .routes(routes!(make_switch_token))
+        .routes(routes!(reboot))
+        .routes(routes!(install))
         .routes(routes!(create_link))
         .routes(routes!(delete_link))
         .merge(switches::router())

@@ -12,6 +12,9 @@
 //! | `/v1/inventory/provisioning`, `/v1/inventory/switches/{name}/provisioning` | how switches came into service |
 //! | `…/{name}/drain`, `…/undrain`, `…/gone` | post |
 //! | `/v1/inventory/hosts/{name}/enrolment-token` | post: a token with which the host's agent enrols |
+//! | `/v1/inventory/switches/{name}/enrolment-token` | post: a token with which a switch without an IDevID enrols |
+//! | `/v1/inventory/switches/{name}/reboot` | post: drains and restarts it |
+//! | `/v1/inventory/switches/{name}/install` | post: installs software, drains and restarts it |
 //! | `/v1/inventory/links`, `/v1/inventory/links/{switch}/{port}` | create, delete |
 //! | `/v1/apply` | a whole intent file as one transaction |
 //! | `/v1/history`, `…/{revision}`, `/v1/diff?from=&to=` | what changed, when, by whom and why |

@@ -41,10 +41,14 @@ struct Keyed {
 }
 
 /// Whether requests of this method and path may carry a key: those that change intent or inventory. Users, tokens
-/// and images are neither: a secret is shown only once, and an upload is never held in memory to be compared.
+/// and images are neither: a secret is shown only once, and an upload is never held in memory to be compared. A
+/// restart of a switch happens outside the store.
 pub(super) fn takes_key(method: &Method, template: &str) -> bool {
     let changes = matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
-    changes && !template.contains("/users") && !template.ends_with("/enrolment-token") && !template.contains("/images")
+    let is_elsewhere = ["/enrolment-token", "/reboot", "/install"]
+        .iter()
+        .any(|end| template.ends_with(end));
+    changes && !is_elsewhere && !template.contains("/users") && !template.contains("/images")
 }
 
 /// The key of a request, if it has one.

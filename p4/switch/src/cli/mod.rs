@@ -31,6 +31,7 @@ const BMV2_DEVICE_ID: &str = "0";
 /// A software P4 switch: runs BMv2 JSON, serves P4Runtime and gNMI.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(group = clap::ArgGroup::new("ztp_from").multiple(true))]
 pub(crate) struct Options {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -134,8 +135,17 @@ pub(crate) struct Options {
     pub(crate) ztp_interface: Option<String>,
     /// The Bootz server, without DHCP
     #[arg(long, value_name = "bootz://HOST:PORT", requires = "ztp", group = "ztp_from", value_parser = bootz_server,
-          help_heading = "Control")]
+          conflicts_with = "ztp_interface", help_heading = "Control")]
     pub(crate) ztp_server: Option<String>,
+    /// A file with a one-time token, as `fabricctl switch token` prints it: for a switch without an IDevID, which enrols at the
+    /// controller. Nobody else may read it (0600)
+    #[arg(long, value_name = "FILE", requires = "ztp_controller", conflicts_with_all = ["ztp_server", "ztp_signer"],
+          help_heading = "Control")]
+    pub(crate) ztp_token: Option<PathBuf>,
+    /// The controller's port for agents, with a token
+    #[arg(long, value_name = "https://HOST:PORT", requires_all = ["ztp", "ztp_token"], group = "ztp_from",
+          help_heading = "Control")]
+    pub(crate) ztp_controller: Option<String>,
 
     /// A program that signs with the identity key, instead of `idevid.key` in the directory: for keys in a TPM
     #[arg(long, value_name = "PROGRAM", requires = "ztp", help_heading = "Control")]

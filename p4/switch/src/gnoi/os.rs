@@ -3,10 +3,10 @@
 use gnoi_proto::gnoi::os::activate_response::Response as Outcome;
 use gnoi_proto::gnoi::os::os_server::Os;
 use gnoi_proto::gnoi::os::{
-    ActivateError, ActivateOk, ActivateRequest, ActivateResponse, StandbyState, VerifyRequest, VerifyResponse,
-    VerifyStandby, activate_error, standby_state, verify_standby,
+    ActivateError, ActivateOk, ActivateRequest, ActivateResponse, InstallRequest, InstallResponse, StandbyState,
+    VerifyRequest, VerifyResponse, VerifyStandby, activate_error, standby_state, verify_standby,
 };
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
 /// The version that runs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -17,6 +17,12 @@ pub struct OsService;
 
 #[async_trait]
 impl Os for OsService {
+    type InstallStream = tokio_stream::Empty<Result<InstallResponse, Status>>;
+
+    async fn install(&self, _: Request<Streaming<InstallRequest>>) -> Result<Response<Self::InstallStream>, Status> {
+        Err(Status::unimplemented("software is installed by packages"))
+    }
+
     async fn activate(&self, request: Request<ActivateRequest>) -> Result<Response<ActivateResponse>, Status> {
         let request = request.into_inner();
         let error = |kind: activate_error::Type, detail: String| {

@@ -11,15 +11,16 @@ use tower::ServiceExt;
 use crate::access::{
     AuditPage, AuditRecord, Binding, Caller, Grants, NewToken, Role, TokenSpec, User, UserKey, UserSpec,
 };
-use crate::enrolment::{HostToken, HostTokenSpec};
+use crate::enrolment::{EnrolmentTokenSpec, HostToken, SwitchToken};
 use crate::error::{ApiError, ErrorCode};
 use crate::event::{Event, EventReason, Events};
 use crate::history::{Changes, Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
+use crate::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use crate::provisioning::Provisioning;
 use crate::rest::*;
-use crate::service::{ApplyOptions, Change, Committed, Key, Kind, Page, Repeatable, Rollback, Transaction};
+use crate::service::{ApplyOptions, Change, Committed, Key, Kind, Origin, Page, Repeatable, Rollback, Transaction};
 use crate::status::*;
 
 pub(in crate::rest) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -194,6 +195,7 @@ switches:
             vtep_id: Some(1),
             state: crate::inventory::ItemState::InService,
             waiting: Vec::new(),
+            machine: None,
         });
         crate::inventory::Inventory {
             switches: items.collect(),
@@ -212,8 +214,17 @@ switches:
     async fn hosts(&self) -> Vec<HostStatus> {
         Vec::new()
     }
-    async fn make_host_token(&self, host: &Name, _: HostTokenSpec) -> Result<HostToken, ApiError> {
+    async fn make_host_token(&self, host: &Name, _: EnrolmentTokenSpec) -> Result<HostToken, ApiError> {
         Err(ApiError::not_found(format_args!("host `{host}`")))
+    }
+    async fn make_switch_token(&self, switch: &Name, _: EnrolmentTokenSpec) -> Result<SwitchToken, ApiError> {
+        Err(ApiError::not_found(format_args!("switch `{switch}`")))
+    }
+    async fn reboot(&self, switch: &Name, _: RebootSpec, _: Origin) -> Result<Reboot, ApiError> {
+        Err(ApiError::not_found(format_args!("switch `{switch}`")))
+    }
+    async fn install(&self, switch: &Name, _: InstallSpec, _: Origin) -> Result<Install, ApiError> {
+        Err(ApiError::not_found(format_args!("switch `{switch}`")))
     }
     async fn links(&self) -> Vec<LinkStatus> {
         Vec::new()

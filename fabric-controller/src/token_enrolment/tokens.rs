@@ -1,6 +1,6 @@
 //! One-time tokens with which a machine without a certificate enrols.
 //!
-//! **Model.** A token is `vfenrol_<id>_<secret>`, both parts random. It belongs to one subject (such as `host/h1`) with one identity of
+//! **Model.** A token is `vfenrol_<id>_<secret>`, both parts random. It belongs to one subject (such as `host/h1` or `switch/leaf1`) with one identity of
 //! the inventory, which is never reused: the token of a host that was removed does not open the next host of that name. The first
 //! key that comes with the token takes it. The same key may come again until the token expires, so a reply that was lost costs
 //! nothing; another key is refused. A subject has one token: a new one ends the one before. The key that took the last one is the
@@ -14,6 +14,7 @@
 
 use std::path::Path;
 
+use fabric_bootz::enrol::kept::Kept;
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
@@ -183,7 +184,7 @@ impl Row {
 }
 
 /// The file of tokens.
-pub struct Tokens(Database);
+pub struct Tokens(Kept);
 
 impl Tokens {
     /// Opens the file, or makes it.
@@ -191,13 +192,19 @@ impl Tokens {
     /// # Errors
     /// [`TokenError::Disk`].
     pub fn open(path: &Path) -> Result<Self, TokenError> {
-        let database = Database::create(path).map_err(disk)?;
-        let write = database.begin_write().map_err(disk)?;
-        write.open_table(TOKENS).map_err(disk)?;
-        write.open_table(OF_SUBJECTS).map_err(disk)?;
-        write.open_table(HOLDERS).map_err(disk)?;
-        write.commit().map_err(disk)?;
-        Ok(Self(database))
+        let kept = Kept::open(path, |database| {
+            let write = database.begin_write()?;
+            write.open_table(TOKENS)?;
+            write.open_table(OF_SUBJECTS)?;
+            write.open_table(HOLDERS)?;
+            Ok(write.commit()?)
+        });
+        kept.map(Self).map_err(disk)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, TokenError>) -> Result<T, TokenError> {
+        let is_disk = |error: &TokenError| matches!(error, TokenError::Disk(_));
+        self.0.with(disk, is_disk, work)
     }
 
     /// Makes a token for a subject, and ends the one that it had.
@@ -214,27 +221,29 @@ impl Tokens {
             expires_ms: now_ms.saturating_add(lifetime_ms),
             taken: None,
         };
-        let write = self.0.begin_write().map_err(disk)?;
-        {
-            let mut tokens = write.open_table(TOKENS).map_err(disk)?;
-            let mut of_subjects = write.open_table(OF_SUBJECTS).map_err(disk)?;
-            let before = of_subjects.insert(claim.subject.as_str(), id.as_str()).map_err(disk)?;
-            let before = before.map(|id| id.value().to_owned());
-            if let Some(before) = before {
-                tokens.remove(before.as_str()).map_err(disk)?;
+        self.with(|database| {
+            let write = database.begin_write().map_err(disk)?;
+            {
+                let mut tokens = write.open_table(TOKENS).map_err(disk)?;
+                let mut of_subjects = write.open_table(OF_SUBJECTS).map_err(disk)?;
+                let before = of_subjects.insert(claim.subject.as_str(), id.as_str()).map_err(disk)?;
+                let before = before.map(|id| id.value().to_owned());
+                if let Some(before) = before {
+                    tokens.remove(before.as_str()).map_err(disk)?;
+                }
+                let is_kept =
+                    |row: &[u8]| parse(row).is_ok_and(|row| row.expires_ms.saturating_add(REMEMBERED_MS) > now_ms);
+                tokens.retain(|_, row| is_kept(row)).map_err(disk)?;
+                put(&mut tokens, &id, &row)?;
+                of_subjects
+                    .retain(|_, id| tokens.get(id).is_ok_and(|row| row.is_some()))
+                    .map_err(disk)?;
             }
-            let is_kept =
-                |row: &[u8]| parse(row).is_ok_and(|row| row.expires_ms.saturating_add(REMEMBERED_MS) > now_ms);
-            tokens.retain(|_, row| is_kept(row)).map_err(disk)?;
-            put(&mut tokens, &id, &row)?;
-            of_subjects
-                .retain(|_, id| tokens.get(id).is_ok_and(|row| row.is_some()))
-                .map_err(disk)?;
-        }
-        write.commit().map_err(disk)?;
-        Ok(Made {
-            text,
-            expires_ms: row.expires_ms,
+            write.commit().map_err(disk)?;
+            Ok(Made {
+                text,
+                expires_ms: row.expires_ms,
+            })
         })
     }
 
@@ -244,12 +253,14 @@ impl Tokens {
     /// Why it opens nothing.
     pub fn find(&self, text: &str, now_ms: u64) -> Result<Claim, TokenError> {
         let id = id_of(text).ok_or(TokenError::Unknown)?;
-        let read = self.0.begin_read().map_err(disk)?;
-        let tokens = read.open_table(TOKENS).map_err(disk)?;
-        let row = tokens.get(id).map_err(disk)?.ok_or(TokenError::Unknown)?;
-        let row = parse(row.value())?;
-        row.check(text, None, now_ms)?;
-        Ok(row.claim())
+        self.with(|database| {
+            let read = database.begin_read().map_err(disk)?;
+            let tokens = read.open_table(TOKENS).map_err(disk)?;
+            let row = tokens.get(id).map_err(disk)?.ok_or(TokenError::Unknown)?;
+            let row = parse(row.value())?;
+            row.check(text, None, now_ms)?;
+            Ok(row.claim())
+        })
     }
 
     /// Takes a token for a key (its SHA-256 in hexadecimal), which is on the disk when this returns; or finds it taken by this key.
@@ -258,28 +269,30 @@ impl Tokens {
     /// Why it opens nothing; nothing has changed then.
     pub fn take(&self, text: &str, key: &str, now_ms: u64) -> Result<Claim, TokenError> {
         let id = id_of(text).ok_or(TokenError::Unknown)?;
-        let write = self.0.begin_write().map_err(disk)?;
-        let row = {
-            let mut tokens = write.open_table(TOKENS).map_err(disk)?;
-            let row = tokens.get(id).map_err(disk)?.map(|row| parse(row.value()));
-            let mut row = row.ok_or(TokenError::Unknown)??;
-            row.check(text, Some(key), now_ms)?;
-            if row.taken.is_some() {
-                return Ok(row.claim());
-            }
-            row.taken = Some((now_ms, key.to_owned()));
-            put(&mut tokens, id, &row)?;
-            let holder = Holder {
-                uid: row.uid,
-                key: key.to_owned(),
+        self.with(|database| {
+            let write = database.begin_write().map_err(disk)?;
+            let row = {
+                let mut tokens = write.open_table(TOKENS).map_err(disk)?;
+                let row = tokens.get(id).map_err(disk)?.map(|row| parse(row.value()));
+                let mut row = row.ok_or(TokenError::Unknown)??;
+                row.check(text, Some(key), now_ms)?;
+                if row.taken.is_some() {
+                    return Ok(row.claim());
+                }
+                row.taken = Some((now_ms, key.to_owned()));
+                put(&mut tokens, id, &row)?;
+                let holder = Holder {
+                    uid: row.uid,
+                    key: key.to_owned(),
+                };
+                let holder = serde_json::to_vec(&holder).map_err(|error| TokenError::Disk(error.to_string()))?;
+                let mut holders = write.open_table(HOLDERS).map_err(disk)?;
+                holders.insert(row.subject.as_str(), holder.as_slice()).map_err(disk)?;
+                row
             };
-            let holder = serde_json::to_vec(&holder).map_err(|error| TokenError::Disk(error.to_string()))?;
-            let mut holders = write.open_table(HOLDERS).map_err(disk)?;
-            holders.insert(row.subject.as_str(), holder.as_slice()).map_err(disk)?;
-            row
-        };
-        write.commit().map_err(disk)?;
-        Ok(row.claim())
+            write.commit().map_err(disk)?;
+            Ok(row.claim())
+        })
     }
 }
 
@@ -289,14 +302,16 @@ impl Tokens {
     /// # Errors
     /// [`TokenError::Disk`].
     pub fn is_holder(&self, claim: &Claim, key: &str) -> Result<bool, TokenError> {
-        let read = self.0.begin_read().map_err(disk)?;
-        let holders = read.open_table(HOLDERS).map_err(disk)?;
-        let Some(row) = holders.get(claim.subject.as_str()).map_err(disk)? else {
-            return Ok(false);
-        };
-        let holder: Holder =
-            serde_json::from_slice(row.value()).map_err(|error| TokenError::Disk(error.to_string()))?;
-        Ok(holder.uid == claim.uid && holder.key == key)
+        self.with(|database| {
+            let read = database.begin_read().map_err(disk)?;
+            let holders = read.open_table(HOLDERS).map_err(disk)?;
+            let Some(row) = holders.get(claim.subject.as_str()).map_err(disk)? else {
+                return Ok(false);
+            };
+            let holder: Holder =
+                serde_json::from_slice(row.value()).map_err(|error| TokenError::Disk(error.to_string()))?;
+            Ok(holder.uid == claim.uid && holder.key == key)
+        })
     }
 }
 

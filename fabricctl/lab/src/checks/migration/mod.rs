@@ -98,9 +98,7 @@ pub(super) fn virtual_machine(cx: &Scene<'_>) -> Result<String> {
 fn vdc(cx: &Scene<'_>) -> Result<VdcIntent> {
     let mut vdc = tenant(cx.lab, TENANTS[0], true)?;
     for (network, cidr) in vdc.networks.iter_mut().zip(SUBNETS_V6) {
-        let gateway = None;
-        let cidr = cidr.parse()?;
-        network.subnets.push(SubnetSpec { cidr, gateway });
+        network.subnets.push(SubnetSpec::new(cidr.parse()?));
     }
     Ok(vdc)
 }

@@ -23,7 +23,7 @@ pub enum ClientCertificates {
     Required,
     /// By a certificate if they have one, otherwise by their requests (such as a token); HTTP/2 and HTTP/1.1.
     Welcome,
-    /// By their requests; HTTP/2 and HTTP/1.1.
+    /// By their requests; HTTP/1.1 alone, the only version that boot loaders speak.
     NotAsked,
     /// By a certificate of any authority ([`crate::Claim::Shown`]): the handshake proves that the client has its key, and the
     /// server judges the chain itself. For devices that only their manufacturer vouches for. A client without a certificate is
@@ -74,7 +74,8 @@ pub(crate) fn server(
     let mut config = builder.with_cert_resolver(Arc::new(Newest(Arc::clone(credentials))));
     config.alpn_protocols = match clients {
         ClientCertificates::Required | ClientCertificates::Shown => vec![H2.to_vec()],
-        ClientCertificates::Welcome | ClientCertificates::NotAsked => vec![H2.to_vec(), HTTP_1_1.to_vec()],
+        ClientCertificates::Welcome => vec![H2.to_vec(), HTTP_1_1.to_vec()],
+        ClientCertificates::NotAsked => vec![HTTP_1_1.to_vec()],
     };
     // A resumed session would be trusted on the basis of a certificate that was checked when it began.
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -300,8 +300,14 @@ fn kea(net: &Net, machine: &Netns, six: bool) -> Process {
         false => ("192.0.2.0/24", "192.0.2.200 - 192.0.2.210", "Dhcp4"),
         true => ("2001:db8:1::/64", "2001:db8:1::200 - 2001:db8:1::210", "Dhcp6"),
     };
+    // Where Debian's package keeps the server's DUID, only its service may write.
+    let server_id = match six {
+        false => "",
+        true => r#""server-id": { "type": "LLT", "persist": false },"#,
+    };
     let settings = format!(
         r#"{{ "{server}": {{
+  {server_id}
   "interfaces-config": {{ "interfaces": ["eth0"] }},
   "lease-database": {{ "type": "memfile", "persist": false }},
   "client-classes": <?include "{classes}"?>,

@@ -272,10 +272,14 @@ impl Machine {
             (Reply::Ack(lease), State::Requesting(offer)) if lease.server == offer.server => {
                 self.bind(lease, now, &mut actions);
             }
-            (Reply::Ack(lease), State::Checking | State::Renewing | State::Rebinding) => {
-                if self.held.as_ref().map(|h| h.lease.address) == Some(lease.address) {
-                    self.bind(lease, now, &mut actions);
-                }
+            // A reply with another address does not belong to this request.
+            (Reply::Ack(lease), State::Checking | State::Renewing | State::Rebinding)
+                if self
+                    .held
+                    .as_ref()
+                    .is_some_and(|held| held.lease.address == lease.address) =>
+            {
+                self.bind(lease, now, &mut actions);
             }
             (Reply::Refused(why), State::Requesting(_) | State::Checking | State::Renewing | State::Rebinding) => {
                 tracing::warn!(why, "a DHCPv6 server refuses the address");

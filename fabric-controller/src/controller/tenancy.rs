@@ -59,12 +59,12 @@ pub(super) fn permit(model: &Model, changes: &[(String, Change)]) -> Result<(), 
                     }
                     (Spec::Network(spec), Some(Spec::Network(before))) => {
                         if before.vni != spec.vni {
-                            vni(assigned, spec, &at)?;
+                            vni(assigned, spec, at)?;
                         }
                         subnets(assigned, &before.subnets, spec, at)
                     }
                     (Spec::Network(spec), _) => {
-                        vni(assigned, spec, &at)?;
+                        vni(assigned, spec, at)?;
                         subnets(assigned, &[], spec, at)
                     }
                     _ => Ok(()),

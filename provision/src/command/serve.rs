@@ -162,7 +162,7 @@ async fn serve(settings: Settings, source: Source, sockets: Sockets) -> Result<(
         for listener in sockets.https {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             info!(address = %listener.local_addr()?, "HTTPS");
-            let clients = ClientCertificates::Welcome;
+            let clients = ClientCertificates::NotAsked;
             let incoming = Listener::tls(listener, "HTTPS", http::LIMITS, &credentials, clients)?.incoming();
             servers.spawn(http::serve(incoming, http::router(Arc::clone(&files)), stop.clone()));
         }

@@ -567,7 +567,7 @@ fn a_port_with_unknown_stations_gets_what_is_flooded_at_a_limit_and_all_that_is_
     far.addresses = ["10.0.0.3/24".parse().unwrap()].into();
     let all = vec![flooding(&two.lab, 1), HostEntity::Attachment(far)];
     two.lab.update(1, all, &[]);
-    let few = to_nobody([2, 0, 0, 0, 0, 3], Ipv4Addr::new(10, 0, 0, 3), 1..101);
+    let few = to_nobody([2, 0, 0, 0, 0, 3], Ipv4Addr::new(10, 0, 0, 3), 1001..1101);
     let (beside, tunnel) = (Capture::start(two.listener.name()), Capture::start(two.lab.host(0)));
     send(two.lab.workload(1), "eth0", few.clone());
     assert_eq!(count(&few, &beside.frames()), 100);

@@ -109,9 +109,9 @@ table inet firewalld {
   chain filter_FORWARD { type filter hook forward priority filter + 10; policy accept; ct state { established, related } accept; ct status dnat accept; iifname "lo" accept; ct state invalid drop; reject with icmpx type admin-prohibited; }
 }
 "#;
-/// A bus on which everybody may own every name and call every method.
+/// A bus on which everybody may own every name, call every method, and get every reply.
 const BUS: &str = r#"<busconfig><type>system</type><auth>EXTERNAL</auth><policy context="default">
-<allow user="*"/><allow own="*"/><allow send_type="method_call"/><allow send_type="signal"/>
+<allow user="*"/><allow own="*"/><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
 </policy><listen>unix:path=SOCKET</listen></busconfig>"#;
 
 /// Lets podman's own program make its rules in a namespace.

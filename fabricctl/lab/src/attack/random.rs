@@ -6,7 +6,7 @@
 //! trusts what other leaves have admitted.
 //!
 //! In the second half of the time the machines' ports have VLANs ([`super::vlans`]), one of them of another vDC, which these machines may
-//! then enter, too.
+//! then enter, too, and whose frames reach them there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
+use vfabric_api::ident::Name;
 
 use super::list::{ATTACKS, Way};
 use super::range::Range;
@@ -82,17 +83,22 @@ fn places(range: &Range<'_>, first: u32, on_vlans: Option<&Vlans>) -> Result<Vec
 /// Namespaces of members that may receive what this port sends.
 fn may_receive(range: &Range<'_>, port: &Port, on_vlans: Option<&Vlans>) -> Result<BTreeSet<String>> {
     let cast = &range.cast;
+    // A vDC's members, and machines of others at whose ports it has a VLAN.
+    let of_vdc = |vdc: &Name| {
+        let machines = on_vlans.into_iter().flat_map(|ports| ports.machines_with(vdc));
+        machines.chain(cast.vdc(vdc)).collect::<BTreeSet<_>>()
+    };
     if let Some(member) = cast.members.iter().find(|m| &m.port == port) {
         let other = on_vlans.and_then(|ports| ports.other_vdc_on(port));
         let vdcs = [Some(&member.endpoint.vdc), other].into_iter().flatten();
-        return Ok(vdcs.flat_map(|vdc| cast.vdc(vdc)).collect());
+        return Ok(vdcs.flat_map(of_vdc).collect());
     }
     let hosts = &cast.cx.lab.topology.hosts;
     if let Some(host) = hosts.iter().find(|h| plan::namespace(&h.name) == port.namespace) {
         let here = cast
             .workloads()
             .filter(|m| m.endpoint.host.as_ref() == Some(&host.name));
-        return Ok(here.flat_map(|m| cast.vdc(&m.endpoint.vdc)).collect());
+        return Ok(here.flat_map(|m| of_vdc(&m.endpoint.vdc)).collect());
     }
     Ok(range.members.clone())
 }

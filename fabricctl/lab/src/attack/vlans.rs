@@ -139,6 +139,12 @@ impl Vlans {
         self.theirs.iter().find(|(at, _)| at == port).map(|(_, vdc)| vdc)
     }
 
+    /// Namespaces of the machines on whose ports this vDC has a VLAN although they belong to another vDC.
+    pub(super) fn machines_with(&self, vdc: &Name) -> impl Iterator<Item = String> {
+        let theirs = self.theirs.iter().filter(move |(_, other)| other == vdc);
+        theirs.map(|(port, _)| port.namespace.clone())
+    }
+
     /// Deletes them.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ REASONS = [
     (r"(switches|hosts|links)\[\d+\]\..*", "is already used by", "that values are unique"),
     (r"roles\[\d+\]\.role", "a role of vDC", "which roles a user of a vDC may have"),
     (r".*(vni_pool|vnis\[\d+\]\.last|vlans)", "a range|the first", "that one field is not below another"),
+    (r".*address_pools\[\d+\]", "a prefix without host bits", "which bits of a prefix are zero"),
+    (r".*reserved\[\d+\]\.(first|last)", "an address in|the first", "that an address lies in its subnet, and not below another"),
     (r"roles\[\d+\]\.vdc", "the name of a vDC|the vDC that|to which the user belongs", "that a role of a vDC names one"),
     (r"from|to", "at most|at least", "how many revisions there are"),
     (r"labels|fields", "characters|key=value|one of", "the grammar of selectors"),

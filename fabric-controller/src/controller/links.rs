@@ -11,12 +11,12 @@ use vfabric_api::event::EventReason;
 use vfabric_api::status::{DeviceState, LinkStatus};
 use vfabric_api::topology::{Link, PortRef, Role};
 
-use super::Controller;
+use super::{Controller, RENDERED_AT_ONCE};
 use crate::device::actor::DeviceEvent;
 use crate::device::driver::Event;
 use crate::device::packets::FrameIn;
 use crate::events::News;
-use crate::ident::SwitchIndex;
+use crate::ident::{Source, SwitchIndex};
 use crate::model::fabric::{Fabric, Node};
 use crate::store::{Op, Store};
 use crate::topology::LinkIndex;
@@ -162,21 +162,30 @@ impl<S: Store> Controller<S> {
             let faults: Vec<_> = changed.into_iter().map(|link| (link, links.fault(link))).collect();
             (faults, links.pace().hold())
         };
-        let mut paths = 0;
-        for (link, fault) in &faults {
+        let links = faults.iter().map(|(link, fault)| {
             let used = fault.map_or(Use::Up, Fault::used);
-            paths += state
-                .model
-                .set_link(*link, used != Use::Down, used == Use::Avoided)
-                .len();
+            (*link, used != Use::Down, used == Use::Avoided)
+        });
+        let paths = state.model.set_links(links).len();
+        // The groups of next hops, on which all traffic depends, come before the copies of flooded frames, of which a large fabric
+        // has many more.
+        let is_path = |source: &Source| matches!(source, Source::Path(..));
+        let (groups, floods): (BTreeSet<_>, BTreeSet<_>) = state.model.take_touched().into_iter().partition(is_path);
+        let (mut touched, mut devices) = (groups.into_iter().chain(floods), BTreeSet::new());
+        loop {
+            let part: BTreeSet<Source> = touched.by_ref().take(RENDERED_AT_ONCE).collect();
+            if part.is_empty() {
+                break;
+            }
+            let rendered = self.rendered(&state.model, part);
+            devices.extend(self.write_published().render(rendered, state.revision));
+            // What is ready goes to the devices.
+            tokio::task::yield_now().await;
         }
-        let touched = state.model.take_touched();
-        let rendered = self.rendered(&state.model, touched);
-        let devices = self.write_published().render(rendered, state.revision).len();
         for (link, fault) in faults {
             self.say_of_link(&state.model.fabric, link, fault, hold);
         }
-        info!(paths, devices, "paths follow the links");
+        info!(paths, devices = devices.len(), "paths follow the links");
     }
 
     /// Notes in the events and in the log that a link is used again, or why it is not.

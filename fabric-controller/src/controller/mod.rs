@@ -142,6 +142,9 @@ pub enum StartError {
     /// The topology that was to be imported contradicts the inventory.
     #[error("the topology cannot be imported: {0}")]
     Import(#[source] ApiError),
+    /// The system gives no thread to load objects on.
+    #[error("no thread to load objects: {0}")]
+    Thread(#[source] std::io::Error),
 }
 
 /// A controller over a store.
@@ -196,9 +199,33 @@ fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Contributions that are rendered together at a start. No device is followed yet, so the parts make no difference to any; all
-/// at once would need memory for everything twice.
+/// Contributions that are rendered together at a start, and after paths have changed. At a start no device is followed yet, so the
+/// parts make no difference to any; all at once would need memory for everything twice.
 const RENDERED_AT_ONCE: usize = 4096;
+
+/// Renders what is touched, and publishes it on this thread while the next part is rendered on another.
+fn render_at_start(
+    published: &mut Published,
+    (model, touched): (&Model, BTreeSet<Source>),
+    render: &dyn Render,
+    revision: u64,
+) {
+    std::thread::scope(|scope| {
+        let (parts, rendered) = std::sync::mpsc::sync_channel(1);
+        scope.spawn(move || {
+            let mut touched = touched.into_iter();
+            loop {
+                let part: BTreeSet<Source> = touched.by_ref().take(RENDERED_AT_ONCE).collect();
+                if part.is_empty() || parts.send(Rendered::new(render, model, part)).is_err() {
+                    return;
+                }
+            }
+        });
+        for part in rendered {
+            published.render(part, revision);
+        }
+    });
+}
 
 /// Kinds of devices, as metrics name them.
 const SWITCH: &str = "switch";
@@ -233,17 +260,11 @@ impl<S: Store> Controller<S> {
         let registry = Arc::clone(published.engine.devices());
         start.claim.loaded(revision);
         for link in links.down() {
-            model.set_link(link, false, false);
+            model.set_links([(link, false, false)]);
         }
         let import = inventory::compare(&mut model, &start)?;
-        let mut touched = model.take_touched().into_iter();
-        loop {
-            let some: BTreeSet<Source> = touched.by_ref().take(RENDERED_AT_ONCE).collect();
-            if some.is_empty() {
-                break;
-            }
-            published.render(Rendered::new(render.as_ref(), &model, some), revision);
-        }
+        let touched = model.take_touched();
+        render_at_start(&mut published, (&model, touched), render.as_ref(), revision);
         let handovers = migration::resumed(&model, &published, revision);
         published.publish_waits(model.take_changed_waits());
         published.quarantined = model.quarantined();

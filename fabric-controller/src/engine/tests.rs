@@ -311,7 +311,7 @@ impl World {
     }
 
     fn link(&mut self, link: u32, up: bool) {
-        self.model.set_link(LinkIndex(link), up, false);
+        self.model.set_links([(LinkIndex(link), up, false)]);
         self.update();
     }
 

@@ -21,6 +21,8 @@
 //!   traffic twice.
 //! - No message makes it panic, and no message makes its memory grow.
 //!
+//! **Cost.** While the lease lasts, one timer and no packet socket; a renewal is one message, and one write of the lease's file.
+//!
 //! **Where it differs from RFC 2131.** The first message is sent at once, not after one to ten seconds: later ones have the
 //! jitter of section 4.1, so only the first ones of a rack come together. An address is not probed by ARP before it is used:
 //! the server gives each switch an address of its own. No RELEASE is sent: a restart keeps the address.

@@ -17,6 +17,10 @@
 //! - Reading checks shape, not meaning: references between objects are resolved by the switch.
 //! - A document of another major version is refused.
 //!
+//! # Cost
+//! A document is read and written as a whole, in time and memory linear in its size. That happens when a program is
+//! compiled or loaded, never for a packet.
+//!
 //! # Errors
 //! [`Program::from_slice`] names the place as a path, e.g.
 //! `pipelines[0].tables[3].key[0].match_type: unknown variant`.

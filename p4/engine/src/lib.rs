@@ -2,6 +2,10 @@
 //!
 //! This is a library: it opens no port or socket, and knows no control plane protocol. `p4-switch` is built around it.
 //!
+//! # Problem
+//! A program is known only when a controller loads it, and it must run at millions of packets a second on one core, while
+//! control planes change its tables.
+//!
 //! # Model
 //! `lower` turns the JSON document into a flat program once: names become indexes, fields become
 //! slots of words, expressions become trees over machine words, keys become lists of slots.

@@ -52,13 +52,14 @@ const RENEW_LAST_PART: u32 = 3;
 /// Longest sleep before the certificate is checked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
-/// What the manufacturer says of the device.
+/// What the manufacturer says about the device.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Made {
     pub(crate) manufacturer: String,
     pub(crate) model: String,
-    /// Of a device without an IDevID, whose certificate would have it.
+    /// The serial number of a device without an IDevID. With an IDevID, the certificate
+    /// has it.
     #[serde(default)]
     pub(crate) serial: Option<String>,
 }
@@ -332,7 +333,7 @@ impl Client {
         self.write("reported", "")
     }
 
-    /// Reports to the first server that takes it, and keeps its address.
+    /// Sends a report to the first server that accepts it, and keeps that server's address.
     async fn report_to_any(&self, servers: Vec<String>, enrolled: &mut Enrolled) -> Result<(), BootzError> {
         let mut refused = message("the Bootz server", "none is known");
         for server in servers {
@@ -344,7 +345,7 @@ impl Client {
         Err(refused)
     }
 
-    /// Keeps the address of a server that proved to be the owner's, so that it is there also when DHCP names none.
+    /// Keeps the address of a server that proved to be the owner's, for later starts at which DHCP names none.
     fn moved(&self, enrolled: &mut Enrolled, server: String) -> Result<(), BootzError> {
         if enrolled.server == server {
             return Ok(());

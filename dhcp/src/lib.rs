@@ -17,7 +17,7 @@
 //!   and if it has a lease time and a subnet mask.
 //! - An address is on the interface no longer than its lease lasts: the kernel knows when the lease ends and removes
 //!   the address even if this process is dead.
-//! - The packet socket is open only while an address is being asked for, so a switch that works does not read its own
+//! - The packet socket is open only while the client asks for an address, so a switch that works does not read its own
 //!   traffic twice.
 //! - No message makes it panic, and no message makes its memory grow.
 //!
@@ -27,7 +27,7 @@
 //! jitter of section 4.1, so only the first ones of a rack come together. An address is not probed by ARP before it is used:
 //! the server gives each switch an address of its own. No RELEASE is sent: a restart keeps the address.
 //!
-//! **Not here.** Name servers are not set up: the Bootz server is named by address.
+//! **What it does not do.** It sets up no name servers, because DHCP gives the Bootz server's address and no name.
 //!
 //! Sources: RFC 2131, 2132, 3396, 8572 section 8.
 //!

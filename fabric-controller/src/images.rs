@@ -10,8 +10,8 @@
 //! **Invariants.**
 //! - An image is listed only when all of it is on the disk and its digest is the one that the caller named. An upload that
 //!   breaks off, that is too large or that finds no room leaves nothing.
-//! - The content of a name never changes: other content needs another name, or this image must be deleted first. So a
-//!   switch that resumes a transfer never puts two images together.
+//! - A name always stands for the same content. Other content needs another name, or the old image must be deleted
+//!   first. So a switch that resumes a transfer never joins parts of two images.
 //! - All images together, and each one, have a largest size; room is reserved before it is used.
 //! - Each list is written aside, flushed and renamed. A digest leaves the list before its file is removed.
 //!
@@ -32,7 +32,7 @@ use vfabric_api::image::{Image, NewImage, digest};
 
 /// Name of the list of digests.
 const SUMS: &str = "SHA256SUMS";
-/// Name of the list of what callers said.
+/// Name of the file with what callers said.
 const INDEX: &str = "images.json";
 /// Start of the names of uploads; no image has such a name.
 const UPLOAD: &str = ".upload-";
@@ -288,7 +288,7 @@ impl Shelf {
         Ok(Some(upload))
     }
 
-    /// Deletes an image. `may` judges what is known about it.
+    /// Deletes an image, if `may` permits that from what is known about it.
     ///
     /// # Errors
     /// `NotFound`, what `may` says, or the directory cannot be written.

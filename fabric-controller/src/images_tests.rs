@@ -62,7 +62,8 @@ fn an_image_is_there_whole_or_not_at_all_and_sha256sum_agrees() {
     );
     assert!(shelf.begin(new("d.bin", b"")).unwrap().unwrap().finish().is_err());
     assert_eq!(files(dir.path()), [SUMS, INDEX, "nos.bin"]);
-    // Lists are not images, and a file copied by hand is one when its digest is listed.
+    // The lists are not images. A file that was copied by hand is an image once its
+    // digest is listed.
     assert!(shelf.begin(new(SUMS, b"x")).is_err());
     fs::write(dir.path().join("hand.bin"), "by hand").unwrap();
     let sums = fs::read_to_string(dir.path().join(SUMS)).unwrap();

@@ -25,7 +25,7 @@ pub struct Topology {
     pub programs_are_loaded: bool,
     /// Whether every switch needs a program. ONOS' files name none: a controller brings it.
     pub programs_are_needed: bool,
-    /// What the file asks for but has no effect here, in words.
+    /// What the file asks for and has no effect here, in words.
     pub ignored: Vec<String>,
 }
 

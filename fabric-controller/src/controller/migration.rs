@@ -11,8 +11,8 @@
 //! | active | the target has confirmed, and [`PATIENCE`] has passed since | the same |
 //! | active | the target refuses to serve, and [`PATIENCE`] has passed | a roll-back |
 //!
-//! A target that is away after `active` is waited for. Until it serves, nothing else changes ([`crate::device::handover`]), and a user may
-//! call the migration off.
+//! If the target is away after `active`, the controller waits for it. Until the target serves, nothing else changes
+//! ([`crate::device::handover`]), and a user may call the migration off.
 //!
 //! **Invariants.** A proposal names the revision that it was decided on, so that a change of somebody else wins. An announcement
 //! counts only if it comes from the target. Times begin again when the controller starts.
@@ -46,7 +46,8 @@ use crate::store::Store;
 
 /// How long the source forwards late frames once all devices know the target: longer than any queue holds a frame.
 const LATE: Duration = Duration::from_secs(1);
-/// How long it forwards at most, once the target serves, while a connected device is behind; and how long a target may refuse to serve.
+/// How long the source forwards at most while a connected device is behind, once the target serves. Also how long a
+/// target may refuse to serve.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is known of migrations besides the intent.
@@ -149,7 +150,7 @@ fn under_way(spec: &AttachmentSpec) -> Option<(&Migration, Place)> {
     Some((migration, migration.target(&spec.place)?))
 }
 
-/// After a start: what waits for the targets of active migrations.
+/// After a start: restores the waits for the targets of active migrations.
 pub(super) fn resumed(model: &Model, published: &Published, revision: u64) -> Vec<Handover> {
     let active = model.migrating().filter(|(_, spec)| {
         let migration = spec.migration.as_ref();
@@ -481,7 +482,7 @@ mod tests {
         let start = Instant::now();
         let mut clock = clock(start);
         let away = seen(MigrationPhase::Active);
-        // Everybody else who is connected has confirmed: that says nothing about the target.
+        // All other connected devices have confirmed, but perhaps not the target.
         let others = Seen {
             confirmed: true,
             ..away
@@ -499,7 +500,7 @@ mod tests {
             refusing.look(refused, start + PATIENCE),
             Some(Due::RollBack(_))
         ));
-        // Once it serves, those who are behind have their time.
+        // Once the target serves, the devices that are behind get their time.
         let served = Seen { served: true, ..away };
         let back = start + Duration::from_secs(3700);
         assert_eq!(clock.look(served, back), None);

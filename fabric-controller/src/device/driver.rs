@@ -78,7 +78,7 @@ pub enum DriverError {
 pub struct Part {
     /// Entities that the device holds, in canonical form.
     pub entities: Vec<Entity>,
-    /// Of these, the ones that are not in place yet although the device is working on them, and why.
+    /// Those among them that are not in place yet, with the reason; the device is working on them.
     pub failing: Vec<(EntityKey, EntityError)>,
     /// True when it is the last part.
     pub last: bool,
@@ -109,7 +109,7 @@ pub enum Event {
         /// The frame by which the workload announced itself, in words.
         by: String,
     },
-    /// The device took a step on its way into service, after those of [`Driver::connect`].
+    /// The device took a step towards service, after the steps of [`Driver::connect`].
     Step(Milestone),
     /// Something about the device is wrong, in words; `None` when it is right again.
     Warning(Warning, Option<String>),

@@ -475,7 +475,8 @@ impl Ledger {
                 self.mark(key.clone(), self.last_change);
                 self.fail(key.clone(), Failure { entity, error });
             }
-            // What is not in place may be there in part, and the device tries again. It is gone when the device has confirmed that.
+            // An entity that is not in place may exist in part, and the device tries again. It is gone only when the
+            // device has confirmed that.
             (Err(_), None) => {}
         }
     }

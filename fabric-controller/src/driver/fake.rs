@@ -115,7 +115,8 @@ impl FakeDevice {
         self.lock().stopped
     }
 
-    /// Its read-backs go on. The parts that follow show what it held when they began.
+    /// Lets its read-backs continue. Their further parts show what the device held when
+    /// they began.
     pub fn resume_reads(&self) {
         let mut state = self.lock();
         (state.reads_stop, state.stopped) = (false, 0);
@@ -229,7 +230,7 @@ impl FakeDevice {
         self.lock().refuse.insert(key, error);
     }
 
-    /// From now on it refuses nothing.
+    /// From now on the device refuses nothing.
     pub fn accept_all(&self) {
         self.lock().refuse.clear();
     }

@@ -116,8 +116,8 @@ pub(crate) enum Io {
 /// Resolves, with the reason, when a connection must end although its peer does nothing wrong.
 type Ending = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// An accepted connection. Reading fails once its peer was silent for too long, has not taken a response for as long, or its certificate
-/// is no longer good. Writing fails once the peer has taken nothing for as long.
+/// An accepted connection. Reading fails when the peer was silent for too long, has left a response untaken for as
+/// long, or has a certificate that is no longer good. Writing fails when the peer has taken nothing for as long.
 pub struct Connection {
     io: Io,
     peer: Peer,
@@ -171,7 +171,7 @@ impl Silence {
     }
 }
 
-/// How long a peer has not taken what is written.
+/// Since when the peer has not taken what was written.
 struct Stall {
     idle: Duration,
     since: Option<Instant>,
@@ -314,7 +314,8 @@ impl AsyncRead for Connection {
         }
         let why = match this.silence.poll(context) {
             Poll::Ready(()) => "the peer was silent for too long",
-            // A peer that gives no room for a response still answers pings, each of which comes here.
+            // A peer that gives no room for a response still answers pings, and each answer comes
+            // here.
             Poll::Pending if this.holds_a_response() => "the peer did not take a response for too long",
             Poll::Pending => return Poll::Pending,
         };
@@ -329,7 +330,7 @@ impl Drop for Connection {
     }
 }
 
-/// What both kinds of connections are.
+/// The common part of both kinds of connections.
 trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}

@@ -77,7 +77,7 @@ pub struct Credentials {
     pem: Mutex<Pem>,
     keys: ArcSwap<Keys>,
     generation: watch::Sender<u64>,
-    /// Whether credentials other than those in the files are in use for now.
+    /// Whether other credentials than those in the files are in use for the moment.
     on_trial: AtomicBool,
     pub(crate) provider: Arc<CryptoProvider>,
 }

@@ -1,4 +1,5 @@
-//! `switch`: a switch as a machine: how it gets its certificate without an IDevID, and how it is restarted.
+//! `switch`: commands for a switch as a machine. It gets a token for its certificate if it has no IDevID,
+//! is restarted, and gets software.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use vfabric_api::machine::{InstallSpec, Reboot, RebootSpec};
 use super::complete;
 use super::history::time;
 
-/// From one look at a switch that restarts to the next.
+/// How often the state of a switch that restarts is read.
 const AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Subcommand)]
@@ -139,8 +140,8 @@ async fn reboot(client: &Client, args: &RebootArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until the switch has come into service once more and says that it was started since. That it accepted a restart
-/// proves nothing.
+/// Waits until the switch is in service again and reports a later start than before. It is not enough that the switch
+/// accepted the restart.
 async fn in_service_again(client: &Client, reboot: &Reboot, wait: Duration) -> Result<()> {
     let began = Instant::now();
     loop {
@@ -154,7 +155,7 @@ async fn in_service_again(client: &Client, reboot: &Reboot, wait: Duration) -> R
         let started_ms = item.machine.as_ref().and_then(|machine| machine.started_ms);
         let is_new = match (reboot.started_ms, started_ms) {
             (Some(before), Some(now)) => now > before,
-            // One that does not say when it was started must have been away.
+            // A switch that does not say when it was started must have been away.
             (None, _) => line.arrivals > reboot.arrivals,
             (Some(_), None) => false,
         };

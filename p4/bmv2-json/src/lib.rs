@@ -26,8 +26,8 @@
 //! `pipelines[0].tables[3].key[0].match_type: unknown variant`.
 //!
 //! Source of the facts: `docs/JSON_format.md` of p4lang/behavioral-model and documents written by p4c. Each type names
-//! the section of `JSON_format.md` that describes it; a type that names none is part of one that does. `field_lists`,
-//! `force_arith` and `source_info` are not in that file: they are as p4c writes them.
+//! the section of `JSON_format.md` that describes it; a type that names no section is a part of another type.
+//! `field_lists`, `force_arith` and `source_info` are not in that file: they are as p4c writes them.
 
 mod error;
 mod header;

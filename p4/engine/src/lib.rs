@@ -19,7 +19,7 @@
 //! | `term`, `expr`, `value`, `pick` | expressions of any width, of machine words, their destinations, elements by index |
 //! | `program`, `lower` | the program, and how it is made from JSON |
 //! | `parse`, `control`, `action`, `hash`, `deparse` | the interpreter, in this order |
-//! | `native` | the same as machine code, once that is compiled (feature `native`, on by default) |
+//! | `native` | machine code that does the same (feature `native`, on by default) |
 //! | `worker`, `packet` | the path of a packet, its copies and its buffers |
 //! | `externs`, `counts` | counters, meters, registers; the counts of a burst |
 //! | [`tables`], [`trace`] | the data that control planes write and packets read; packets as text |

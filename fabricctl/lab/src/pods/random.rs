@@ -502,7 +502,7 @@ impl Run<'_> {
         let lines: Vec<String> = gone.iter().map(|n| format!("netns del {n}")).collect();
         netns::ip_batch(None, &lines.join("\n"))?;
         self.lab.start_agent(host)?;
-        // Whoever runs the machines starts them again, after the agent.
+        // As an operator would, start the machines again after the agent.
         machines.iter().try_for_each(|m| m.at.create())?;
         self.recovered()
     }

@@ -334,7 +334,7 @@ impl Index {
     pub fn remove(&mut self, hash: u32, slot: u32) -> bool {
         let removed = self.segment_mut(hash).remove(pack(hash, slot));
         self.len -= usize::from(removed);
-        // Well below the size at which it would be split again.
+        // This is well below the size at which the bucket would be split again.
         if !self.more.is_empty() && self.len < SEGMENT / 4 * self.more.len() {
             self.join();
         }

@@ -36,8 +36,8 @@
 //! | ternary | 8 + 8a + 8 + 16k record, 4 place of the slot | 9 to 18 bucket, 4 next of the list |
 //!
 //! # What this does not do
-//! It validates nothing; the P4Runtime server does that. (Two mistakes do no harm: a pattern that is not canonical is made
-//! canonical, and large slot numbers only cost memory.) It runs no actions.
+//! This module validates nothing; the P4Runtime server does that. (Two mistakes do no harm: a pattern that is not
+//! canonical is made canonical, and large slot numbers only cost memory.) It runs no actions.
 pub mod direct;
 pub mod index;
 pub mod layout;

@@ -383,8 +383,8 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Announces up to [`ABREAST`] entries that the next calls put in, change or take out, by what they match. This
-    /// only makes these calls faster; it is useful before a list of them, where their table is large.
+    /// Announces, by what they match, up to [`ABREAST`] entries that the next calls insert, change or remove. This
+    /// only makes these calls faster. It is useful before many calls on a large table.
     pub fn announce<'m, M>(&mut self, table: usize, entries: impl IntoIterator<Item = M>)
     where
         M: IntoIterator<Item = FieldMatch<'m>>,

@@ -28,7 +28,7 @@ use super::shared::Shared;
 use entry::Extra;
 use tuple::Tuple;
 
-/// Masks that get a tuple of their own in any case: this many probes cost less than comparing afterwards.
+/// This many masks get a tuple each without further checks: so few probes cost less than comparisons afterwards.
 pub const OWN_TUPLES: usize = 24;
 
 /// Entries that may meet under one hash in a merged tuple. Passing them costs a record each, a further tuple a probe.
@@ -412,7 +412,7 @@ impl Ternary {
         }
     }
 
-    /// The tuple with the most bits, and at least `bits`, that takes entries of a mask.
+    /// Of the tuples that can hold entries of this mask and have at least `bits` bits, the one with the most bits.
     fn finest(&self, mask: &[u64], bits: u32) -> Option<u32> {
         let all = self
             .order

@@ -47,7 +47,7 @@ impl<'a> Value<'a> {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// Nearly all numbers of an update, the lengths of its parts among them, have one octet.
+    /// Nearly all numbers in an update, lengths included, have one octet.
     #[inline]
     fn varint(&mut self) -> Result<u64, Unusual> {
         match self.0 {
@@ -282,7 +282,7 @@ impl<'a> TableEntry<'a> {
             && self.meter_counter_data.is_none()
     }
 
-    /// Makes it an entry without any field, field by field: most are small, and those that are not are rarely set.
+    /// Clears the entry, field by field. That is quick: most fields are small, and the others are rarely set.
     fn clear(&mut self) {
         let Self {
             table_id,

@@ -328,8 +328,8 @@ impl Worker {
         }
     }
 
-    /// Waits for ports that are ready, without going to sleep while frames come close to each other. Returns 0 when the
-    /// forwarder wanted to be woken by now.
+    /// Waits for ports that are ready; does not sleep while frames come close to each other. Returns 0 when the time
+    /// has come at which the forwarder wanted to be woken.
     fn wait(&self, events: &mut [EpollEvent], pace: &Pace) -> Result<usize, Errno> {
         if pace.is_close && !pace.is_dense {
             while pace.found.elapsed() < CLOSE {

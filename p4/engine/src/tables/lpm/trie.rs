@@ -169,8 +169,8 @@ impl Trie {
         }
     }
 
-    /// The next node on the way to a prefix of `length` bits. `key` and `length` are left with what remains there, or
-    /// at the node where the walk stops (before its path, if it is that which differs).
+    /// The next node on the way to a prefix of `length` bits. Afterwards `key` and `length` are what remains of the
+    /// prefix there, or at the node where the walk stops (before that node's path, if the path is what differs).
     #[inline]
     fn next<B: Bits>(&self, at: u32, key: &mut B, length: &mut u32) -> Result<u32, Stop> {
         let node = self.node(at);

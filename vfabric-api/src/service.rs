@@ -281,7 +281,7 @@ pub trait FabricService: Send + Sync + 'static {
         spec: EnrolmentTokenSpec,
     ) -> impl Future<Output = Result<SwitchToken, ApiError>> + Send;
 
-    /// Restarts a switch; `origin` is whose drain it is, if it is drained first.
+    /// Restarts a switch. If it is drained first, the drain is recorded as a change by `origin`.
     fn reboot(
         &self,
         switch: &Name,

@@ -6,8 +6,8 @@
 //! | `enrolled.json` | what the controller gave: name, certificate, authorities, addresses | when the reply came |
 //! | `ca.pem`, `key.pem`, `cert.pem` | the same, for TLS | at every start, and after a renewal |
 //!
-//! Each file is there whole or not at all. So the agent may be killed at any moment: its next start goes on where it
-//! was, with the same key, and the controller gives the same key its certificate again. To enrol the host from scratch,
+//! Each file exists whole or not at all. So the agent may be killed at any moment: after its next start it goes on with
+//! the same key, and the controller gives that key its certificate again. To enrol the host from scratch,
 //! remove the directory.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -364,7 +364,8 @@ impl Enrolment {
                     tracing::warn!(error, "the certificate cannot be renewed yet");
                 }
             }
-            // Wait after a success, too, so that certificates that are issued old do not cause a storm of requests.
+            // Wait after a success, too: a certificate that is nearly over when it is issued must not cause a storm
+            // of requests.
             tokio::time::sleep(retry.next().unwrap_or(WAITS.1)).await;
         }
     }

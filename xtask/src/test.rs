@@ -152,7 +152,7 @@ const FUZZ_START: &str = "1000000";
 /// have `bit<W>`, which is not an HTML tag.
 const RUSTDOC: &str = "-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::invalid_html_tags";
 
-/// Its package is never installed here: it would start and filter this machine's traffic.
+/// firewalld's package is never installed here: it would start and filter this machine's traffic.
 const FIREWALLD: &str = "firewalld";
 
 /// The reference switch.

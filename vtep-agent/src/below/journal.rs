@@ -72,7 +72,7 @@ pub(super) struct Journal {
 const KEPT: &str = "json";
 /// The same of an interface that is leaving, whatever state the file names.
 const LEAVING: &str = "leaving";
-/// The same of a file that could not be read; it is kept for people.
+/// The ending of a file that could not be read; it is kept for people to look at.
 const DAMAGED: &str = "damaged";
 
 fn unknown(path: PathBuf) -> AgentError {
@@ -110,7 +110,7 @@ impl Journal {
                     continue;
                 }
                 Some(DAMAGED) => continue,
-                // It may say what becomes of an interface, so nothing is done without it.
+                // The file may say what should become of an interface, so nothing is done without it.
                 _ => return Err(unknown(path)),
             };
             let read = fs::read(&path).map_err(fail)?;
@@ -270,7 +270,8 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
-    /// A version that knows fewer kinds of files must not start: it would leave interfaces that are to be removed, for example.
+    /// A version that does not know all kinds of files must not start. For example, it would leave interfaces that
+    /// should be removed.
     #[test]
     fn a_file_of_a_newer_version_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
@@ -284,7 +285,7 @@ mod tests {
             assert!(file.exists());
             fs::remove_file(&file).unwrap();
         }
-        // What was moved aside stays, and stops nothing.
+        // Files that were moved aside stay, and do not stop the agent.
         fs::write(folder.path().join("0123.damaged"), b"{").unwrap();
         assert_eq!(Journal::open(folder.path()).unwrap().all(), [held]);
     }

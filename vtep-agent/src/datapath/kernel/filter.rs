@@ -289,7 +289,8 @@ impl Filter {
         let elements: Vec<(Set, Element)> = self.ports.values().flatten().cloned().collect();
         messages.extend(parts(&elements, |set, e| TABLE.add(set.name(), e)));
         self.nft.commit(&messages)?;
-        // A chain needs its link, which may be gone. Each chain is made again with its port or network.
+        // A chain needs its link, and the link may be gone. The chain is made again together with its
+        // port or network.
         self.entrances.clear();
         self.chains.clear();
         self.generation = self.nft.generation()?;
@@ -391,7 +392,7 @@ impl Filter {
         self.chains.get(&index).is_some_and(|have| have.contains(chain))
     }
 
-    /// What deletes the chains of a link, except those that it keeps.
+    /// The messages that delete the chains of a link, except those to keep.
     fn close(&mut self, index: u32, keep: &BTreeSet<String>) -> Result<Vec<Message>, NetlinkError> {
         let mut messages = Vec::new();
         for name in self
@@ -483,7 +484,7 @@ impl Filter {
         Ok(refused.collect())
     }
 
-    /// The MAC addresses to which a port with port security is held.
+    /// The only MAC addresses that a port with port security may use.
     pub(super) fn macs_of(&self, index: u32) -> impl Iterator<Item = [u8; 6]> {
         let elements = self.ports.get(&index).into_iter().flatten();
         let macs = elements.filter(|(set, _)| *set == Set::Macs);
@@ -658,7 +659,8 @@ fn from_port(limit: FloodLimit) -> Vec<Rule> {
     rules
 }
 
-/// Frames for a link of the host itself, which nobody needs. What is for a group comes here as a copy, so it is not lost.
+/// Frames for a link of the host itself. Nobody needs them. A frame to a group comes here as a copy, so nothing is
+/// lost.
 fn to_host() -> Vec<Rule> {
     vec![Rule::new().for_a_station().goto(&Reason::ToHost.chain())]
 }

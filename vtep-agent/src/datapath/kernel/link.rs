@@ -185,7 +185,7 @@ impl Link {
             && vxlan_port_options().iter().all(|o| self.port.contains(o))
     }
 
-    /// True when the link for unknown stations is right, without its chain.
+    /// True when the link for unknown stations is right; its chain is not checked here.
     pub(super) fn unknown_is_right(&self, segment: &Segment, bridge: u32) -> bool {
         self.up
             && self.mtu == segment.mtu
@@ -259,8 +259,8 @@ fn vxlan_options(segment: &Segment) -> Vec<InfoVxlan> {
     options
 }
 
-/// Options of the VXLAN device as a port of the bridge. Frames for unknown stations come to it by the link for these alone
-/// ([`super::unknown`]). What it receives does not go there (isolated), but to all other ports.
+/// Options of the VXLAN device as a port of the bridge. Frames for unknown stations reach it only through the link for
+/// these ([`super::unknown`]). Frames from the VXLAN device do not go to that link (isolated), but to all other ports.
 fn vxlan_port_options() -> Vec<InfoBridgePort> {
     vec![
         InfoBridgePort::Learning(false),
@@ -302,7 +302,7 @@ fn workload_port_options(attachment: &Attachment) -> Vec<InfoBridgePort> {
     ]
 }
 
-/// True when stations with other MAC addresses than the attachment's may be at its port.
+/// True when the port may have stations with other MAC addresses than the attachment's.
 pub(super) fn has_further_macs(attachment: &Attachment) -> bool {
     !attachment.port_security || attachment.allowed_addresses.iter().any(|a| a.mac.is_some())
 }
@@ -564,7 +564,7 @@ pub(super) fn set_vxlan(index: u32, segment: &Segment) -> [Request; 2] {
     [Request::new(set, 0, format!("set up {name}")), bring_up(index, &name)]
 }
 
-/// Makes the link for unknown stations, which is in its bridge, as it should be: options first.
+/// Sets up the link for unknown stations, which is in its bridge already: options first.
 pub(super) fn set_unknown(index: u32, segment: &Segment) -> [Request; 2] {
     let name = unknown_name(segment.vni);
     let set = set_port(index, vec![LinkAttribute::Mtu(segment.mtu)], unknown_port_options());

@@ -319,7 +319,8 @@ impl Kernel {
             .retire(retire, link::retire)
             .and_then(|()| self.retire(segments, link::retire_segment))
             .and_then(|()| self.discard(discard));
-        // The filter of a port or a network goes after its links: they are never open.
+        // The filter of a port or a network is removed after its links, so the links are
+        // never open.
         match removed.and_then(|()| self.filter.remove_ports(&ports)) {
             Ok(()) => steps.iter().map(|_| Ok(Done::InPlace)).collect(),
             Err(e) => steps.iter().map(|_| Err(e.clone().into())).collect(),

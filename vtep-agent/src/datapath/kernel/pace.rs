@@ -4,10 +4,10 @@
 //! (`rcu_barrier` in `br_multicast_dev_del`; 17 ms in the measured kernel). Other requests about links wait meanwhile.
 //!
 //! **Model.** A part (one bridge, or some VXLAN devices) is deleted only when this agent has configured nothing for
-//! [`QUIET`], and while deletions take no more than one [`SHARE`]th of the time. A few networks may go faster: there is
-//! an allowance, from which the time of each deletion is taken, and to which a [`SHARE`]th of the time is added, up to
-//! [`MOST`]. So a few are gone within a second, and after a thousand that went together less than one percent of all
-//! requests, from any program, can meet a deletion.
+//! [`QUIET`], and while deletions take no more than one [`SHARE`]th of the time. A few networks may go faster. There is
+//! an allowance of time: each deletion takes its own duration from it, and one [`SHARE`]th of the passing time is
+//! added, up to [`MOST`]. So a few networks are deleted within a second. After a thousand networks that went together,
+//! less than one percent of all requests, from any program, has to wait for a deletion.
 //!
 //! | state | a part is deleted |
 //! | --- | --- |

@@ -2,9 +2,10 @@
 //! and without an allocation for each field.
 //!
 //! [`WriteRequest::decode`] cuts a request into updates. [`TableEntry::decode`] reads one that inserts, modifies or
-//! deletes a table entry into a form that borrows from the octets and reuses its lists for the next one. An update of
-//! anything else, and one that is written in a way that no encoder writes (a field twice, a group, an unexpected wire
-//! type), is left to prost: [`Decoded::Other`]. Both paths use the same checks, so they can only differ in decoding.
+//! deletes a table entry into a form that borrows from the octets and reuses its lists for the next one. Two kinds of
+//! update are left to prost ([`Decoded::Other`]): an update of anything else, and one in an encoding that no usual
+//! encoder writes (a field twice, a group, an unexpected wire type). Both paths use the same checks, so they can only
+//! differ in decoding.
 
 // Deprecated fields are still read and echoed, for older clients.
 #![allow(deprecated)]

@@ -191,8 +191,8 @@ impl Kernel {
     }
 }
 
-/// Creates the links for which `request` returns a message, and notes their segments in
-/// `made`.
+/// Creates the links for which `request` returns a message, and notes in the outcome of
+/// their segments that they were `made`.
 fn make(
     netlink: &mut Netlink,
     works: &mut [Work],

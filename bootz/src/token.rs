@@ -5,8 +5,7 @@
 //! | `device.json` | `{"manufacturer": ..., "model": ..., "serial": ...}` | manufacturer, or operator |
 //! | `own.key` | key of its certificate in the fabric | the switch, before it asks for anything |
 //! | `enrolled.json` | what the controller gave it | the switch, when it has the reply |
-//! | `ca.pem`, `tls.key`, `cert.pem` | the certificate, its key and the authorities, for TLS | the switch, at
-//! every start |
+//! | `ca.pem`, `tls.key`, `cert.pem` | the certificate, its key and the authorities, for TLS | the switch, at every start |
 //!
 //! Each file exists whole or not at all, and the key is on the disk before the token is sent. So the switch may be
 //! killed at any moment: after its next start it uses the same key, and the controller gives it a certificate for that

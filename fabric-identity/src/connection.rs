@@ -25,7 +25,7 @@ use crate::verify::{End, check_chain};
 
 /// Octets that a client must send at first, or it is disconnected: an HTTP/2 connection preface (RFC 9113, section 3.4).
 const FIRST_OCTETS: u64 = 24;
-/// Longest sleep until a certificate is checked again; timers of months are of no use.
+/// Longest sleep until a certificate is checked again, instead of a timer of months.
 const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// The verified identity of a peer.
@@ -35,7 +35,8 @@ pub enum Claim {
     PlainText,
     /// TLS, but the client has no certificate.
     NoCertificate,
-    /// A certificate from the fabric's authorities that names no member of the fabric, and why.
+    /// A certificate from the fabric's authorities that names no member of the fabric, with the
+    /// reason.
     Nobody(SpiffeError),
     /// A member of the fabric.
     Member(Identity),
@@ -206,7 +207,7 @@ impl Stall {
     }
 }
 
-/// Waits until the peer's certificate expires, or until no trusted authority vouches for it any more.
+/// Returns when the peer's certificate expires, or when no trusted authority vouches for it any more.
 pub(crate) async fn until_untrusted(
     credentials: Arc<Credentials>,
     end: End,

@@ -110,8 +110,8 @@ struct Verifier {
 }
 
 impl Newcomer {
-    /// For connections that prove nothing about the server. Nothing secret may be sent over them, and what they bring must be
-    /// checked by other means.
+    /// For connections that prove nothing about the server. Nothing secret may be sent over them, and everything
+    /// received must be checked by other means.
     ///
     /// # Errors
     /// TLS cannot be set up.

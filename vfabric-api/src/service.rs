@@ -344,7 +344,7 @@ pub trait FabricService: Send + Sync + 'static {
     fn entities(&self, device: &Name) -> impl Future<Output = Result<Vec<DeviceEntity>, ApiError>> + Send;
 }
 
-/// That there is no place for images.
+/// The error of a controller without a place for images.
 pub fn no_images() -> ApiError {
     let detail = "this controller stores no images: start it with `--images DIRECTORY`";
     ApiError::new(ErrorCode::PreconditionFailed, detail)

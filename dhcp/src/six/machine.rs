@@ -2,8 +2,7 @@
 //!
 //! | state | sends | leaves when |
 //! | --- | --- | --- |
-//! | soliciting | SOLICIT | an offer with a Bootz server arrives, or a wait is over and there is an offer without one
-//! (requesting) |
+//! | soliciting | SOLICIT | an offer with a Bootz server arrives, or a wait is over and there is an offer without one (requesting) |
 //! | requesting | REQUEST | granted (bound), refused or not answered (soliciting) |
 //! | checking | REBIND | granted (bound), refused (soliciting), not answered (bound while the lease lasts) |
 //! | bound | - | T1 (renewing), or the user wants fresh options (checking) |

@@ -25,8 +25,8 @@ pub struct EntityError {
     /// The reason in words, for the status of the object.
     pub message: String,
     /// True when the device may accept the same write later (it is busy, a table is full, a
-    /// namespace does not exist yet). Others are tried again only when the entity changes,
-    /// the device reconnects, or at the next sweep.
+    /// namespace does not exist yet). Other writes are tried again only when the entity
+    /// changes, the device reconnects, or at the next sweep.
     pub retryable: bool,
     /// True when the device itself tries again and reports [`Event::EntityState`].
     pub device_retries: bool,
@@ -244,7 +244,8 @@ pub trait Driver: Send + 'static {
         async { Ok(Ok(Vec::new())) }
     }
 
-    /// Ends the session; says goodbye to the device if it still can. Also called before every new `connect`.
+    /// Ends the session, and lets the device know if that is still possible. Also called before every new
+    /// `connect`.
     fn disconnect(&mut self) -> impl Future<Output = ()> + Send;
 }
 

@@ -312,7 +312,7 @@ impl Desk {
     /// for the disk.
     ///
     /// # Errors
-    /// Why it gets none; the token is as it was then.
+    /// Why the machine gets none. In that case the token is as it was.
     pub fn enrol(
         &self,
         token: &str,
@@ -336,7 +336,7 @@ impl Desk {
     /// A newer certificate for a host, for the key that it enrolled with.
     ///
     /// # Errors
-    /// Why it gets none.
+    /// Why the host gets none.
     pub fn renew(&self, host: &Name, request: &[u8], now: SystemTime) -> Result<Granted, Refusal> {
         let member = Member::Host(host.clone());
         let found = self.inventory.find(&member);

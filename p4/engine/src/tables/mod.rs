@@ -16,8 +16,7 @@
 //! | --- | --- | --- |
 //! | exact, optional never left out | open addressing, keyed hash ([`index`]) | one bucket, one record |
 //! | one LPM field, any exact ones | trie of 6 bits a level, paths compressed ([`lpm`]) | a node for each level that branches |
-//! | ternary, range, optional | tuple space with merged tuples ([`ternary`]) | a bucket for each tuple that may still
-//! have a better priority |
+//! | ternary, range, optional | tuple space with merged tuples ([`ternary`]) | a bucket for each tuple that may still have a better priority |
 //!
 //! All of them lead to the *place* of the entry's record ([`records`]), in which action and arguments lie side by side
 //! with what the structure compares, and the entry's *slot*: the index of its counter, meter and time of last hit

@@ -280,7 +280,7 @@ fn a_switch_takes_its_address_from_somebody_elses_server_too() {
     let address = lease["lease"]["address"].as_str().unwrap().to_owned();
     assert!(leaf.run("ip", &["addr"]).contains(&format!("{address}/24")));
     let theirs = fs::read_to_string(&leases).unwrap();
-    // Its identifier is its serial number: 00 before it.
+    // Its client identifier is 00 and its serial number.
     assert!(
         theirs.contains(&address) && theirs.contains("00:41:46:33:39"),
         "{theirs}"

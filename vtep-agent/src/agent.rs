@@ -270,11 +270,12 @@ struct Agent<D> {
 /// Workloads that are expected to arrive.
 struct Arrivals {
     listeners: Listeners,
-    /// What is listened to at present.
+    /// Workloads whose ports are listened to now.
     listening: BTreeMap<String, Attachment>,
-    /// Those that have announced themselves, and how. The controller has not acted on it yet.
+    /// Workloads that have announced themselves, and how. The controller has not acted on
+    /// that yet.
     announced: BTreeMap<String, &'static str>,
-    /// Those whose port could not be listened to, for the next look.
+    /// Workloads whose port could not be listened to; the next comparison tries again.
     lost: BTreeSet<String>,
 }
 
@@ -330,7 +331,7 @@ impl<D: Datapath> Agent<D> {
             };
             match result {
                 Ok(news) => self.tell(news),
-                // Tried again by the next tick or notification.
+                // The next tick or notification tries again.
                 Err(error) => tracing::error!(%error, "cannot read the kernel"),
             }
             self.listen();

@@ -162,7 +162,7 @@ fn lab(args: &[String]) -> Result<()> {
     call(&mut command)
 }
 
-/// The longer mode of a test that runs with fewer kills among the others.
+/// Runs a test that is also among the others, with more kills.
 fn crash_loop(kills: u32, seed: Option<u32>) -> Result<()> {
     const LOOP: &str = "nothing_acknowledged_is_lost_and_nothing_is_half_done";
     let mut test = cargo();

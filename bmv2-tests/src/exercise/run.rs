@@ -152,7 +152,8 @@ struct Programs<'a> {
 }
 
 impl Programs<'_> {
-    /// The program that a switch runs: the one named, or the one whose JSON file is named, or the only one.
+    /// The program that a switch runs: the program that it names, the program whose JSON file it names, or the only
+    /// one.
     fn of(&mut self, switch: &Switch) -> Result<Program> {
         let source = match &switch.program {
             Some(named) => self.find(named)?,

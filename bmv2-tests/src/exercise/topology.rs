@@ -179,7 +179,7 @@ impl Topology {
     /// The topology with one more link: two ends joined by a comma, each a host or SWITCH/PORT.
     ///
     /// # Errors
-    /// It is not one of these, or an end is taken; names it.
+    /// The text does not have this form, or an end is taken; the error names it.
     pub fn with_link(mut self, text: &str) -> Result<Self> {
         let (a, b) = text
             .split_once(',')

@@ -24,7 +24,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub(super) enum Command {
     /// Create a token with which a switch without an IDevID gets its certificate, once, and print it with the authority's fingerprint
     Token(TokenArgs),
-    /// Install an uploaded image on a switch (gNOI OS), then drain and restart it; how it ends is an event
+    /// Install an uploaded image on a switch (gNOI OS), then drain and restart it; an event reports the
+    /// result
     Install(InstallArgs),
     /// Drain a switch, restart it (gNOI), wait until it is in service again, and put it back into service
     Reboot(RebootArgs),
@@ -57,7 +58,8 @@ pub(super) struct RebootArgs {
     /// How long to wait until the drain is applied
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     drain_wait: Duration,
-    /// How long to wait until it is in service again; 0s does not wait, and leaves a switch drained that was drained for this
+    /// How long to wait until it is in service again; 0s does not wait, and then a switch that was drained for the
+    /// restart stays drained
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     wait: Duration,
 }
@@ -90,7 +92,7 @@ async fn token(client: &Client, args: &TokenArgs) -> Result<ExitCode> {
         lifetime_s: Some(args.lifetime.as_secs()),
     };
     let made = client.make_switch_token(&args.switch, spec).await?;
-    // Only what belongs into the file is on the standard output.
+    // Only the content of the file goes to standard output.
     eprintln!(
         "for switch {}, valid until {}; put this into the file of `p4-switch --ztp-token`, with mode 0600",
         made.switch,

@@ -373,11 +373,12 @@ fn discard(netlink: &mut Netlink, links: Vec<(u32, String)>) -> Result<(), Netli
     all_or_absent([netlink.request(link::delete_doomed())])
 }
 
-/// The packet filters alone, on links that somebody else has made: what a comparison with such links needs.
+/// The packet filters alone, for links that somebody else has made: benchmarks compare the agent's links with
+/// such ones.
 pub struct Filters {
     filter: Filter,
     netlink: Netlink,
-    /// Used by this value alone.
+    /// No other value uses it.
     _place: Overlay,
 }
 

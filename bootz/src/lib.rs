@@ -38,8 +38,9 @@
 //! [`client`] is a complete device, with its files. [`token`] is a device without an IDevID, which has a one-time token
 //! from its owner instead. `enrol` (a feature) is a complete owner, without its inventory.
 //!
-//! **Cost.** An enrolment costs some public-key operations on either side, and one durable write for the binding. It happens once for a
-//! device, and again when the device renews its certificate or reports. Nothing here is on the path of packets.
+//! **Cost.** An enrolment costs some public-key operations on either side, and one durable write for the binding. It
+//! happens once for a device, and again when the device renews its certificate or reports. Nothing here is on the path
+//! of packets.
 //!
 //! **What it does not do.** TPM 2.0 without IDevID and TPM 1.2; vouchers in XML; revocation lists.
 //!

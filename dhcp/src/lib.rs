@@ -21,13 +21,15 @@
 //!   traffic twice.
 //! - No message makes it panic, and no message makes its memory grow.
 //!
-//! **Cost.** While the lease lasts, one timer and no packet socket; a renewal is one message, and one write of the lease's file.
+//! **Cost.** While the lease lasts, one timer and no packet socket; a renewal is one message, and one write of the
+//! lease's file.
 //!
 //! **Where it differs from RFC 2131.** The first message is sent at once, not after one to ten seconds: later ones have the
 //! jitter of section 4.1, so only the first ones of a rack come together. An address is not probed by ARP before it is used:
 //! the server gives each switch an address of its own. No RELEASE is sent: a restart keeps the address.
 //!
-//! **What it does not do.** It sets up no name servers, because DHCP gives the Bootz server's address and no name.
+//! **What it does not do.** It sets up no name servers, because a Bootz server is given by its address and not by its
+//! name.
 //!
 //! Sources: RFC 2131, 2132, 3396, 8572 section 8.
 //!

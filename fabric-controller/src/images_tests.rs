@@ -49,7 +49,7 @@ fn an_image_is_there_whole_or_not_at_all_and_sha256sum_agrees() {
     assert!(shelf.begin(new("nos.bin", b"content of an image")).unwrap().is_none());
     let other = shelf.begin(new("nos.bin", b"other")).unwrap_err();
     assert_eq!(other.code, ErrorCode::AlreadyExists);
-    // One that breaks off, one that is damaged, one that is empty.
+    // An upload that breaks off, a damaged one, and an empty one.
     let mut broken = shelf.begin(new("b.bin", b"broken")).unwrap().unwrap();
     broken.write(b"bro").unwrap();
     drop(broken);

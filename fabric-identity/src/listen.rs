@@ -303,7 +303,7 @@ impl Door {
             },
         };
         let validity = chain.as_deref().and_then(|chain| validity(chain.first()?).ok());
-        // A chain of [`ClientCertificates::Shown`](crate::ClientCertificates::Shown) is
+        // A chain of `ClientCertificates::Shown` is
         // checked with each call.
         let end = chain
             .filter(|_| !is_shown)

@@ -7,7 +7,7 @@
 //! next one, or for the end: it does so only when the client has room. A [`crate::Connection`] ends when a part was not
 //! taken for as long as its peer may be silent. What the server holds for the client goes with it.
 //!
-//! If a response has nothing to send at the moment, it waits for the server, and the client is not late.
+//! While a response has nothing to send, it waits for the server, and no time counts against the client.
 
 use std::collections::HashMap;
 use std::pin::Pin;

@@ -397,7 +397,7 @@ fn log(run: &Run) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who this host is, and how it proves that.
+/// This host's name, and its proof of identity.
 struct Own {
     host: String,
     local: LocalVteps,

@@ -96,14 +96,14 @@ const CONTAINER: &str = r#"{
     "ipv6_enabled": false, "internal": false, "dns_enabled": false, "ipam_options": {"driver": "host-local"}
   }}
 }"#;
-/// Rules that replace it where it is not installed, modelled on netavark 1.4.
+/// Rules in place of netavark's where it is not installed, modelled on version 1.4.
 const LIKE_NETAVARK: &str = r#"
 table inet netavark {
   chain FORWARD { type filter hook forward priority filter; policy accept; ip daddr 10.88.0.0/16 ct state related,established accept; ip saddr 10.88.0.0/16 accept; }
   chain POSTROUTING { type nat hook postrouting priority srcnat; policy accept; ip saddr 10.88.0.0/16 ip daddr != 10.88.0.0/16 masquerade; }
 }
 "#;
-/// Rules that replace firewalld where it is not installed, modelled on firewalld 1.3.
+/// Rules in place of firewalld's where it is not installed, modelled on version 1.3.
 const LIKE_FIREWALLD: &str = r#"
 table inet firewalld {
   chain filter_PREROUTING { type filter hook prerouting priority filter + 10; policy accept; meta nfproto ipv6 fib saddr . mark . iif oif missing drop; }
@@ -363,7 +363,8 @@ fn a_forged_error_does_not_change_a_tunnels_mtu_over_ipv4() {
     let forged = vec![
         too_big(them, 17, &tunnel),
         too_big(them, 1, &echo),
-        // One that the kernel may believe shows that the others were well formed.
+        // The kernel accepts an error about another destination. So the refused ones were
+        // well formed, too.
         too_big(elsewhere, 1, &echo),
     ];
     send(lab.host(1), "up0", forged);

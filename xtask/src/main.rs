@@ -2,12 +2,13 @@
 //!
 //! **Problem.** Building, checking, measuring and packaging must work the same on a fresh machine, at a desk and in CI.
 //!
-//! **Model.** Each task is a command of `cargo xtask` and a module here. `lab` and `test` are the two commands of the README. Tasks
-//! build the programs and call them; the logic of the lab is in the crate `fabric-lab`.
+//! **Model.** Each task is a command of `cargo xtask` and a module here. `lab` and `test` are the two commands of the
+//! README. Tasks build the programs and call them; the logic of the lab is in the crate `fabric-lab`.
 //!
 //! **Invariants.** A task installs what it needs, or says what is missing.
 //!
-//! **Cost.** `lab` and most of `bench` make a release build first. `test` prints, before each stage, how long it has run.
+//! **Cost.** `lab` and most of `bench` make a release build first. `test` prints, before each stage, how long it has
+//! run.
 
 mod bench;
 mod figures;

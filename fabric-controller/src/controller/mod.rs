@@ -169,7 +169,7 @@ pub struct Controller<S> {
     followed: Followed,
     /// The actors, once they are started.
     fleet: std::sync::OnceLock<Fleet>,
-    /// Of this process, for metrics; none in tests.
+    /// This process's credentials, for metrics; none in tests.
     credentials: std::sync::OnceLock<Arc<Credentials>>,
     /// Images for switches, if there is a place for them.
     images: std::sync::OnceLock<Arc<Shelf>>,

@@ -61,7 +61,7 @@ struct Asks {
     rendered: Rendered,
     /// The entries that it may add to tables, now or later.
     growth: Growth,
-    /// Of these, entries that contributions add later.
+    /// The part of `growth` that contributions add later.
     reserve: Vec<(Source, Growth)>,
 }
 

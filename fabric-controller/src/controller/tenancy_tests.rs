@@ -278,7 +278,7 @@ async fn reserved_addresses_are_given_only_to_those_who_name_them() {
     let error = commit(put("d", &[])).await.unwrap_err();
     assert_eq!(field(error.clone()), (ErrorCode::Exhausted, "ips".into()));
     assert!(error.errors[0].expected.contains("reserved"), "{error}");
-    // One that is given back is still reserved.
+    // A reserved address that is given back is still reserved.
     let named = Key::new(n("v"), Kind::Attachment, n("named"));
     world.applied(vec![Change::Delete(named)]).await;
     assert_eq!(field(commit(put("d", &[])).await.unwrap_err()).0, ErrorCode::Exhausted);

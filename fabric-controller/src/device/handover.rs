@@ -57,7 +57,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether a key that waits for this step may be written when `reached` is reached.
+    /// Whether a key that waits for this step may be written once the handover has
+    /// reached the other one.
     pub(super) fn is_open_at(self, reached: Self) -> bool {
         self == reached || (self, reached) == (Self::Move, Self::Break)
     }

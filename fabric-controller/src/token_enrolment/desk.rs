@@ -156,7 +156,7 @@ pub enum Refusal {
         member: Member,
         /// What differs.
         what: &'static str,
-        /// What the machine says.
+        /// The machine's own value.
         said: String,
     },
     /// The token is for a host and the caller is a switch, or the reverse.

@@ -54,7 +54,7 @@ struct Holder {
     key: String,
 }
 
-/// Whom a valid token is for.
+/// The subject of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The subject, as its SPIFFE id names it.
@@ -247,7 +247,7 @@ impl Tokens {
         })
     }
 
-    /// Whom a token is for. Changes nothing.
+    /// The subject of a token. Changes nothing.
     ///
     /// # Errors
     /// Why it opens nothing.

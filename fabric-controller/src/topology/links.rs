@@ -11,7 +11,7 @@
 //! | silent | an end that has heard probes hears none for [`Pace::hold`] | it hears one |
 //! | unanswered | the controller has a session with one end, and for [`Pace::hold`] none with the other | it has one with both |
 //! | filling | a spine at an end of it is new, or came back empty | the spine holds all that it should |
-//! | inherited | the link was down when the last controller ended | ports at both ends are reported up, a probe arrives, or nothing speaks against the link for [`Pace::hold`] |
+//! | inherited | the link was down when the last controller ended | ports at both ends are reported up, a probe arrives, or both switches have been ready for [`Pace::hold`] |
 //!
 //! An unanswered link may work, because its far switch forwards without us. A link whose spine is being filled will
 //! work soon. So both are *avoided*: used only where there is no other path. All other faults take a link out of use.

@@ -207,7 +207,7 @@ pub fn dump(
 /// Preprocesses a text: what the compiler would parse, as text, with the warnings and the files that were read.
 ///
 /// # Errors
-/// Those of the preprocessor.
+/// Errors of the preprocessor.
 pub fn preprocess(
     name: &str,
     dir: Option<&Path>,

@@ -18,8 +18,8 @@ pub(crate) struct Ztp(Option<Enrolment>);
 
 struct Enrolment {
     hostname: String,
-    /// Renews its certificate before it expires. A switch with a token need not: the
-    /// controller renews its certificate.
+    /// Renews the switch's certificate before it expires. With a token this is not
+    /// needed, because the controller renews the certificate.
     bootz: Option<(Client, Enrolled)>,
     /// Keeps the leases while the switch runs, and knows the current Bootz servers.
     management: Option<Management>,

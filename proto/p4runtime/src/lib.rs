@@ -16,7 +16,8 @@
 //! share only these types.
 //!
 //! **Cost.** Reading and writing a message is linear in its size; each message and each field of bytes inside it is an
-//! allocation. Where that is too much, as for table entries in the switch, a reader takes the octets of the request instead.
+//! allocation. Where that is too much, as for table entries in the switch, a reader takes the octets of the request
+//! instead.
 //!
 //! # Example
 //! ```

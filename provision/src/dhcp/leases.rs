@@ -137,8 +137,8 @@ impl<A> Default for Leases<A> {
 }
 
 impl<A: Address> Leases<A> {
-    /// Leases with those of an earlier process, oldest first: a later lease replaces earlier ones of its holder and its
-    /// address.
+    /// Begins with the leases of an earlier process, oldest first: a later lease replaces earlier ones of its holder
+    /// and its address.
     pub fn new(stored: impl IntoIterator<Item = Lease<A>>) -> Self {
         let mut leases = Self::default();
         for lease in stored {

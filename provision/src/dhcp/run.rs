@@ -108,7 +108,7 @@ pub fn open(settings: &Settings) -> Result<Vec<Port>, ProvisionError> {
 pub struct Shell<S: Serve = Server> {
     /// The sockets.
     pub ports: Vec<Port<S::Address>>,
-    /// Who decides.
+    /// The server that decides.
     pub server: S,
     /// Where leases are kept.
     pub keeper: Box<dyn Keeper<S::Address>>,

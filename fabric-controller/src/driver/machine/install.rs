@@ -92,7 +92,8 @@ fn request(ask: Ask) -> InstallRequest {
 /// check it.
 ///
 /// # Errors
-/// What the switch says, or [`MachineError::Missing`]. The software that runs is as before.
+/// The switch's error, or [`MachineError::Missing`]. The switch goes on running its present
+/// software.
 pub async fn install(channel: Channel, package: Package) -> Result<(), MachineError> {
     let (asks, receiver) = mpsc::channel(PARTS);
     let transfer = TransferRequest {
@@ -141,7 +142,7 @@ pub async fn install(channel: Channel, package: Package) -> Result<(), MachineEr
 /// Makes the switch run an installed version; it restarts for that.
 ///
 /// # Errors
-/// What the switch says, or [`MachineError::Missing`].
+/// The switch's error, or [`MachineError::Missing`].
 pub async fn activate(channel: Channel, version: &str) -> Result<(), MachineError> {
     let request = ActivateRequest {
         version: version.to_owned(),

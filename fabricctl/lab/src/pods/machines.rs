@@ -1,8 +1,8 @@
 //! Workloads that users attached, and that migrate between hosts while something dies.
 //!
 //! A machine is a network namespace on its host. It migrates to another namespace on another host. What a user, the
-//! workload or a fault does during the migration is drawn at random ([`Course`]). For each course it is known where the
-//! machine may be at the end.
+//! workload or a fault does during the migration is drawn at random ([`Course`]). For each course the lab knows where
+//! the machine may be at the end.
 
 use std::time::{Duration, Instant};
 

@@ -5,8 +5,8 @@
 //! than what was found.
 //!
 //! - A **range** has as its mask the leading bits that both of its bounds share; the bounds are compared afterwards. So
-//!   all ranges under one hash contain a common point (as in a centred interval tree), and ranges elsewhere cost
-//!   nothing.
+//!   all ranges under one hash contain a common point (as in a centred interval tree), and ranges under other hashes
+//!   are not compared.
 //! - **Many masks**: the first [`OWN_TUPLES`] masks get a tuple of their own. Further ones go into the tuple with the
 //!   most bits among those whose bits they all have, or a new one with only whole bytes of theirs, and are compared as
 //!   a whole afterwards (after *TupleMerge*, Daly et al., 2019). If more than [`CROWD`] entries have one hash, further

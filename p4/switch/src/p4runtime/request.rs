@@ -107,7 +107,7 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Unusual> {
 /// A `WriteRequest`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WriteRequest<'a> {
-    /// With its updates still encoded.
+    /// The updates are still encoded.
     Octets {
         /// All but the updates.
         header: v1::WriteRequest,

@@ -33,8 +33,8 @@ const TABLE: Table = Table {
     family: Family::Bridge,
     name: "vfabric",
 };
-/// The version of the rules, which every change of them must change. A table with another
-/// version is made again.
+/// The version of the rules. Change it with every change of the rules: a table with
+/// another version is made again.
 const VERSION: u32 = 5;
 
 /// Hooks of bridges (linux/netfilter_bridge.h).
@@ -157,7 +157,7 @@ impl Reason {
 enum Set {
     /// Ports of workloads.
     Ports,
-    /// Those of them with port security.
+    /// Ports of workloads with port security.
     Guarded,
     /// MAC addresses that may be used on a port.
     Macs,

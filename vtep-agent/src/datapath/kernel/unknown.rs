@@ -95,7 +95,7 @@ fn stations(attachment: &Attachment) -> BTreeSet<MacAddress> {
     further.chain([attachment.mac]).collect()
 }
 
-/// The chain that is needed by a port to which the bridge floods.
+/// The chain for a port to which the bridge floods.
 pub(super) fn chain_of_port(index: u32, attachment: &Attachment) -> Option<String> {
     let flooded = attachment.mode == Mode::Serving && has_further_macs(attachment);
     let all = flooded.then(|| stations(attachment))?;

@@ -1,7 +1,7 @@
-//! Attachments that migrate: what makes a migration go on, and what ends it.
+//! Attachments that migrate: the steps of a migration, and its end.
 //!
 //! **Model.** The intent says how far a migration is ([`Migration`]); each step is an ordinary transaction. This module
-//! proposes those that nobody asks for (`docs/adr/host-8` has the table of states):
+//! proposes the steps that no user asks for (`docs/adr/host-8` has the table of states):
 //!
 //! | phase | what happens | the controller proposes |
 //! | --- | --- | --- |
@@ -14,8 +14,8 @@
 //! If the target is away after `active`, the controller waits for it. Until the target serves, nothing else changes
 //! ([`crate::device::handover`]), and a user may call the migration off.
 //!
-//! **Invariants.** A proposal names the revision that it was decided on, so that a change of somebody else wins. An announcement
-//! counts only if it comes from the target. Times begin again when the controller starts.
+//! **Invariants.** A proposal names the revision on which it was based, so that another change in between wins. An
+//! announcement counts only if it comes from the target. Times begin again when the controller starts.
 //!
 //! **Cost.** The attachments that migrate, each time a device has confirmed something.
 
@@ -78,7 +78,7 @@ struct Tended {
     why: BTreeMap<Key, String>,
 }
 
-/// A migration in time. Pure.
+/// The times of a migration. Pure.
 #[derive(Debug, Clone)]
 struct Clock {
     target: Place,
@@ -173,7 +173,8 @@ impl<S: Store> Controller<S> {
             .and_then(|(vdc, name)| Some(Key::new(vdc.parse().ok()?, Kind::Attachment, name.parse().ok()?)));
         let host = self.registry.get(device).map(|device| device.name.clone());
         let (Some(key), Some(host)) = (key, host) else { return };
-        // Only of an attachment that is to come there, so that no host fills the memory.
+        // An announcement counts only for an attachment that migrates to that host, so
+        // that no host can fill the memory.
         let is_target = match self.published().object(&key).map(|object| object.stored.spec()) {
             Some(Spec::Attachment(spec)) => spec.migration.is_some_and(|m| m.host == host),
             _ => false,
@@ -186,7 +187,8 @@ impl<S: Store> Controller<S> {
         self.migrations.woken.notify_one();
     }
 
-    /// Refuses to make a migration active whose target is not ready: frames would be sent to nobody.
+    /// Refuses to make a migration active while its target is not ready, because frames to the
+    /// target would be lost.
     pub(super) fn check_activation(&self, applied: &Applied) -> Result<(), ApiError> {
         for (key, before, after) in applied.updated() {
             let (Spec::Attachment(before), Spec::Attachment(after)) = (before.spec(), after.spec()) else {
@@ -227,7 +229,8 @@ impl<S: Store> Controller<S> {
         Err(not_yet(not_applied(&applied).detail))
     }
 
-    /// Whether an attachment that a host gives up is served elsewhere: then it stays, and the migration is over.
+    /// Whether an attachment that a host gives up is served by another host: then it stays, and the migration is
+    /// over.
     pub(super) async fn has_moved_on(&self, host: &Name, key: &Key) -> Result<bool, ApiError> {
         let found = self
             .published()
@@ -274,7 +277,8 @@ impl<S: Store> Controller<S> {
             }
             match self.change_migration(&key, revision, patch, why).await {
                 Ok(()) => info!(%key, host = %migration.host, ?due, why, "a migration goes on"),
-                // Somebody else was faster, or the target is not ready yet: it is looked at again.
+                // Another change came first, or the target is not ready yet: the next round looks
+                // again.
                 Err(e)
                     if matches!(
                         e.code,
@@ -369,7 +373,8 @@ impl<S: Store> Controller<S> {
     }
 
     fn note_migration(&self, key: &Key, reason: EventReason, host: &Name, detail: String) {
-        // Held until the event is noted: a vDC that goes meanwhile takes its events with it.
+        // The lock is held until the event is noted: if the vDC is deleted meanwhile, its
+        // events are deleted with it.
         let published = self.published();
         if published.vdcs.contains_key(&key.vdc) {
             self.events.note(News {
@@ -392,7 +397,8 @@ impl<S: Store> Controller<S> {
     ) -> Result<(), ApiError> {
         let origin = Origin {
             reason: format!("migration: {why}"),
-            // An attachment that somebody owns goes on, too, and keeps its owner.
+            // The migration of an attachment with an owner goes on, too, and the
+            // attachment keeps its owner.
             force: true,
             ..Origin::default()
         };
@@ -470,7 +476,7 @@ mod tests {
         let ms = Duration::from_millis;
         assert_eq!(clock.look(active, start), None);
         assert_eq!(clock.look(confirmed, start + ms(10)), None);
-        // A device that was away comes back, and has not heard of it.
+        // A device that was away comes back, and does not know of the migration.
         assert_eq!(clock.look(active, start + ms(500)), None);
         assert_eq!(clock.look(confirmed, start + ms(1200)), None);
         assert_eq!(clock.look(confirmed, start + ms(1200) + LATE), Some(Due::Finish));

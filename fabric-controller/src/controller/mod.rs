@@ -182,7 +182,7 @@ pub struct Controller<S> {
     token_enrolment: std::sync::OnceLock<Arc<Desk>>,
     /// Held while a backup is made.
     backing_up: Mutex<()>,
-    /// Changes that look whether addresses have become free.
+    /// Changes that check whether addresses have become free.
     lookers: Semaphore,
     /// Receives the events of devices.
     reports: Reports,
@@ -196,8 +196,8 @@ fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Contributions that are rendered together at a start. No device is followed yet, so the parts make no difference to any; all
-/// at once would need memory for everything twice.
+/// Contributions that are rendered together at a start. No actor runs yet, so no device can see the parts. Rendering
+/// all at once would need memory for everything twice.
 const RENDERED_AT_ONCE: usize = 4096;
 
 /// Kinds of devices, as metrics name them.

@@ -51,7 +51,7 @@ struct State {
     record: Option<(usize, Record)>,
     /// Whether read-backs stop after their first part.
     reads_stop: bool,
-    /// Read-backs that wait for the rest.
+    /// Read-backs that have stopped after their first part.
     stopped: u64,
 }
 
@@ -179,7 +179,8 @@ impl FakeDevice {
         }
     }
 
-    /// Cuts it off: sessions end, none begins. It keeps what it holds.
+    /// Cuts the device off: its session ends, and no other begins. It keeps what it
+    /// holds.
     pub fn go_offline(&self) {
         let mut state = self.lock();
         state.online = false;

@@ -303,8 +303,7 @@ impl Door {
             },
         };
         let validity = chain.as_deref().and_then(|chain| validity(chain.first()?).ok());
-        // A chain of `ClientCertificates::Shown` is
-        // checked with each call.
+        // A chain of `ClientCertificates::Shown` is checked with each call.
         let end = chain
             .filter(|_| !is_shown)
             .map(|chain| until_untrusted(Arc::clone(credentials), End::Client, chain));

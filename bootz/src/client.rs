@@ -6,14 +6,14 @@
 //! | `idevid.pem`, `idevid.key` | IDevID certificate chain and key | manufacturer |
 //! | `makers.pem` | authorities whose ownership vouchers it believes | manufacturer |
 //! | `device.json` | `{"manufacturer": ..., "model": ...}` | manufacturer |
-//! | `own.key` | key of its certificate in the fabric | step 1 |
-//! | `bootstrap.json` | what its owner gave it, and from which server | step 2 |
-//! | `ca.pem`, `tls.key`, `cert.pem` | the certificate, its key and the authorities, for TLS | step 3, at every start |
-//! | `reported` | the owner knows that it serves | step 4 |
+//! | `own.key` | key of its certificate in the fabric | the device, step 1 |
+//! | `bootstrap.json` | what its owner gave it, and from which server | the device, step 2 |
+//! | `ca.pem`, `tls.key`, `cert.pem` | the certificate, its key and the authorities, for TLS | the device, step 3, at every start |
+//! | `reported` | the owner knows that it serves | the device, step 4 |
 //!
 //! Each file exists whole or not at all (written to another name, flushed, renamed), so each step is either done or
-//! not. A key is on the disk before its certificate is asked for. Removing all but the manufacturer's files makes the
-//! device blank again.
+//! not. A key is on the disk before the device asks for its certificate. To make the device blank again, remove all
+//! files except the manufacturer's.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,13 +52,14 @@ const RENEW_LAST_PART: u32 = 3;
 /// Longest sleep before the certificate is checked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
-/// What the manufacturer says of the device.
+/// What the manufacturer says about the device.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Made {
     pub(crate) manufacturer: String,
     pub(crate) model: String,
-    /// Of a device without an IDevID, whose certificate would have it.
+    /// The serial number of a device without an IDevID. With an IDevID, the certificate
+    /// has it.
     #[serde(default)]
     pub(crate) serial: Option<String>,
 }
@@ -332,7 +333,7 @@ impl Client {
         self.write("reported", "")
     }
 
-    /// Reports to the first server that takes it, and keeps its address.
+    /// Sends a report to the first server that accepts it, and keeps that server's address.
     async fn report_to_any(&self, servers: Vec<String>, enrolled: &mut Enrolled) -> Result<(), BootzError> {
         let mut refused = message("the Bootz server", "none is known");
         for server in servers {
@@ -344,7 +345,7 @@ impl Client {
         Err(refused)
     }
 
-    /// Keeps the address of a server that proved to be the owner's, so that it is there also when DHCP names none.
+    /// Keeps the address of a server that proved to be the owner's, for later starts at which DHCP names none.
     fn moved(&self, enrolled: &mut Enrolled, server: String) -> Result<(), BootzError> {
         if enrolled.server == server {
             return Ok(());
@@ -358,7 +359,7 @@ impl Client {
         self.write("bootstrap.json", &text)
     }
 
-    /// Renews at the first server that does it.
+    /// Renews the certificate at the first server that accepts the request.
     async fn renew(&self, servers: Vec<String>, enrolled: &Enrolled) -> Result<Enrolled, BootzError> {
         let mut refused = message("the Bootz server", "none is known");
         for server in servers {
@@ -370,9 +371,9 @@ impl Client {
         Err(refused)
     }
 
-    /// Reports that the device serves, as often as it takes, then renews its certificate before it ends, for good. `named`
-    /// are the servers that DHCP names at that moment (`HOST:PORT`): they come before the one of the last exchange, which may
-    /// have moved.
+    /// Reports that the device serves, again and again until a server accepts it. From then on, renews the certificate
+    /// whenever it nears its end. `named` returns the servers that DHCP names at that moment (`HOST:PORT`). They are
+    /// tried before the server of the last exchange, which may have moved.
     pub async fn keep(&self, mut enrolled: Enrolled, named: impl Fn() -> Vec<String> + Send) {
         let mut retry = waits();
         while !self.is_reported() {
@@ -410,7 +411,8 @@ impl Client {
     }
 }
 
-/// Servers to try, each once: those that are named now, then the one of before.
+/// Servers to try, each once: those that DHCP names now, then the server of the last
+/// exchange.
 fn candidates(mut named: Vec<String>, before: &str) -> Vec<String> {
     if !named.iter().any(|server| server == before) {
         named.push(before.to_owned());

@@ -32,7 +32,7 @@ impl Idevid {
     /// Nothing is proven by it.
     ///
     /// # Errors
-    /// It is neither, or names no serial number.
+    /// The text has neither form, or the certificate names no serial number.
     pub fn read(text: &str) -> Result<Self, BootzError> {
         let problem = |problem: &str| BootzError::Certificate {
             what: WHAT,
@@ -108,7 +108,7 @@ impl Idevid {
     /// Whether the chassis that a device describes has its serial number. A chassis without one fits.
     ///
     /// # Errors
-    /// In words, if it has another.
+    /// In words, if the chassis has another serial number.
     pub fn fits(&self, chassis: Option<&ChassisDescriptor>) -> Result<(), String> {
         let said = chassis.map_or("", |c| c.serial_number.as_str());
         if said.is_empty() || said.eq_ignore_ascii_case(&self.serial) {

@@ -145,7 +145,7 @@ pub struct AttachmentView {
     pub allowed: Vec<AllowedView>,
     /// Prefixes that its network's router sends to one of its addresses.
     pub routes: Vec<IpNet>,
-    /// Where it is to be, while it migrates.
+    /// While it migrates: where it goes.
     pub target: Option<TargetView>,
 }
 
@@ -232,7 +232,7 @@ pub struct FloodView {
 pub enum View<'a> {
     /// A switch by itself.
     Switch(&'a SwitchView),
-    /// On the first switch, the path to another one.
+    /// The path from one switch to another, on the first one.
     Path(&'a SwitchView, PathView),
     /// On the first switch, another one and the hosts under it.
     Behind(&'a SwitchView, BehindView),

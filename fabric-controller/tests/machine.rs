@@ -1,4 +1,5 @@
-//! Switches as machines over gNOI and gNSI: `p4-switch` over real TLS, and small servers that fail where it does not.
+//! Switches as machines over gNOI and gNSI: `p4-switch` over real TLS, and small servers that fail in cases in which
+//! `p4-switch` does not.
 
 use std::collections::BTreeMap;
 use std::io::{Seek as _, Write as _};
@@ -141,7 +142,7 @@ impl World {
         at_address(address)
     }
 
-    /// How many hours the certificate is valid that a new connection gets to see.
+    /// For how many hours the certificate that a new connection sees is valid.
     async fn shown(&self, switch: &Switch) -> i64 {
         let dialer = Dialer::new(self.controller(), Subject::Switch("leaf1".into())).unwrap();
         dialer.connect(&switch.p4runtime.to_string()).await.unwrap();
@@ -232,7 +233,8 @@ async fn a_certificate_is_renewed_for_a_key_that_the_switch_makes_or_stays() {
     let (cert, key) = (read("cert.pem"), read("key.pem"));
     assert_eq!(world.shown(&switch).await, 1);
 
-    // An authority that the fabric does not trust: what it signs is tried, does not work, and is taken back.
+    // The signer is an authority that the fabric does not trust: its certificate is tried, does not work,
+    // and is taken back.
     let other = signer("of nobody");
     let untrusted = world.access(Authority::from_pem(&other.pem, &other.key).unwrap());
     let error = untrusted.renew(&switch).await.unwrap_err();
@@ -257,7 +259,7 @@ async fn a_certificate_is_renewed_for_a_key_that_the_switch_makes_or_stays() {
     assert!(not_after.abs_diff(ends.as_secs() as i64) < 600);
 }
 
-/// A switch that installs software, and goes wrong on request.
+/// A switch that installs software, and fails on request.
 #[derive(Clone, Default)]
 struct Installer {
     wrong: &'static str,
@@ -403,7 +405,7 @@ async fn software_that_a_switch_refuses_is_not_installed() {
         let error = install(serve_os(installer).await, package().0).await.unwrap_err();
         assert!(error.to_string().contains(words), "{wrong}: {error}");
     }
-    // One that has the version wants no content.
+    // A switch that has the version already wants no content.
     let installer = Installer {
         wrong: "there",
         ..Installer::default()

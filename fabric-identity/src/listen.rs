@@ -26,7 +26,8 @@ use crate::words::explain;
 
 /// Pause of the accept loop while the process has no descriptor or memory to spare.
 const NO_ROOM: Duration = Duration::from_millis(100);
-/// One listener takes at most this part of the process's descriptors, so that files and own connections have theirs.
+/// One listener takes at most this part of the process's descriptors, so that enough are left for files and for its
+/// own connections.
 const PART_OF_DESCRIPTORS: u64 = 4;
 /// Connections that have passed their handshake and wait for the server.
 const READY: usize = 16;
@@ -302,7 +303,7 @@ impl Door {
             },
         };
         let validity = chain.as_deref().and_then(|chain| validity(chain.first()?).ok());
-        // A chain that is only shown is judged with each call.
+        // A chain of `ClientCertificates::Shown` is checked with each call.
         let end = chain
             .filter(|_| !is_shown)
             .map(|chain| until_untrusted(Arc::clone(credentials), End::Client, chain));

@@ -194,8 +194,8 @@ impl Session {
         }
     }
 
-    /// Makes the switch, which runs the program of `pipeline`, remember the store that keeps it. Its entities stay. A switch
-    /// that would lose them with a new cookie remembers nothing.
+    /// Makes the switch, which runs the program of `pipeline`, remember the store that keeps it. Its entities stay. If
+    /// a switch would lose them with a new cookie, the cookie is not changed.
     ///
     /// # Errors
     /// As for any call.

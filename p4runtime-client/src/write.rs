@@ -214,7 +214,7 @@ fn batches(changes: &[Change], most: usize) -> impl Iterator<Item = &[Change]> {
 }
 
 /// The outcomes in the details of a failed Write (P4Runtime 1.4, section 12.3),
-/// or `None` when it has not one for each of `count` updates.
+/// or `None` if there is not exactly one for each of `count` updates.
 fn refusals(status: &tonic::Status, count: usize) -> Option<Vec<Outcome>> {
     let details = RpcStatus::decode(status.details()).ok()?.details;
     if details.len() != count {

@@ -127,7 +127,7 @@ async fn a_device_goes_to_the_server_that_dhcp_names_now() {
         done = tokio::time::timeout(PATIENCE, reported) => done.unwrap(),
     }
     assert_eq!(fabric.steps("leaf1").last(), Some(&What::Bootstrapped));
-    // From now on it knows that server, also when DHCP names none.
+    // From now on the device knows that server, also when DHCP names none.
     assert_eq!(client.enrolled().unwrap().unwrap().server, fabric.bootz);
 }
 
@@ -197,7 +197,7 @@ async fn strangers_and_clones_are_refused_and_named() {
 async fn two_switches_that_are_swapped_are_named() {
     let fabric = Fabric::new().await;
     let maker = &fabric.world.maker;
-    // The address is leased to one, the proof is of the other.
+    // The address is leased to one switch, and the proof is from the other.
     let lease = Lease {
         holder: Holder::Switch("leaf1".parse().unwrap()),
         mac: vfabric_api::ident::Mac([2, 0, 0, 0, 0, 1]),

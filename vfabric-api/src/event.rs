@@ -43,9 +43,9 @@ pub enum EventReason {
     Rebooting,
     /// A switch has another version of its software, and restarts to run it.
     SoftwareInstalled,
-    /// A switch did not take another version of its software; what runs is as before.
+    /// A switch did not accept another version of its software, and still runs the earlier one.
     SoftwareRefused,
-    /// A switch says that a part of it does not work, or its clock is wrong.
+    /// A switch reports that a part of it does not work, or its clock is wrong.
     MachineTrouble,
     /// A switch has no trouble any more.
     MachineWell,

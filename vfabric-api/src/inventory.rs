@@ -207,7 +207,8 @@ pub struct SwitchItem {
     /// What it waits for while it is leaving, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<String>,
-    /// What its machine said when it was last asked; absent before that, and if it has none of the services.
+    /// What the switch said about itself when it was last asked; absent before that, and if it has none of
+    /// the services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineStatus>,
 }

@@ -281,7 +281,7 @@ pub trait FabricService: Send + Sync + 'static {
         spec: EnrolmentTokenSpec,
     ) -> impl Future<Output = Result<SwitchToken, ApiError>> + Send;
 
-    /// Restarts a switch; `origin` is whose drain it is, if it is drained first.
+    /// Restarts a switch. If it is drained first, the drain is recorded as a change by `origin`.
     fn reboot(
         &self,
         switch: &Name,
@@ -344,7 +344,7 @@ pub trait FabricService: Send + Sync + 'static {
     fn entities(&self, device: &Name) -> impl Future<Output = Result<Vec<DeviceEntity>, ApiError>> + Send;
 }
 
-/// That there is no place for images.
+/// The error of a controller without a place for images.
 pub fn no_images() -> ApiError {
     let detail = "this controller stores no images: start it with `--images DIRECTORY`";
     ApiError::new(ErrorCode::PreconditionFailed, detail)

@@ -145,7 +145,7 @@ pub struct LinkStatus {
     pub b: PortRef,
     /// Whether the controller routes over it.
     pub up: bool,
-    /// Why it does not; absent if it does.
+    /// Why not; absent if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<LinkFault>,
     /// The same in words, naming switches and ports. For a link in use: why its state is unknown, because

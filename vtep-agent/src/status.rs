@@ -84,7 +84,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Those of credentials.
+    /// The expiries of these credentials.
     pub fn all(expiry: &Expiry) -> Vec<Self> {
         let named = [
             ("host", "the host's certificate", expiry.own),

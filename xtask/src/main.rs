@@ -1,8 +1,14 @@
 //! The project's own tasks.
 //!
-//! `cargo xtask lab` and `cargo xtask test` are the two commands of the README; each
-//! installs what it needs. The logic of the lab is in the crate `fabric-lab`; here it is
-//! only built and called.
+//! **Problem.** Building, checking, measuring and packaging must work the same on a fresh machine, at a desk and in CI.
+//!
+//! **Model.** Each task is a command of `cargo xtask` and a module here. `lab` and `test` are the two commands of the
+//! README. Tasks build the programs and call them; the logic of the lab is in the crate `fabric-lab`.
+//!
+//! **Invariants.** A task installs what it needs, or says what is missing.
+//!
+//! **Cost.** `lab` and most of `bench` make a release build first. `test` prints, before each stage, how long it has
+//! run.
 
 mod bench;
 mod figures;
@@ -157,7 +163,7 @@ fn lab(args: &[String]) -> Result<()> {
     call(&mut command)
 }
 
-/// The longer mode of a test that runs with fewer kills among the others.
+/// Runs a test that is also among the others, with more kills.
 fn crash_loop(kills: u32, seed: Option<u32>) -> Result<()> {
     const LOOP: &str = "nothing_acknowledged_is_lost_and_nothing_is_half_done";
     let mut test = cargo();

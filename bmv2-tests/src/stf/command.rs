@@ -76,7 +76,7 @@ pub struct Call {
     pub args: Vec<(String, Digits)>,
 }
 
-/// What an entry leads to.
+/// What an entry makes the packet do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// An action.

@@ -34,11 +34,12 @@ const LIMITS: Limits = Limits {
 const MAX_STREAMS: u32 = 256;
 /// Largest message, in octets: a chain of certificates and a report.
 pub(super) const LONGEST: usize = 512 << 10;
-/// Most steps that the provisioning server tells at once.
+/// Most steps that the provisioning server reports at once.
 pub const STEPS: usize = 256;
 /// Longest text of a report that is kept, in characters.
 const WORDS: usize = 300;
-/// HTTP/2 pings: a Bootz server that is gone without a word is noticed after both.
+/// HTTP/2 pings: interval and longest wait for the answer. After both times a Bootz
+/// server that vanished is noticed.
 pub(super) const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
 /// A switch of the inventory.
@@ -146,7 +147,7 @@ impl From<BookError> for Status {
 }
 
 impl Desk {
-    /// With the inventory, the bindings, the keys, and the file of authorities that switches trust.
+    /// A service with the inventory, the bindings, the keys, and the file of authorities that switches trust.
     pub fn new(
         roster: Arc<dyn Roster>,
         book: Book,
@@ -163,7 +164,7 @@ impl Desk {
         })
     }
 
-    /// The switch of the inventory that a device is, once its identity is proven.
+    /// The switch of the inventory for a device whose identity is proven.
     fn place(&self, idevid: &Idevid) -> Result<Found, Status> {
         let serial = idevid.serial();
         let found = self.roster.by_serial(serial);
@@ -195,7 +196,7 @@ impl Desk {
             .map(|found| found.config.hostname)
     }
 
-    /// Passes on what the unary door saw.
+    /// Passes on a step that the server of unary calls saw.
     pub(super) fn note_seen(&self, seen: SeenStep) {
         self.roster.note_seen(&[seen]);
     }
@@ -268,7 +269,8 @@ impl Desk {
             .map_err(|error| refused(&error))?;
         let data = self.data(idevid, &found, request.nonce.clone(), &authorities, &issued, now);
         let response = data.and_then(|data| pack(&data)).map_err(|error| refused(&error))?;
-        // Last, when nothing else can fail: a device that was refused has left no trace.
+        // This comes last, when nothing else can fail, so that a refused device leaves no
+        // trace.
         let bound = self.book.bind(
             found.uid,
             &folded(idevid.serial()),
@@ -352,7 +354,7 @@ impl Desk {
     }
 }
 
-/// Words of others, as far as they are kept.
+/// A text from elsewhere, cut to the length that is kept.
 pub(super) fn plain(words: &str) -> String {
     words.chars().filter(|c| !c.is_control()).take(WORDS).collect()
 }
@@ -362,7 +364,7 @@ pub(super) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// As the inventory compares serial numbers.
+/// A serial number in the form in which the inventory compares them.
 fn folded(serial: &str) -> String {
     serial.to_ascii_uppercase()
 }

@@ -28,10 +28,10 @@ use crate::topology::pace::Pace;
 /// storm of frames does not stop the clock.
 const FRAMES_BETWEEN_TICKS: usize = 4096;
 
-/// Most events of devices that are acted on together: the ports of a lost spine.
+/// Most events of devices that are handled together: enough for the ports of a lost spine.
 const EVENTS_AT_ONCE: usize = 512;
 
-/// How often what is remembered of links is stored.
+/// How often the state of links is stored.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where the store keeps what is remembered of a link.
@@ -96,7 +96,8 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// Whether a spine does not hold yet what it should. A leaf has no stand-in: what is under it is reached through it alone.
+    /// Whether a spine does not yet hold what it should. Only spines count: nothing can replace a leaf, because its
+    /// hosts are reached only through it.
     pub(super) fn is_filling(&self, fabric: &Fabric, switch: SwitchIndex) -> bool {
         let is_spine = fabric.switch(switch).is_some_and(|s| s.spec.role == Role::Spine);
         let device = self.registry.get(fabric.switch_device(switch));
@@ -188,7 +189,7 @@ impl<S: Store> Controller<S> {
         info!(paths, devices = devices.len(), "paths follow the links");
     }
 
-    /// Notes in the events and in the log that a link is used again, or why it is not.
+    /// Writes to the events and the log that a link is used again, or why it is not.
     fn say_of_link(&self, fabric: &Fabric, link: LinkIndex, fault: Option<Fault>, hold: Duration) {
         let Some(Link { a, b }) = fabric.link(link).map(|l| &l.spec) else {
             return;

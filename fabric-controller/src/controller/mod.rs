@@ -172,7 +172,7 @@ pub struct Controller<S> {
     followed: Followed,
     /// The actors, once they are started.
     fleet: std::sync::OnceLock<Fleet>,
-    /// Of this process, for metrics; none in tests.
+    /// This process's credentials, for metrics; none in tests.
     credentials: std::sync::OnceLock<Arc<Credentials>>,
     /// Images for switches, if there is a place for them.
     images: std::sync::OnceLock<Arc<Shelf>>,
@@ -185,7 +185,7 @@ pub struct Controller<S> {
     token_enrolment: std::sync::OnceLock<Arc<Desk>>,
     /// Held while a backup is made.
     backing_up: Mutex<()>,
-    /// Changes that look whether addresses have become free.
+    /// Changes that check whether addresses have become free.
     lookers: Semaphore,
     /// Receives the events of devices.
     reports: Reports,
@@ -199,8 +199,8 @@ fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Contributions that are rendered together at a start, and after paths have changed. At a start no device is followed yet, so the
-/// parts make no difference to any; all at once would need memory for everything twice.
+/// Contributions that are rendered together at a start, and after paths have changed. At a start no actor runs yet, so no
+/// device can see the parts. Rendering all at once would need memory for everything twice.
 const RENDERED_AT_ONCE: usize = 4096;
 
 /// Renders what is touched, and publishes it on this thread while the next part is rendered on another.

@@ -349,7 +349,7 @@ impl Device {
         self.lock().filling
     }
 
-    // What follows is for the actor.
+    // The methods from here on are for the actor.
 
     /// It reached a step on its way into service.
     pub(super) fn step(&self, milestone: Milestone) {
@@ -503,7 +503,8 @@ impl Device {
         if complete {
             inner.epoch = inner.epoch.max(revision);
             inner.filling &= inner.ledger.desired_count() == 0 || inner.ledger.dirty_count() > 0;
-            // Unless it was changed again meanwhile: then it stays behind.
+            // If the intent for the device has changed again meanwhile, the device stays
+            // behind.
             if inner.ledger.dirty_count() == 0
                 && let Some(since) = inner.behind_since.take()
             {

@@ -60,7 +60,7 @@ pub(super) enum Command {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Call a migration off: the attachment is where it was
+    /// Call a migration off: the attachment stays where it was
     Cancel {
         #[command(flatten)]
         object: Object,

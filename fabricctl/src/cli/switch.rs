@@ -1,4 +1,5 @@
-//! `switch`: a switch as a machine: how it gets its certificate without an IDevID, and how it is restarted.
+//! `switch`: commands for a switch as a machine. It gets a token for its certificate if it has no IDevID,
+//! is restarted, and gets software.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -16,14 +17,15 @@ use vfabric_api::machine::{InstallSpec, Reboot, RebootSpec};
 use super::complete;
 use super::history::time;
 
-/// From one look at a switch that restarts to the next.
+/// How often the state of a switch that restarts is read.
 const AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Create a token with which a switch without an IDevID gets its certificate, once, and print it with the authority's fingerprint
     Token(TokenArgs),
-    /// Install an uploaded image on a switch (gNOI OS), then drain and restart it; how it ends is an event
+    /// Install an uploaded image on a switch (gNOI OS), then drain and restart it; an event reports the
+    /// result
     Install(InstallArgs),
     /// Drain a switch, restart it (gNOI), wait until it is in service again, and put it back into service
     Reboot(RebootArgs),
@@ -56,7 +58,8 @@ pub(super) struct RebootArgs {
     /// How long to wait until the drain is applied
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     drain_wait: Duration,
-    /// How long to wait until it is in service again; 0s does not wait, and leaves a switch drained that was drained for this
+    /// How long to wait until it is in service again; 0s does not wait, and then a switch that was drained for the
+    /// restart stays drained
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     wait: Duration,
 }
@@ -89,7 +92,7 @@ async fn token(client: &Client, args: &TokenArgs) -> Result<ExitCode> {
         lifetime_s: Some(args.lifetime.as_secs()),
     };
     let made = client.make_switch_token(&args.switch, spec).await?;
-    // Only what belongs into the file is on the standard output.
+    // Only the content of the file goes to standard output.
     eprintln!(
         "for switch {}, valid until {}; put this into the file of `p4-switch --ztp-token`, with mode 0600",
         made.switch,
@@ -139,8 +142,8 @@ async fn reboot(client: &Client, args: &RebootArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until the switch has come into service once more and says that it was started since. That it accepted a restart
-/// proves nothing.
+/// Waits until the switch is in service again and reports a later start than before. It is not enough that the switch
+/// accepted the restart.
 async fn in_service_again(client: &Client, reboot: &Reboot, wait: Duration) -> Result<()> {
     let began = Instant::now();
     loop {
@@ -154,7 +157,7 @@ async fn in_service_again(client: &Client, reboot: &Reboot, wait: Duration) -> R
         let started_ms = item.machine.as_ref().and_then(|machine| machine.started_ms);
         let is_new = match (reboot.started_ms, started_ms) {
             (Some(before), Some(now)) => now > before,
-            // One that does not say when it was started must have been away.
+            // A switch that does not say when it was started must have been away.
             (None, _) => line.arrivals > reboot.arrivals,
             (Some(_), None) => false,
         };

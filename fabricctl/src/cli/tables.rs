@@ -75,7 +75,7 @@ pub(super) fn object(t: &mut Table, vdc: Option<&Name>, view: &View) {
     }
 }
 
-/// Where an attachment is and, while it migrates, where it goes; the one that serves is marked with a star.
+/// The place of an attachment and, while it migrates, its target. A star marks the place that serves.
 fn places(spec: &AttachmentSpec) -> String {
     let here = place(&spec.place);
     let Some((migration, target)) = spec.migration.as_ref().and_then(|m| Some((m, m.target(&spec.place)?))) else {

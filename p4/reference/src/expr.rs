@@ -30,7 +30,7 @@ pub(crate) enum HeaderRef {
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     Field(Field),
-    /// By its number in the header.
+    /// A header and the number of a field in it.
     Of(HeaderRef, usize),
 }
 

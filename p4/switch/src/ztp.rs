@@ -18,9 +18,10 @@ pub(crate) struct Ztp(Option<Enrolment>);
 
 struct Enrolment {
     hostname: String,
-    /// Keeps its certificate from expiring; with a token the controller does that.
+    /// Renews the switch's certificate before it expires. With a token this is not
+    /// needed, because the controller renews the certificate.
     bootz: Option<(Client, Enrolled)>,
-    /// Keeps the leases while the switch runs, and knows the Bootz servers of now.
+    /// Keeps the leases while the switch runs, and knows the current Bootz servers.
     management: Option<Management>,
 }
 
@@ -110,7 +111,7 @@ async fn by_token(options: &Options, dir: &Path, token: &Path, controller: &str)
     Ok((config, files, enrolment))
 }
 
-/// Begins to keep the management interface supplied with addresses, if one is named.
+/// Starts the DHCP clients of the management interface, if one is named.
 async fn manage(options: &Options, dir: &Path, model: &str, serial: &str) -> Result<Option<Management>, Error> {
     match &options.ztp_interface {
         Some(interface) => Ok(Some(Management::start(interface, dir, model, serial).await?)),

@@ -8,6 +8,9 @@
 //! The parts of a TLS profile ([`gnsi::certz::v1::UploadRequest`]) are generated from the same file as in `bootz-proto`; on the
 //! wire they are the same. Maps are `BTreeMap`, so that the keys of a path have a fixed order.
 //!
+//! **Cost.** Reading and writing a message is linear in its size. Messages and stubs are one crate, because all its
+//! users speak gRPC: each of them is built with tonic and hyper.
+//!
 //! # Example
 //! ```
 //! use gnoi_proto::gnoi::system::{RebootMethod, RebootRequest};

@@ -131,7 +131,8 @@ async fn make_host_token(
     Ok((StatusCode::CREATED, Json(token)))
 }
 
-/// Makes a token with which this switch, if it has no IDevID, gets its certificate, once. It ends the token that was made before.
+/// Makes a token with which this switch, if it has no IDevID, gets its certificate, once. The token that was made
+/// before ends.
 #[utoipa::path(post, path = "/v1/inventory/switches/{name}/enrolment-token", tag = "inventory", params(("name" = Name, Path)),
     request_body = EnrolmentTokenSpec, responses((status = 201, body = SwitchToken), (status = "default", body = ApiError)))]
 async fn make_switch_token(
@@ -162,7 +163,8 @@ async fn reboot(
     Ok((StatusCode::ACCEPTED, Json(reboot)))
 }
 
-/// Installs an uploaded image on a switch (gNOI OS), then drains and restarts it. How it ends is an event.
+/// Installs an uploaded image on a switch (gNOI OS), then drains and restarts it. An event reports the
+/// result.
 #[utoipa::path(post, path = "/v1/inventory/switches/{name}/install", tag = "inventory", params(("name" = Name, Path)),
     request_body = InstallSpec, responses((status = 202, body = Install), (status = "default", body = ApiError)))]
 async fn install(

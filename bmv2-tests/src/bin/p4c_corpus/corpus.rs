@@ -18,7 +18,7 @@ pub(crate) struct Sample {
     pub(crate) by_p4c: bool,
     /// p4c's published P4Info of it, if there is one.
     pub(crate) p4info: Option<PathBuf>,
-    /// p4c's published entries of it, if there are any.
+    /// p4c's published entries of the program, if there are any.
     pub(crate) entries: Option<PathBuf>,
     /// Whether it instantiates `main`; one that does not can only be type-checked.
     pub(crate) has_main: bool,

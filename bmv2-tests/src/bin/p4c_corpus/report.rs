@@ -17,7 +17,7 @@ const NOT_OURS: [(&str, &str); 1] = [("extern-funcs-bmv2", "it loads a C++ modul
 
 pub(crate) struct Report<'a> {
     pub(crate) samples: Vec<(&'a Sample, &'a Outcome)>,
-    /// Programs that p4c rejects, each with whether our compiler accepts it.
+    /// Programs that p4c rejects; for each, whether our compiler accepts it.
     pub(crate) errors: Vec<(&'a Sample, bool)>,
     pub(crate) elapsed: Duration,
 }

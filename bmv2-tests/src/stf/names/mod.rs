@@ -73,7 +73,7 @@ impl Names {
     /// Reads the names of a program.
     ///
     /// # Errors
-    /// The program contradicts itself where a name stands.
+    /// A name in the program contradicts the rest of the program.
     pub fn new(program: &Program) -> Result<Self, Wrong> {
         let widths = bmv2_json::FieldWidths::new(program);
         let mut names = Self {

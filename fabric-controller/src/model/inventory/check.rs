@@ -20,7 +20,7 @@ const LEAST_MTU: u16 = 1280 + OVERLAY_OVERHEAD_V6;
 const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
 
 impl Model {
-    /// Checks an object and completes it; returns what would be stored.
+    /// Checks and completes an object. Returns the object as it would be stored.
     pub(super) fn check_item(&mut self, path: &str, item: &Item) -> Result<StoredItem, ApiError> {
         let fields = Fields(path);
         let key = item.key();

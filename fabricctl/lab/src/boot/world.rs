@@ -61,7 +61,7 @@ pub(super) struct World {
     dir: PathBuf,
     bin_dir: PathBuf,
     wiring: Wiring,
-    /// In memory.
+    /// The fabric's switches in memory.
     switches: Vec<Switch>,
     children: Vec<Child>,
 }
@@ -483,7 +483,8 @@ impl World {
                 wiring.insert(far, near);
             }
         }
-        // Until the controller has seen that they were down, they are the links of before.
+        // Until the controller has seen that the links were down, it takes them for the
+        // earlier links.
         self.until("both links are down", async |world: &Self| {
             Ok(world.faults("").await? >= 2)
         })
@@ -497,7 +498,7 @@ impl World {
         Ok(up.elapsed())
     }
 
-    /// Links with a fault in whose words this text is.
+    /// Links with a fault whose description contains this text.
     async fn faults(&self, words: &str) -> Result<usize> {
         let links = self.client.links().await?;
         let is_it = |link: &&vfabric_api::status::LinkStatus| {

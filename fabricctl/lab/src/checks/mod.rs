@@ -208,7 +208,7 @@ const CHANGES: [(&str, Check); 24] = [
     ("dead host fenced, its address moved", self::pods::host_fenced),
 ];
 
-/// Needs more than the lab does: QEMU, and a kernel for its guest.
+/// This check needs more than the lab: QEMU, and a kernel for its guest.
 const VIRTUAL_MACHINE: &str = "virtual machine migrates";
 
 /// Why a check cannot run on this machine; none if it can.
@@ -425,7 +425,7 @@ impl Account<'_> {
         self.explain_by(|_| true, loss, while_)
     }
 
-    /// The same, by links and ports alone: what a pipeline or a filter refused should not have been refused.
+    /// The same, but only links and ports may have lost packets: no pipeline or filter should have refused one.
     ///
     /// # Errors
     /// More packets were lost than links and ports counted.

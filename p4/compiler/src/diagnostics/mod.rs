@@ -78,7 +78,7 @@ pub struct Diagnostic {
     pub span: Span,
     /// What is wrong, in one line.
     pub message: String,
-    /// Other places that matter, each with its words.
+    /// Other places that matter, each with a text.
     pub notes: Vec<(Span, String)>,
     /// Advice without a place.
     pub help: Option<String>,

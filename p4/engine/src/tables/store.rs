@@ -6,8 +6,9 @@
 //! still, see [`super::snapshot`]) has changed nothing.
 //!
 //! # Slots
-//! The caller chooses the slot of an entry, small numbers first ([`Slots`] does that). It must not give a slot that it
-//! removed an entry from to another one in the *same* transaction: packets of the old copy may still count there.
+//! The caller chooses the slot of an entry, small numbers first ([`Slots`] does that). When an entry is removed, its
+//! slot must not be given to another entry in the *same* transaction: packets that use the old copy may still count
+//! there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +27,8 @@ use super::snapshot::{self, Reader, Snapshots, Stalled};
 use super::state::{Change, CloneSession, Group, GroupMember, Replica, Shelves, Span, Tables};
 use super::ternary::Ternary;
 
-/// How long a transaction waits for packet threads to finish their current batch. That takes microseconds, or as long
-/// as the machine does not let them run. A thread that takes longer than this counts as stuck.
+/// How long a transaction waits for packet threads to finish their current batch. Normally that takes microseconds,
+/// or longer while the machine does not let the threads run. A thread that takes longer than this counts as stuck.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Capacity of the log, in words and changes, that is kept between transactions.
@@ -73,7 +74,7 @@ pub struct Choice<'a> {
     pub watch: Option<u32>,
 }
 
-/// What an entry is to lead to.
+/// What an entry should make packets do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
     /// An action.
@@ -351,7 +352,7 @@ impl Writer {
             }
         }
         self.log.clear();
-        // Neither copy leads any more to the places that the last transaction gave back.
+        // No copy leads any more to the places that the last transaction gave back.
         let shelves = self.shelves.tables.iter_mut().chain(&mut self.shelves.value_sets);
         shelves.for_each(Shelf::settle);
         for profile in &mut self.directory.profiles {
@@ -383,8 +384,8 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Announces up to [`ABREAST`] entries that the next calls put in, change or take out, by what they match. This
-    /// only makes these calls faster; it is useful before a list of them, where their table is large.
+    /// Announces, by what they match, up to [`ABREAST`] entries that the next calls insert, change or remove. This
+    /// only makes these calls faster. It is useful before many calls on a large table.
     pub fn announce<'m, M>(&mut self, table: usize, entries: impl IntoIterator<Item = M>)
     where
         M: IntoIterator<Item = FieldMatch<'m>>,

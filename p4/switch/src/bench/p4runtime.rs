@@ -70,7 +70,7 @@ fn value(of: u64) -> Vec<u8> {
     bytes.get(first..).unwrap_or_default().to_vec()
 }
 
-/// Spreads running numbers over 32 bits, each to a value of its own.
+/// Turns consecutive numbers into distinct values spread over 32 bits.
 fn spread(n: u32) -> u32 {
     n.wrapping_mul(0x9e37_79b1)
 }

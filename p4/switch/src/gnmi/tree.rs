@@ -225,7 +225,7 @@ static BOOT_TIME: LazyLock<u64> = LazyLock::new(|| {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 });
 
-/// Takes the moment as that at which the process began; only the first call counts.
+/// Records this moment as the start of the process; only the first call counts.
 pub fn booted() {
     LazyLock::force(&BOOT_TIME);
 }

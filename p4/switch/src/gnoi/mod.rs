@@ -25,7 +25,7 @@ pub trait Machine: Send + Sync + 'static {
     /// Whether the threads that forward reply in time.
     fn is_forwarding(&self) -> BoxFuture<'_, bool>;
 
-    /// Stops serving, and starts the process from the beginning.
+    /// Stops serving, and starts the program again in the same process.
     fn restart(&self, reason: &str);
 }
 

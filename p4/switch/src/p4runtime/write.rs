@@ -30,7 +30,8 @@ pub(super) enum Undo {
     },
     Default {
         table: usize,
-        // Boxed like the other large ones, because there is one of these for each update.
+        // Boxed like the other large variants, because each update has one of these
+        // values.
         old: Box<DefaultEntry>,
     },
     Member {

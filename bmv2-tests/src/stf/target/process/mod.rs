@@ -55,7 +55,7 @@ pub struct Process {
     digests: Vec<(String, Vec<Vec<u8>>)>,
 }
 
-/// Names an object that is set as a whole.
+/// The name of an object that is always written as a whole.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Kept {
     Member(u32, u32),

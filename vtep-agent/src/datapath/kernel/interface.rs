@@ -28,8 +28,8 @@ const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(118);
 const ADDRESS_ROUNDS: usize = 2;
 /// Longest wait for the kernel to receive for an address.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often to ask meanwhile.
-const ADDRESS_POLL: Duration = Duration::from_millis(2);
+/// Pauses before asking again: the first, and the longest. Each is twice the one before. The kernel is mostly done within the first.
+const ADDRESS_POLL: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(2));
 
 /// The workload's end of a port as it is.
 #[derive(Debug, Clone, Default)]
@@ -51,18 +51,24 @@ type OurRoute = (Route, u32);
 impl Interface {
     /// Reads the interface of that name.
     pub(super) fn read(netlink: &mut Netlink, name: &str) -> Result<Option<Self>, NetlinkError> {
-        let Some(link) = link::get(netlink, name)? else {
+        let Some(mut interface) = Self::read_new(netlink, name)? else {
             return Ok(None);
         };
-        Ok(Some(Self {
+        interface.addresses = addresses(netlink, interface.index)?;
+        interface.routes = routes(netlink, interface.index)?;
+        Ok(Some(interface))
+    }
+
+    /// Reads the interface of that name that was made just now: it has no addresses and no routes.
+    pub(super) fn read_new(netlink: &mut Netlink, name: &str) -> Result<Option<Self>, NetlinkError> {
+        Ok(link::get(netlink, name)?.map(|link| Self {
             index: link.index,
             peer: link.peer,
             ours: link.is_ours(),
-            addresses: addresses(netlink, link.index)?,
-            routes: routes(netlink, link.index)?,
             mac: link.mac,
             mtu: link.mtu,
             up: link.up,
+            ..Self::default()
         }))
     }
 
@@ -151,6 +157,7 @@ pub(super) fn await_addresses(netlink: &mut Netlink, attachment: &Attachment) ->
     let start = Instant::now();
     let ips = attachment.addresses.iter().map(IpNet::addr);
     for ip in ips.filter(IpAddr::is_ipv6) {
+        let mut pause = ADDRESS_POLL.0;
         while !is_received(netlink, ip)? {
             if start.elapsed() > ADDRESS_TIMEOUT {
                 return Err(NetlinkError {
@@ -159,7 +166,8 @@ pub(super) fn await_addresses(netlink: &mut Netlink, attachment: &Attachment) ->
                     hint: None,
                 });
             }
-            thread::sleep(ADDRESS_POLL);
+            thread::sleep(pause);
+            pause = (2 * pause).min(ADDRESS_POLL.1);
         }
     }
     Ok(())

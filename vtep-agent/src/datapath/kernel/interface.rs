@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -18,6 +17,7 @@ use vtep_proto::{Attachment, Route};
 
 use super::link;
 use super::netlink::{Netlink, Request};
+use super::pauses::Pauses;
 use crate::error::NetlinkError;
 
 /// Marks our routes (rtm_protocol), so that they differ from a workload's own. No routing daemon uses this number
@@ -28,8 +28,6 @@ const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(118);
 const ADDRESS_ROUNDS: usize = 2;
 /// Longest wait for the kernel to receive for an address.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
-/// Pauses before asking again: the first, and the longest. Each is twice the one before. The kernel is mostly done within the first.
-const ADDRESS_POLL: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(2));
 
 /// The workload's end of a port as it is.
 #[derive(Debug, Clone, Default)]
@@ -157,7 +155,7 @@ pub(super) fn await_addresses(netlink: &mut Netlink, attachment: &Attachment) ->
     let start = Instant::now();
     let ips = attachment.addresses.iter().map(IpNet::addr);
     for ip in ips.filter(IpAddr::is_ipv6) {
-        let mut pause = ADDRESS_POLL.0;
+        let mut pauses = Pauses::new();
         while !is_received(netlink, ip)? {
             if start.elapsed() > ADDRESS_TIMEOUT {
                 return Err(NetlinkError {
@@ -166,8 +164,7 @@ pub(super) fn await_addresses(netlink: &mut Netlink, attachment: &Attachment) ->
                     hint: None,
                 });
             }
-            thread::sleep(pause);
-            pause = (2 * pause).min(ADDRESS_POLL.1);
+            pauses.pause();
         }
     }
     Ok(())

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -17,6 +16,7 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use vtep_proto::{Attachment, MacAddress, Mode, Vni};
 
 use super::netlink::{Netlink, Request};
+use super::pauses::Pauses;
 use crate::error::NetlinkError;
 use crate::object::{Segment, bridge_name, port_name, unknown_name, vxlan_name};
 
@@ -34,8 +34,6 @@ const RETIRED: &str = "vfd%d";
 pub(super) const VXLAN_PORT: u16 = 4789;
 /// Longest wait for the kernel to act on a carrier; it does so once a second.
 const CARRIER_TIMEOUT: Duration = Duration::from_millis(1500);
-/// How often to ask meanwhile.
-const CARRIER_POLL: Duration = Duration::from_millis(2);
 /// Up to this many links are asked for one by one.
 const FEW_LINKS: usize = 64;
 /// Starts the alias of a port; the attachment's id follows.
@@ -367,7 +365,7 @@ pub(super) fn get_by_index(netlink: &mut Netlink, index: u32) -> Result<Option<L
 ///
 /// Without `wait` it reads the link once.
 pub(super) fn await_carrier(netlink: &mut Netlink, name: &str, wait: bool) -> Result<(), NetlinkError> {
-    let start = Instant::now();
+    let (start, mut pauses) = (Instant::now(), Pauses::new());
     loop {
         if get(netlink, name)?.is_some_and(|l| l.carries()) {
             return Ok(());
@@ -379,7 +377,7 @@ pub(super) fn await_carrier(netlink: &mut Netlink, name: &str, wait: bool) -> Re
                 hint: None,
             });
         }
-        thread::sleep(CARRIER_POLL);
+        pauses.pause();
     }
 }
 

@@ -28,6 +28,7 @@ mod netlink;
 mod nft;
 mod overlay;
 mod pace;
+mod pauses;
 mod place;
 mod port;
 mod segment;

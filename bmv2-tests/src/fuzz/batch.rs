@@ -12,7 +12,7 @@ use p4_compiler::Compiled;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::differential::{Choice, Chosen, Input, bits, masked, ones, random_entry};
+use super::differential::{Choice, Input, bits, masked, ones, random_entry};
 use super::frames::{Frames, Seen};
 use crate::program::Core;
 use crate::stf::names::Names;

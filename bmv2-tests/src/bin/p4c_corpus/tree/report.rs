@@ -85,10 +85,9 @@ impl Report<'_> {
             for difference in differences {
                 let _ = writeln!(out, "\n{}: {}{known}", job.name, difference.what);
                 let lines = &difference.lines;
-                lines
-                    .iter()
-                    .take(SHOWN_LINES)
-                    .for_each(|line| drop(writeln!(out, "    {line}")));
+                for line in lines.iter().take(SHOWN_LINES) {
+                    let _ = writeln!(out, "    {line}");
+                }
                 if lines.len() > SHOWN_LINES {
                     let _ = writeln!(out, "    ... and {} more lines", lines.len() - SHOWN_LINES);
                 }
@@ -243,7 +242,9 @@ impl Report<'_> {
             true => out.push_str("everything was compared\n"),
             false => out.push_str("not compared:\n"),
         }
-        lines.iter().for_each(|line| drop(writeln!(out, "  {line}")));
+        for line in &lines {
+            let _ = writeln!(out, "  {line}");
+        }
     }
 
     /// Everything.

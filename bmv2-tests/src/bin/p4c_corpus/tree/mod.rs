@@ -125,7 +125,11 @@ fn peers(cli: &Cli, flags: &Flags) -> Result<(Peers, Vec<String>)> {
     let mut why_not = Vec::new();
     let mut find = |given: &Option<PathBuf>, name: &str, flag: &str, what: &str| -> Result<Option<PathBuf>> {
         if let Some(given) = given {
-            let path = std::fs::canonicalize(given).with_context(|| given.display().to_string())?;
+            // A link stays a link: some programs look at the name by which they are called.
+            let path = std::path::absolute(given)?;
+            if !path.is_file() {
+                bail!("{flag} {}: no such program", given.display());
+            }
             return Ok(Some(path));
         }
         match on_path(name).map(|p| (is_ours(&p), p)) {

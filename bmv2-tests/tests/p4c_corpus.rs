@@ -254,7 +254,7 @@ fn packets_that_another_switch_forwards_differently_are_found() {
     tree.program("clock", "h.x.value = (bit<8>)s.ingress_global_timestamp;");
     let switch = tool("p4-switch");
     let switch = switch.to_str().unwrap();
-    let output = tree.run(&["--peer", switch, "--packets", "24"]);
+    let output = tree.run(&["--peer", switch, "--packets", "24", "--timeout", "600"]);
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     assert!(
@@ -275,7 +275,7 @@ done
 exec SWITCH "${args[@]}"
 "#;
     let other = tree.script("other", &other.replace("SWITCH", switch));
-    let output = tree.run(&["--peer", other.to_str().unwrap(), "--packets", "24"]);
+    let output = tree.run(&["--peer", other.to_str().unwrap(), "--packets", "24", "--timeout", "600"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert_eq!(tree.differences("three"), ["packets on simple_switch_grpc"]);
     assert_eq!(tree.differences("two"), Vec::<String>::new());

@@ -180,7 +180,7 @@ pub struct Breakout {
     pub ports: u8,
     /// Speed of each of them.
     pub speed: Speed,
-    /// Lanes of each of them, 1 to 8, for switches that want to be told.
+    /// Lanes of each of them, 1 to 8, for switches that need this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 8)]
     pub lanes: Option<u8>,

@@ -144,7 +144,7 @@ pub async fn keep_settings(channel: Channel, plan: watch::Receiver<SettingsPlan>
         channel: channel.clone(),
         plan: plan.clone(),
         events: events.clone(),
-        told: OnWireSeen::default(),
+        reported: OnWireSeen::default(),
     };
     tokio::join!(
         keep(Part::HostName).run(),
@@ -163,7 +163,7 @@ struct Keeper {
     channel: Channel,
     plan: watch::Receiver<SettingsPlan>,
     events: mpsc::Sender<Event>,
-    told: OnWireSeen,
+    reported: OnWireSeen,
 }
 
 /// Follows paths. The request stream stays open: gNMI ends the subscription with it.
@@ -228,8 +228,11 @@ impl Keeper {
         }
     }
 
-    async fn warn(&self, words: Option<String>) {
-        let _ = self.events.send(Event::Warning(self.part.warning(), words)).await;
+    fn warn(&self, words: Option<String>) -> impl Future<Output = ()> + Send + use<> {
+        let (events, about) = (self.events.clone(), self.part.warning());
+        async move {
+            let _ = events.send(Event::Warning(about, words)).await;
+        }
     }
 
     /// The target does not have this part, which is named if the plan asks for it. Returns when it is time to ask again, or with `false`
@@ -328,15 +331,14 @@ impl Keeper {
         };
         let is_unknown = |wire: &OnWire| matches!(wire, OnWire::Speed(None) | OnWire::Fec(None));
         for (port, wire) in &now {
-            let before = self.told.get(port);
+            let before = self.reported.get(port);
             if before != Some(wire) && !(before.is_none() && is_unknown(wire)) {
                 let _ = self.events.send(Event::OnWire(*port, *wire)).await;
             }
         }
-        self.told = now;
+        self.reported = now;
     }
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -184,7 +184,7 @@ fn go(port: &mut Interface) {
 fn fill_wire(port: &mut Interface, wire: Wire) {
     port.speed_bps = wire.speed_bps;
     port.ethernet.auto_negotiate = wire.auto_negotiate;
-    // The kernel does not tell Reed-Solomon codes apart: it is the one that was asked for, if one was.
+    // The kernel has one name for all Reed-Solomon codes: it is the one that was asked for, if one was.
     let is_rs = |fec: Fec| matches!(fec, Fec::Rs528 | Fec::Rs544 | Fec::Rs544Interleaved);
     let asked = port.ethernet.config.fec.filter(|asked| is_rs(*asked));
     port.ethernet.fec = wire.fec.map(|fec| match asked {

@@ -3,7 +3,7 @@
 //! # Model
 //! A package is received into a spool directory ([`spool`]), checked there, and kept whole under the name of its version. What a package is,
 //! and how its content becomes the program of the next start, is not known here: the operator's program knows ([`program`]), as it is the
-//! only part that needs rights on the system. Without one, packages cannot be installed, and the caller is told so.
+//! only part that needs rights on the system. Without one, packages cannot be installed, and `Install` is `UNIMPLEMENTED`.
 //!
 //! # Invariants
 //! - Only one package is received at a time, and never more octets than were announced, or than the bound.
@@ -101,6 +101,23 @@ fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
+/// The version that runs. The operator's program knows the version of the whole package, which may have more parts than this program.
+async fn running(program: &Program) -> String {
+    let said = program.running().await;
+    let said =
+        said.map_err(|error| tracing::warn!(error, "the version that runs is unknown; that of this program is shown"));
+    let named = said.ok().filter(|said| is_name(said));
+    named.unwrap_or_else(|| VERSION.to_owned())
+}
+
+/// The version that runs, with these settings or without any.
+pub async fn running_version(settings: Option<Settings>) -> String {
+    match settings {
+        Some(settings) => running(&Program(settings.program)).await,
+        None => VERSION.to_owned(),
+    }
+}
+
 impl OsService {
     /// Of a process. Without settings, nothing can be installed.
     ///
@@ -117,14 +134,7 @@ impl OsService {
         };
         let spool = Spool::open(&settings.dir, settings.most_octets)?;
         let program = Program(settings.program);
-        // The operator's program knows the version of the whole package, which may have more parts than this program.
-        let said = program.running().await;
-        let said = said
-            .map_err(|error| tracing::warn!(error, "the version that runs is unknown; that of this program is shown"));
-        let running = said
-            .ok()
-            .filter(|said| is_name(said))
-            .unwrap_or_else(|| VERSION.to_owned());
+        let running = running(&program).await;
         let failed = match spool.activation() {
             Some(Activation { version, .. }) if version != running => {
                 format!("version `{version}` was activated, but after the restart `{running}` runs")

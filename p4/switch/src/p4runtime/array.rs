@@ -387,16 +387,16 @@ mod tests {
                 packet_count: 0,
             }),
         };
-        assert_eq!(to_colours(&zero(0), false).unwrap(), ColourCounts::default());
+        assert_eq!(to_colours(&zero(0), Origin::Client).unwrap(), ColourCounts::default());
         assert_eq!(
-            to_colours(&zero(1), false).unwrap_err().code,
+            to_colours(&zero(1), Origin::Client).unwrap_err().code,
             tonic::Code::InvalidArgument
         );
         assert_eq!(
-            to_colours(&zero(-1), true).unwrap_err().code,
+            to_colours(&zero(-1), Origin::Predecessor).unwrap_err().code,
             tonic::Code::InvalidArgument
         );
-        let kept = to_colours(&zero(7), true).unwrap();
+        let kept = to_colours(&zero(7), Origin::Predecessor).unwrap();
         assert_eq!(colours_to_wire(kept).red, zero(7).red);
     }
 

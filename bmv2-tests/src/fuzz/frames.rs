@@ -119,6 +119,13 @@ impl<'a> Frames<'a> {
                 };
                 frame.extend(bits.min(MAX_BITS), rng);
             }
+            // The compiler copies what it looks at ahead into a field, and selects on that.
+            (ParserOpKind::Set, Some(ParserParameter::Value(Value::Field(to)))) => {
+                if let Some(ParserParameter::Value(Value::Lookahead(offset, width))) = parameters.get(1) {
+                    let at = frame.bits.len() + *offset as usize;
+                    frame.places.insert(to.clone(), (at, *width as usize));
+                }
+            }
             _ => {}
         }
     }

@@ -174,10 +174,9 @@ fn run(job: &Job, peers: &Peers, limit: Duration) -> Result<Outcome> {
     if is_late {
         let late = format!("it did not end within {} s", limit.as_secs());
         outcome.steps.insert(now, without_result(now, late));
-    } else if !outcome.steps.contains_key(&now) {
-        outcome
-            .steps
-            .insert(now, Found::Differs(vec![format!("crashed: {status}")]));
+    } else {
+        let crashed = || Found::Differs(vec![format!("crashed: {status}")]);
+        outcome.steps.entry(now).or_insert_with(crashed);
     }
     outcome.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(outcome)

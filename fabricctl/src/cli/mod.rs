@@ -63,7 +63,7 @@ enum Command {
     Delete(delete::DeleteArgs),
     /// Print vDCs as an intent file
     Export(export::ExportArgs),
-    /// Attach and detach workloads, and move them into other networks
+    /// Attach and detach workloads, and move them into other networks or to other hosts
     #[command(subcommand)]
     Attachment(attachment::Command),
     /// Show what changed, when, by whom and why
@@ -96,7 +96,7 @@ enum Command {
     /// Create tokens with which hosts enrol
     #[command(subcommand)]
     Host(host::Command),
-    /// Create tokens with which switches without an IDevID enrol, and restart switches
+    /// Create tokens with which switches without an IDevID enrol, install software on switches, and restart them
     #[command(subcommand)]
     Switch(switch::Command),
     /// Show how switches come into service

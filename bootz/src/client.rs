@@ -80,9 +80,24 @@ pub struct Enrolled {
     pub server: String,
     /// Authority of the Bootz server: DER in base64.
     pub server_trust: String,
+    /// Release of the software that it should run, if the owner asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<String>,
 }
 
 impl Enrolled {
+    /// What the device reports once it serves, with the software that it runs.
+    fn serving(&self, running: Option<&str>) -> String {
+        let serving = format!("serving at {}", self.config.listen);
+        match (&self.software, running) {
+            (Some(wanted), Some(running)) if wanted != running => {
+                format!("{serving}; it runs {running} instead of {wanted}")
+            }
+            (_, Some(running)) => format!("{serving}; it runs {running}"),
+            _ => serving,
+        }
+    }
+
     fn trust(&self) -> Result<Anchors, BootzError> {
         const WHAT: &str = "the authority of the Bootz server";
         let der = BASE64_STANDARD.decode(&self.server_trust);
@@ -111,6 +126,8 @@ impl Enrolled {
 pub struct Client {
     dir: PathBuf,
     device: Device,
+    /// The release of its software.
+    running: Option<String>,
 }
 
 pub(crate) fn at(path: &Path) -> impl FnOnce(std::io::Error) -> BootzError {
@@ -160,7 +177,15 @@ impl Client {
         Ok(Self {
             dir: dir.to_owned(),
             device: Device::with_key(&made.manufacturer, &made.model, &certificate, key, makers.as_bytes())?,
+            running: None,
         })
+    }
+
+    /// Reports this release of its software, and compares it with the one that the owner asks for.
+    #[must_use]
+    pub fn running(mut self, software: &str) -> Self {
+        self.running = Some(software.to_owned());
+        self
     }
 
     /// Model of the device.
@@ -228,6 +253,7 @@ impl Client {
             authorities: profile.authorities,
             server: server.to_owned(),
             server_trust: data.server_trust_cert,
+            software: data.intended_image.map(|image| image.version).filter(|v| !v.is_empty()),
         };
         // Data that cannot be used is not kept.
         enrolled.trust()?;
@@ -325,7 +351,7 @@ impl Client {
     }
 
     async fn report_to(&self, server: &str, enrolled: &Enrolled) -> Result<(), BootzError> {
-        let words = format!("serving at {}", enrolled.config.listen);
+        let words = enrolled.serving(self.running.as_deref());
         let report = self.device.report(BootstrapStatus::Success, &words);
         let mut talk = Talk::begin(server, Some(enrolled.trust()?), Say::ReportStatusRequest(report)).await?;
         self.prove(&mut talk, &Secret::generate(), None).await?;
@@ -480,5 +506,35 @@ impl Talk {
             Heard::ReportStatusResponse(_) => Ok(()),
             _ => Err(message("the Bootz server", "expected an acknowledgement")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_reports_what_it_runs_beside_what_its_owner_asks_for() {
+        let enrolled = |software: Option<&str>| Enrolled {
+            config: SwitchConfig {
+                hostname: "leaf1".into(),
+                device_id: 1,
+                listen: "192.0.2.11:9559".parse().unwrap(),
+            },
+            certificate: String::new(),
+            key: None,
+            authorities: Vec::new(),
+            server: String::new(),
+            server_trust: String::new(),
+            software: software.map(str::to_owned),
+        };
+        let serving = |wanted, running| enrolled(wanted).serving(running);
+        assert_eq!(
+            serving(Some("2"), Some("1")),
+            "serving at 192.0.2.11:9559; it runs 1 instead of 2"
+        );
+        assert_eq!(serving(Some("2"), Some("2")), "serving at 192.0.2.11:9559; it runs 2");
+        assert_eq!(serving(None, Some("1")), "serving at 192.0.2.11:9559; it runs 1");
+        assert_eq!(serving(Some("2"), None), "serving at 192.0.2.11:9559");
     }
 }

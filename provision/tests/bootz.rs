@@ -108,8 +108,9 @@ async fn a_device_that_is_killed_after_any_step_goes_on() {
 async fn a_device_goes_to_the_server_that_dhcp_names_now() {
     let fabric = Fabric::new().await;
     let dir = fabric.deliver(&fabric.world.maker.device("AF40"), "AF40", "leaf1");
-    let client = Client::open(&dir).unwrap();
+    let client = Client::open(&dir).unwrap().running("nos-0.9");
     let mut enrolled = client.enrol(&fabric.bootz).await;
+    assert_eq!(enrolled.software.as_deref(), Some("nos-1.0"));
     client.install(&enrolled).unwrap();
     // The server that it enrolled at has moved: a port that is bound, so that nobody else gets it, and does not listen.
     let gone = tokio::net::TcpSocket::new_v4().unwrap();

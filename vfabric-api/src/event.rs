@@ -53,6 +53,10 @@ pub enum EventReason {
     CertificateRenewed,
     /// A switch's certificate expires soon, and the controller could not renew it; the old one is in use.
     CertificateTrouble,
+    /// An operator replaced the machine of a switch.
+    MachineReplaced,
+    /// An operator retired a switch; it is leaving.
+    Retired,
     /// A workload that migrates is served by its new host.
     MigrationActive,
     /// A migration is over.
@@ -91,6 +95,8 @@ impl EventReason {
             | Self::SoftwareInstalled
             | Self::MachineWell
             | Self::CertificateRenewed
+            | Self::MachineReplaced
+            | Self::Retired
             | Self::MigrationActive
             | Self::MigrationFinished => false,
         }

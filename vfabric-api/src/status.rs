@@ -152,6 +152,10 @@ pub struct LinkStatus {
     /// there is no session with either end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Speed or forward error correction that its ends do not share, or that is not as the inventory says: in words, with the port to
+    /// look at. Absent while nothing of that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<String>,
 }
 
 /// Why a link is not used.

@@ -72,9 +72,10 @@ enum Task {
         #[arg(long)]
         seed: Option<u32>,
     },
-    /// Compile and run p4c's public test data (`DIR`: its `testdata`, or the checkout).
+    /// Compile and run P4 programs, and compare with p4c and bmv2 where these are installed: any folders, or p4c's public test data
+    /// (`DIR`: its `testdata`, or the checkout).
     P4cCorpus {
-        /// Arguments of the runner: DIR [--json FILE] [--only SUBSTR] [--verbose]
+        /// Arguments of the runner: DIR... [-I DIR] [-D NAME[=TEXT]] [--manifest FILE] [--json FILE] [--junit FILE]; --help has all
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bootz_proto::bootz::{BootstrapDataSigned, GetBootstrapDataRequest, GetBootstrapDataResponse, ReportStatusRequest};
+use bootz_proto::bootz::{
+    BootstrapDataSigned, GetBootstrapDataRequest, GetBootstrapDataResponse, ReportStatusRequest, SoftwareImage,
+};
 use bootz_proto::request::owner_server::{Owner, OwnerServer};
 use bootz_proto::request::{
     BootStep, BootstrapReply, BootstrapRequest, Proof, ReportReply, ReportRequest, TellReply, TellRequest,
@@ -51,6 +53,8 @@ pub struct Found {
     pub config: SwitchConfig,
     /// Its model, if the inventory names one.
     pub model: Option<String>,
+    /// Release of the software that it should run, if the inventory names one.
+    pub software: Option<String>,
     /// Whether it has left the fabric or is leaving it.
     pub is_retired: bool,
 }
@@ -302,7 +306,12 @@ impl Desk {
             authorities: pems,
         };
         let server = trusted.first().map(|c| BASE64_STANDARD.encode(c)).unwrap_or_default();
-        let data = data::write(idevid.serial(), server, &found.config, &profile, seconds(now))?;
+        let mut data = data::write(idevid.serial(), server, &found.config, &profile, seconds(now))?;
+        data.intended_image = found.software.as_ref().map(|software| SoftwareImage {
+            name: software.clone(),
+            version: software.clone(),
+            ..SoftwareImage::default()
+        });
         Ok(BootstrapDataSigned {
             responses: vec![data],
             nonce,

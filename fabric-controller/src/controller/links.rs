@@ -63,6 +63,7 @@ impl<S: Store> Controller<S> {
                         let end = (SwitchIndex(device.0), port);
                         changes.extend(self.links_locked().reported(end, up));
                     }
+                    Event::OnWire(port, now) => self.wire.note(device, port, now),
                     Event::Announced { attachment, by } => self.announced(device, &attachment, by),
                     _ => {}
                 }
@@ -274,6 +275,7 @@ impl<S: Store> Controller<S> {
                 reason: fault
                     .map(|f| reason(&fabric, index, f, links.pace().hold()))
                     .or(unobserved),
+                mismatch: self.wire.mismatch(&fabric, &link.spec),
             }
         };
         fabric.links().map(state).collect()

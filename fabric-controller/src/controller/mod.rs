@@ -43,6 +43,9 @@ mod inventory_start_tests;
 mod inventory_tests;
 #[cfg(test)]
 mod isolation;
+mod lifecycle;
+#[cfg(test)]
+mod lifecycle_tests;
 #[cfg(test)]
 mod link_tests;
 mod links;
@@ -88,6 +91,7 @@ mod upgrade_tests;
 mod users;
 #[cfg(test)]
 mod values_tests;
+mod wire;
 mod writer;
 #[cfg(test)]
 mod writer_tests;
@@ -192,6 +196,7 @@ pub struct Controller<S> {
     migrations: migration::Migrations,
     machines: machines::Machines,
     software: software::Jobs,
+    wire: wire::Wire,
 }
 
 /// The time; tests can stop it.
@@ -321,6 +326,7 @@ impl<S: Store> Controller<S> {
             migrations: migration::Migrations::default(),
             machines: machines::Machines::default(),
             software: software::Jobs::default(),
+            wire: wire::Wire::default(),
         });
         for handover in handovers {
             tokio::spawn(handover.carry_out(Arc::clone(&controller.progress)));

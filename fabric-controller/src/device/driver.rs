@@ -13,6 +13,7 @@ use vfabric_api::ident::PortId;
 use super::packets::PacketPort;
 use super::ports::Ports;
 use super::reports::Milestone;
+use super::settings::OnWire;
 pub use crate::entity::counter::{CounterCell, CounterQuery, CounterValue};
 use crate::entity::{Entity, EntityKey};
 pub use crate::ident::DeviceIndex;
@@ -98,6 +99,8 @@ pub enum Event {
         /// True when it carries traffic.
         up: bool,
     },
+    /// What a port of a switch uses on the wire (gNMI `ethernet/state`).
+    OnWire(PortId, OnWire),
     /// The device has retried an entity itself: the entity is in place (`Ok`) or no longer so (`Err`).
     EntityState(EntityKey, WriteResult),
     /// Somebody else changed something that is not part of the read-back, and the device or its driver corrected it.
@@ -124,6 +127,14 @@ pub enum Warning {
     Clock,
     /// Its ports are not as the fabric asks.
     Ports,
+    /// Its host name.
+    HostName,
+    /// Speed or negotiation of its ports.
+    Speed,
+    /// Forward error correction of its ports.
+    Fec,
+    /// How its front-panel ports are split.
+    Breakout,
 }
 
 /// A device, seen from its actor. Methods are called one at a time; every one has its own

@@ -40,6 +40,8 @@ pub struct SwitchEntry {
     pub state: ItemState,
     /// Whether an operator declared it dead.
     pub gone: bool,
+    /// When its machine was replaced, in seconds since 1970; zero: never.
+    pub replaced_s: u64,
     /// Its view, from which entities are rendered.
     view: SwitchView,
 }

@@ -65,7 +65,7 @@ pub(crate) fn entities() -> Vec<SwitchEntity> {
     let mut out = Vec::new();
     FabricRender.switch(&fabric, &spine, &mut out);
     let leaves = [
-        (3, vec![host(1)], vec![link(1, 3)]),
+        (3u8, vec![host(1)], vec![link(1, 3)]),
         (4, vec![host(3)], vec![link(3, 4), link(4, 4)]),
         // Leaf 5 cannot be reached now.
         (5, vec![], vec![]),
@@ -74,8 +74,8 @@ pub(crate) fn entities() -> Vec<SwitchEntity> {
         let group_id = leaf.into();
         FabricRender.path(&PathView { group_id, next_hops }, &mut out);
         let destination = VtepView {
-            vtep_id: leaf,
-            ..loopback(leaf.into())
+            vtep_id: leaf.into(),
+            ..loopback(leaf)
         };
         let behind = BehindView {
             group_id,

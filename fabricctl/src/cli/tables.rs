@@ -163,17 +163,19 @@ pub(super) fn host(t: &mut Table, h: &HostStatus) {
 }
 
 pub(super) fn link(t: &mut Table, l: &LinkStatus) {
+    let state = match (&l.reason, l.up) {
+        (Some(reason), _) => reason.clone(),
+        (None, true) => "up".into(),
+        (None, false) => "down".into(),
+    };
+    let state = match &l.mismatch {
+        Some(mismatch) => format!("{state}; {mismatch}"),
+        None => state,
+    };
     t.row([
         ("A", format!("{}:{}", l.a.switch, l.a.port)),
         ("B", format!("{}:{}", l.b.switch, l.b.port)),
-        (
-            "STATE",
-            match (&l.reason, l.up) {
-                (Some(reason), _) => reason.clone(),
-                (None, true) => "up".into(),
-                (None, false) => "down".into(),
-            },
-        ),
+        ("STATE", state),
     ]);
 }
 

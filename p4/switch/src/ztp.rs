@@ -7,6 +7,7 @@ use fabric_bootz::client::{Client, Enrolled, waits};
 use fabric_bootz::data::SwitchConfig;
 use fabric_bootz::token::TokenClient;
 use fabric_identity::Files;
+use p4_switch::gnoi::os;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Error;
@@ -61,6 +62,8 @@ async fn by_bootz(options: &Options, dir: &Path) -> Outcome {
         Some(program) => Client::open_with_signer(dir, program)?,
         None => Client::open(dir)?,
     };
+    let running = os::running_version(options.os_settings()).await;
+    let client = client.running(&running);
     let mut management = manage(options, dir, client.model(), client.serial()).await?;
     let server = options.ztp_server.as_deref();
     tracing::info!(
@@ -75,6 +78,13 @@ async fn by_bootz(options: &Options, dir: &Path) -> Outcome {
         // The command line has exactly one of the two.
         (None, None) => std::future::pending().await,
     };
+    if let Some(wanted) = enrolled.software.as_ref().filter(|wanted| **wanted != running) {
+        tracing::warn!(
+            wanted,
+            running,
+            "the owner asks for other software: `fabricctl switch install` brings it"
+        );
+    }
     let files = client.install(&enrolled)?;
     let config = enrolled.config.clone();
     let enrolment = Enrolment {

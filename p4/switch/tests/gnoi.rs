@@ -116,6 +116,7 @@ impl World {
                 machine: Arc::new(Idle),
                 came_from: None,
                 profile: Some(Arc::new(Profile::new(credentials, files.clone()))),
+                os: None,
             }),
             commands: None,
         };

@@ -78,7 +78,7 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// Rates of a two-rate three-colour meter: units a second, units.
+/// Rates of a two-rate three-colour meter: millionths of a unit a second, units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "RFC 2698's names")]
 pub struct Rates {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::ethernet;
 use vfabric_api::ident::PortId;
 use vfabric_api::inventory::{Item, ItemKey, ItemState};
 use vfabric_api::topology::{Fabric, Host, Link, OVERLAY_OVERHEAD_V6, PortRef, Role, Switch};
@@ -107,6 +108,9 @@ impl Model {
                 return Err(fields.invalid(&format!("access_ports[{i}]"), port, "each port once"));
             }
         }
+        if let Some((field, value, expected)) = ethernet::problems(&spec.ports, &spec.breakouts).into_iter().next() {
+            return Err(fields.invalid(&field, value, expected));
+        }
         let before = match self.stored_item(key) {
             Some(StoredItem::Switch(before)) => Some(before),
             _ => None,
@@ -147,6 +151,7 @@ impl Model {
                 },
                 state: newcomer(),
                 gone: false,
+                replaced_s: 0,
                 spec: spec.clone(),
             },
         }))

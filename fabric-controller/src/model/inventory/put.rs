@@ -53,6 +53,7 @@ impl Model {
                 vtep_id,
                 state: ItemState::InService,
                 gone: false,
+                replaced_s: 0,
                 spec: spec.clone(),
             };
             put(self, StoredItem::Switch(switch));
@@ -256,6 +257,7 @@ impl Model {
                     vtep_id: entry.vtep_id,
                     state: entry.state,
                     gone: entry.gone,
+                    replaced_s: entry.replaced_s,
                     spec: entry.spec.clone(),
                 })
             }

@@ -127,6 +127,8 @@ fn plan(kind: Kind, count: usize) -> Result<Topology> {
             mac: Some(Mac(mac(index))),
             model: Some(MODEL.parse()?),
             software: None,
+            ports: Vec::new(),
+            breakouts: Vec::new(),
         });
     }
     let end = |index: usize, port: usize| -> Result<PortRef> {

@@ -356,7 +356,7 @@ impl Target for Process {
     fn direct_meter(&mut self, entry: &Entry, rates: Rates) -> Result<(), Failed> {
         let named = p4::DirectMeterEntry {
             table_entry: Some(self.entry(entry)?),
-            config: Some(wire::rates(rates)),
+            config: Some(wire::rates(rates)?),
             ..Default::default()
         };
         self.write(Type::Modify, Entity::DirectMeterEntry(named))

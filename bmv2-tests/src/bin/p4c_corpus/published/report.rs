@@ -6,8 +6,8 @@ use bmv2_tests::p4info_diff::Difference;
 use bmv2_tests::program::Core;
 use serde_json::json;
 
-use crate::Outcome;
-use crate::corpus::Sample;
+use super::Outcome;
+use super::corpus::Sample;
 
 /// Lines of a failure's reason that the table shows; the JSON has all.
 const SHOWN_LINES: usize = 6;

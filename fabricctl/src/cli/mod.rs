@@ -96,7 +96,7 @@ enum Command {
     /// Create tokens with which hosts enrol
     #[command(subcommand)]
     Host(host::Command),
-    /// Create tokens with which switches without an IDevID enrol, install software on switches, and restart them
+    /// Restart, replace and retire switches, install their software, and create tokens with which they enrol
     #[command(subcommand)]
     Switch(switch::Command),
     /// Show how switches come into service

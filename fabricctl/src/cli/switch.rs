@@ -40,7 +40,7 @@ pub(super) enum Command {
 /// How a switch is taken out of the paths first.
 #[derive(Debug, Args)]
 pub(super) struct DrainArgs {
-    /// Without draining it first: what it forwards is lost until its neighbours notice
+    /// Do not drain it first: packets sent to it are lost until its neighbours notice
     #[arg(long)]
     now: bool,
     /// How long to wait until the drain is applied

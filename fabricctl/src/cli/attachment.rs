@@ -44,7 +44,7 @@ pub(super) enum Command {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Prepare the move of a running workload to another host. It moves when it announces itself there
+    /// Prepare the move of a running workload to another host. The attachment moves when the workload announces itself there
     Migrate {
         #[command(flatten)]
         object: Object,

@@ -32,7 +32,7 @@ pub(super) struct Connect {
     /// File with the authorities to trust, PEM (VFABRIC_CA_FILE)
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
-    /// File with the token (VFABRIC_TOKEN_FILE; VFABRIC_TOKEN is a token)
+    /// File with the token (VFABRIC_TOKEN_FILE; VFABRIC_TOKEN holds the token itself)
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
     /// File with a client certificate, PEM (VFABRIC_CLIENT_CERT)

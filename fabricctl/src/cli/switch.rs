@@ -23,7 +23,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Create a token with which a switch without an IDevID gets its certificate, once, and print it with the authority's fingerprint
+    /// Create a one-time token with which a switch without an IDevID gets its certificate, and print it with the authority's
+    /// fingerprint
     Token(TokenArgs),
     /// Install an uploaded image on a switch (gNOI OS), then drain and restart it; an event reports the
     /// result
@@ -39,7 +40,7 @@ pub(super) enum Command {
 /// How a switch is taken out of the paths first.
 #[derive(Debug, Args)]
 pub(super) struct DrainArgs {
-    /// Without draining it first: what it forwards is lost until its neighbours notice
+    /// Do not drain it first: packets sent to it are lost until its neighbours notice
     #[arg(long)]
     now: bool,
     /// How long to wait until the drain is applied
@@ -110,10 +111,10 @@ pub(super) struct RebootArgs {
     /// The switch
     #[arg(add = ArgValueCandidates::new(complete::names))]
     switch: Name,
-    /// Without draining it first: what it forwards is lost until its neighbours notice
+    /// Restart it without draining it first: packets sent to it are lost until its neighbours notice
     #[arg(long)]
     now: bool,
-    /// Leave it drained
+    /// Leave it drained after the restart
     #[arg(long, conflicts_with = "now")]
     stay_drained: bool,
     /// Why, for the switch's log and the events

@@ -223,8 +223,8 @@ impl Client {
         self.path("reported").exists()
     }
 
-    /// Gets bootstrap data, once: from the server at `HOST:PORT` that it was pointed to. `trusted` is the authority of the server
-    /// if an earlier exchange named one.
+    /// Tries once to get bootstrap data from the server at `HOST:PORT`. `trusted` is the authority of the server, if an
+    /// earlier exchange named one.
     ///
     /// # Errors
     /// The server cannot be reached or refuses, or it is not our owner's. Then nothing has changed, except that the

@@ -100,7 +100,7 @@ impl Idevid {
     /// Checks that a signature was made with the device's key.
     ///
     /// # Errors
-    /// It is not.
+    /// It was not.
     pub fn check_signature(&self, what: &'static str, octets: &[u8], signature: &[u8]) -> Result<(), BootzError> {
         check_signature(what, &self.certificate, octets, signature)
     }

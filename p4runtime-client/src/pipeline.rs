@@ -138,8 +138,8 @@ impl Session {
         }
     }
 
-    /// Makes the switch run the program of `pipeline`. If it does already, nothing is sent. A switch that had another
-    /// program, or the same one for another store, still remembers the store that kept it; see [`Session::keep`].
+    /// Makes the switch run the program of `pipeline`. If it does already, nothing is sent. If its entities stay (it ran
+    /// the program, or reconciled it), it also still remembers the store that kept it before; see [`Session::keep`].
     ///
     /// After an error nothing may be written in this session: bmv2 crashes on a Write after a
     /// pipeline that it refused.

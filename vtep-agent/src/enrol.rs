@@ -137,6 +137,8 @@ pub struct Enrolled {
 }
 
 impl Enrolled {
+    /// The content of a reply.
+    ///
     /// # Errors
     /// The reply cannot be used with this key.
     fn of(reply: v1::EnrolReply, key: &str) -> Result<Self, EnrolError> {

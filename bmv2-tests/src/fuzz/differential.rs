@@ -87,7 +87,7 @@ impl Input {
     /// Random octets as frames.
     ///
     /// # Errors
-    /// The program contradicts itself where a name stands.
+    /// A name in the program contradicts the rest of the program.
     pub fn random(program: &Program, seed: u64) -> Result<Self, String> {
         let mut rng = StdRng::seed_from_u64(seed);
         let entries = Self::entries(program, &mut rng, random_entry)?;

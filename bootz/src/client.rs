@@ -148,7 +148,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, BootzError> {
 }
 
 impl Client {
-    /// With the manufacturer's files of a directory.
+    /// A device with the manufacturer's files in a directory.
     ///
     /// # Errors
     /// One is missing, or cannot be used.
@@ -312,7 +312,7 @@ impl Client {
         Err(refused)
     }
 
-    /// Gets bootstrap data from the server that it was pointed to. Tries until it succeeds.
+    /// Gets bootstrap data from `server` (`HOST:PORT`). Tries until it succeeds.
     pub async fn enrol(&self, server: &str) -> Enrolled {
         let (servers, mut waits) = ([server.to_owned()], waits());
         loop {

@@ -52,7 +52,7 @@ impl Idevid {
         Self::of_chain(chain)
     }
 
-    /// From a chain as TLS has it: the device's own certificate first. That the device has its key is for the caller to know.
+    /// From a chain as TLS has it: the device's own certificate first. The caller must know that the device has the key.
     ///
     /// # Errors
     /// There is none, it cannot be read, or it names no serial number.

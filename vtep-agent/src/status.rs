@@ -64,7 +64,7 @@ pub struct Status {
     /// Frames and octets of attachments and networks.
     #[serde(default)]
     pub traffic: Vec<Traffic>,
-    /// When the host's certificate expires, and when the first authority's does.
+    /// The expiry of the host's certificate, and the earliest expiry of an authority's certificate.
     #[serde(default)]
     pub certificates: Vec<Certificate>,
     /// Work that has been running for more than a second. If the engine is stuck in it, the rest of

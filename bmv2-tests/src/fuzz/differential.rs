@@ -1,5 +1,5 @@
-//! One program compiled at two levels does the same to the same packets, entries and registers, on each of our switches
-//! and on all of them.
+//! One program compiled at two levels does the same to the same packets, entries and registers on each of our switches,
+//! and all switches do the same.
 
 use super::generate;
 use crate::program::Core;

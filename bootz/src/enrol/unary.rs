@@ -73,7 +73,7 @@ struct Door {
     refusals: Mutex<(Instant, u32)>,
 }
 
-/// A device that has shown a certificate in the TLS handshake, and has its key.
+/// A device that proved in the TLS handshake that it has the key of the certificate that it showed.
 struct Caller {
     address: IpAddr,
     idevid: Idevid,

@@ -35,7 +35,8 @@ const RACK: usize = 4;
 const LEAVES_PER_SPINE: usize = 15;
 /// Port of the Bootz server.
 const BOOTZ: u16 = 15006;
-/// Ports of P4Runtime. Those of switches in memory stay in use until this process ends, so processes use another one.
+/// Ports of P4Runtime. Those of switches in memory stay in use until this process ends, so switches that are
+/// processes use another port.
 const P4RUNTIME: u16 = 9559;
 const P4RUNTIME_OF_PROCESSES: u16 = 9560;
 /// REST API of the controller.

@@ -148,7 +148,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, BootzError> {
 }
 
 impl Client {
-    /// With the manufacturer's files of a directory.
+    /// A device with the manufacturer's files in a directory.
     ///
     /// # Errors
     /// One is missing, or cannot be used.
@@ -223,8 +223,8 @@ impl Client {
         self.path("reported").exists()
     }
 
-    /// Gets bootstrap data, once: from the server at `HOST:PORT` that it was pointed to. `trusted` is the authority of the server
-    /// if an earlier exchange named one.
+    /// Tries once to get bootstrap data from the server at `HOST:PORT`. `trusted` is the authority of the server, if an
+    /// earlier exchange named one.
     ///
     /// # Errors
     /// The server cannot be reached or refuses, or it is not our owner's. Then nothing has changed, except that the
@@ -312,7 +312,7 @@ impl Client {
         Err(refused)
     }
 
-    /// Gets bootstrap data from the server that it was pointed to. Tries until it succeeds.
+    /// Gets bootstrap data from `server` (`HOST:PORT`). Tries until it succeeds.
     pub async fn enrol(&self, server: &str) -> Enrolled {
         let (servers, mut waits) = ([server.to_owned()], waits());
         loop {

@@ -52,7 +52,7 @@ impl Idevid {
         Self::of_chain(chain)
     }
 
-    /// From a chain as TLS has it: the device's own certificate first. That the device has its key is for the caller to know.
+    /// From a chain as TLS has it: the device's own certificate first. The caller must know that the device has the key.
     ///
     /// # Errors
     /// There is none, it cannot be read, or it names no serial number.
@@ -100,7 +100,7 @@ impl Idevid {
     /// Checks that a signature was made with the device's key.
     ///
     /// # Errors
-    /// It is not.
+    /// It was not.
     pub fn check_signature(&self, what: &'static str, octets: &[u8], signature: &[u8]) -> Result<(), BootzError> {
         check_signature(what, &self.certificate, octets, signature)
     }

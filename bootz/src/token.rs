@@ -247,6 +247,8 @@ impl TokenClient {
     }
 }
 
+/// The content of a reply.
+///
 /// # Errors
 /// The reply cannot be used with this key.
 fn read_reply(reply: EnrolReply, key: &str) -> Result<Enrolled, BootzError> {

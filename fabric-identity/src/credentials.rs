@@ -361,7 +361,7 @@ impl Credentials {
         Ok(())
     }
 
-    /// Replaces the credentials until the result is dropped; then those that are in use now are in use again, unless
+    /// Replaces the credentials for a trial. When the result is dropped, the earlier ones are used again, unless
     /// [`Trial::keep`] was called. Meanwhile the files are not read.
     ///
     /// # Errors

@@ -94,8 +94,10 @@ fn counted_as(address: IpAddr) -> IpAddr {
 }
 
 impl Places {
+    /// Takes a place for a connection from this address.
+    ///
     /// # Errors
-    /// In words, when there is none.
+    /// In words, when there is no place.
     fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, &'static str> {
         let peer = counted_as(address);
         let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);

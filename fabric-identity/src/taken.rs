@@ -5,7 +5,7 @@
 //!
 //! **Model.** Bodies of responses are given out in parts of at most [`PART`] octets. A part counts as taken when the server asks for the
 //! next one, or for the end: it does so only when the client has room. A [`crate::Connection`] ends when a part was not
-//! taken for as long as its peer may be silent. What the server holds for the client goes with it.
+//! taken for as long as its peer may be silent. With the connection, the server also drops what it holds for the client.
 //!
 //! While a response has nothing to send, it waits for the server, and no time counts against the client.
 

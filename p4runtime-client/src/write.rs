@@ -109,8 +109,8 @@ impl Refusal {
 pub type Outcome = Result<(), Refusal>;
 
 impl Session {
-    /// Makes changes, in the order given wherever ranks or kinds differ.
-    /// Returns one outcome per change, in the same order.
+    /// Makes changes. Where rank or kind differs between one change and the next, the order is kept; changes between two
+    /// such places may be made in any order. Returns one outcome per change, in the order of `changes`.
     ///
     /// # Errors
     /// When the outcome of some change is unknown: the session is over, time ran

@@ -73,7 +73,7 @@ impl Item {
     }
 }
 
-/// A machine that becomes a switch; what is none stays as it is.
+/// A machine that becomes a switch. A value that is `None` stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewMachine {
     /// Its serial number.
@@ -109,9 +109,9 @@ pub enum InventoryChange {
     NewMachine {
         /// The switch.
         switch: Name,
-        /// What differs of the machine.
+        /// The values in which the new machine differs.
         machine: NewMachine,
-        /// Certificates of the switch that were made before count no more, in seconds since 1970.
+        /// Certificates of the switch that were made before this time no longer count; in seconds since 1970.
         since_s: u64,
     },
     /// Changes the inventory to match a topology file.

@@ -1,4 +1,4 @@
-//! The thread that owns the engine. It passes updates, notifications and the time to it.
+//! The thread that owns the engine, and passes updates, notifications and the time to it.
 //!
 //! Kernel requests block, so this is a separate thread and not a task.
 
@@ -151,7 +151,7 @@ pub struct Started {
 /// Commands to the agent.
 pub type Commands = mpsc::Sender<Command>;
 
-/// Returns once the engine's thread has answered. What a stuck engine does is in `vtep-agent status`.
+/// Returns once the engine's thread has answered. `vtep-agent status` shows what a stuck engine is doing.
 ///
 /// # Errors
 /// The thread has ended.

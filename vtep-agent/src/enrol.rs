@@ -137,6 +137,8 @@ pub struct Enrolled {
 }
 
 impl Enrolled {
+    /// The content of a reply.
+    ///
     /// # Errors
     /// The reply cannot be used with this key.
     fn of(reply: v1::EnrolReply, key: &str) -> Result<Self, EnrolError> {
@@ -182,7 +184,7 @@ async fn reply<T>(call: impl Future<Output = Result<tonic::Response<T>, Status>>
 }
 
 impl Enrolment {
-    /// In a state directory, with the controller at `https://HOST:PORT`.
+    /// The enrolment of the host with this state directory, at the controller `https://HOST:PORT`.
     ///
     /// # Errors
     /// The directory cannot be made, or the address does not have this form.
@@ -330,7 +332,8 @@ impl Enrolment {
         Ok(enrolled)
     }
 
-    /// Renews the certificate before it expires, for good. `credentials` read the files that [`Enrolment::install`] writes.
+    /// Renews the certificate each time before it expires; never returns. `credentials` read the files that
+    /// [`Enrolment::install`] writes.
     pub async fn keep(&self, credentials: Arc<Credentials>, mut connection: watch::Receiver<Option<Channel>>) {
         let mut retry = waits();
         loop {

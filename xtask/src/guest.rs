@@ -64,7 +64,7 @@ fn kernel() -> Option<Vec<String>> {
     Some([image].into_iter().chain(modules).collect())
 }
 
-/// Of the packages on which a package depends, the first whose name is this beginning and a
+/// The first package on which `package` depends and whose name is `beginning` and a
 /// version.
 fn depends(package: &str, beginning: &str) -> Option<String> {
     let output = Command::new("apt-cache").args(["depends", package]).output().ok()?;

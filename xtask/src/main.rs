@@ -68,7 +68,7 @@ enum Task {
         /// How often
         #[arg(default_value_t = 200)]
         kills: u32,
-        /// Seed of an earlier run, which that printed
+        /// Seed of an earlier run, as that run printed it
         #[arg(long)]
         seed: Option<u32>,
     },

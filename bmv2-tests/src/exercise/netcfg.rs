@@ -12,7 +12,7 @@
 //!   addresses and its default route.
 //! - A host in a VLAN (`MAC/VLAN`) has an interface that tags its frames, if the kernel supports that. `--check` does
 //!   not ping it.
-//! - Links need no more than one of their two directions. What the file leaves open stays unlinked, and a message says so.
+//! - It is enough that the file has one direction of a link. What the file leaves open stays unlinked, and a message says so.
 //! - Other classes than `basic` and `interfaces`, and other subjects, are for applications of the controller, and are
 //!   ignored.
 //!
@@ -196,10 +196,10 @@ pub(super) fn parse(text: &str) -> Result<Topology> {
     .checked()
 }
 
-/// The fields that nobody knows.
+/// Checks that every field is known.
 ///
 /// # Errors
-/// There is one; names it.
+/// One is not; the error names it.
 fn known(rest: &Map<String, Value>, fields: &[&str]) -> Result<()> {
     for name in rest.keys() {
         if !DRAWN.contains(&name.as_str()) && !fields.contains(&name.as_str()) {

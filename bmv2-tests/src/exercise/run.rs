@@ -55,7 +55,7 @@ pub struct Exercise {
 }
 
 impl Exercise {
-    /// The files and options from which it was made.
+    /// Its topology.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }

@@ -25,7 +25,7 @@ pub struct Topology {
     pub programs_are_loaded: bool,
     /// Whether every switch needs a program. ONOS' files name none: a controller brings it.
     pub programs_are_needed: bool,
-    /// What the file asks for and has no effect here, in words.
+    /// Settings of the file that have no effect here, in words.
     pub ignored: Vec<String>,
 }
 
@@ -203,7 +203,7 @@ impl Topology {
     /// The topology, if no two links share an end.
     ///
     /// # Errors
-    /// Two do; names them.
+    /// Two links share one; the error names them.
     pub(super) fn checked(self) -> Result<Self> {
         let mut taken = BTreeMap::new();
         for (i, link) in self.links.iter().enumerate() {

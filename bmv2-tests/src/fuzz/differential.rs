@@ -1,5 +1,5 @@
-//! One program compiled at two levels does the same to the same packets, entries and registers, on each of our switches
-//! and on all of them.
+//! One program compiled at two levels does the same to the same packets, entries and registers on each of our switches,
+//! and all switches do the same.
 
 use super::generate;
 use crate::program::Core;
@@ -87,7 +87,7 @@ impl Input {
     /// Random octets as frames.
     ///
     /// # Errors
-    /// The program contradicts itself where a name stands.
+    /// A name in the program contradicts the rest of the program.
     pub fn random(program: &Program, seed: u64) -> Result<Self, String> {
         let mut rng = StdRng::seed_from_u64(seed);
         let entries = Self::entries(program, &mut rng, random_entry)?;

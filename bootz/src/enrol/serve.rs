@@ -181,13 +181,13 @@ impl Desk {
         Ok(found)
     }
 
-    /// Whose key signed the nonce of a challenge.
+    /// Checks a proof, and returns the device whose key signed the nonce.
     fn proven(&self, proof: Option<&Proof>) -> Result<Proven, Status> {
         let proof = proof.ok_or_else(|| Status::invalid_argument("no proof"))?;
         proof::check(proof, &self.keys.manufacturers, UnixTime::now()).map_err(|error| refused(&error))
     }
 
-    /// Whose key signed a TLS handshake.
+    /// Checks that a trusted manufacturer vouches for the device whose key signed the TLS handshake.
     pub(super) fn shown(&self, idevid: &Idevid) -> Result<(), Status> {
         let checked = idevid.check(&self.keys.manufacturers, UnixTime::now());
         checked.map_err(|error| refused(&error))
@@ -231,8 +231,8 @@ impl Desk {
         self.enrol(idevid, None, request, peer, |data| self.keys.owner.sign(idevid, data))
     }
 
-    /// Decides about a device whose identity is proven: binds it, and makes its bootstrap data, which `pack` signs. With a request
-    /// for a certificate the device keeps its key, else it gets one.
+    /// Decides about a device whose identity is proven: binds it, and makes its bootstrap data, which `pack` signs. If the
+    /// device asks for a certificate for its own key, it keeps that key; otherwise it gets one.
     fn enrol<R>(
         &self,
         idevid: &Idevid,
@@ -326,7 +326,7 @@ impl Desk {
         Ok(ReportReply { switch })
     }
 
-    /// Stores the report of a device whose identity is proven; the name of its switch.
+    /// Stores the report of a device whose identity is proven; returns the name of its switch.
     pub(super) fn reported(&self, idevid: &Idevid, said: &ReportStatusRequest) -> Result<String, Status> {
         let found = self.place(idevid)?;
         let report = Report {

@@ -73,13 +73,15 @@ struct Door {
     refusals: Mutex<(Instant, u32)>,
 }
 
-/// A device that shows a certificate, whose key it has.
+/// A device that proved in the TLS handshake that it has the key of the certificate that it showed.
 struct Caller {
     address: IpAddr,
     idevid: Idevid,
 }
 
 impl Caller {
+    /// The device that makes a call.
+    ///
     /// # Errors
     /// The device shows no certificate, or one that is not an IDevID.
     fn of<T>(request: &Request<T>) -> Result<Self, (Option<IpAddr>, Status)> {

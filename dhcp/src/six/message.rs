@@ -162,6 +162,8 @@ pub(crate) fn reply(octets: &[u8], who: &Identity, xid: [u8; 3]) -> Option<Reply
     }
 }
 
+/// The lease that a message grants.
+///
 /// # Errors
 /// In words, why the message has no lease.
 fn lease(body: &[u8], server: &[u8]) -> Result<Lease, String> {

@@ -21,8 +21,8 @@
 //!
 //! **Read-backs** are split into any number of calls ([`Ledger::begin_read_back`], [`Ledger::found`],
 //! [`Ledger::end_read_back`]). Changes and writes come in between, and a part may be older than a write that the device has
-//! confirmed since. So a read-back says nothing about a key that was written while it ran. Differences that it finds become
-//! *to do* together, at its end: what refers to what is known only then.
+//! confirmed since. So a read-back says nothing about a key that was written while it ran. At its end, all
+//! differences that it found become *to do* together, because only then is it known which entity refers to which.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

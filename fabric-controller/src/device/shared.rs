@@ -550,7 +550,7 @@ impl Edit<'_> {
         changed
     }
 
-    /// Does not let a key that this edit changed be written before this step of the revision's handover.
+    /// Holds a key back that this edit changed: it is not written before this step of the revision's handover.
     pub fn hold_back(&mut self, key: EntityKey, step: Step) {
         self.inner.ledger.hold_back(key, self.revision, step);
     }

@@ -1,8 +1,8 @@
 //! Which controller a command talks to, and with which credentials.
 //!
-//! Each setting is that of its flag, else of its environment variable, else of the context or settings file in force:
-//! `--context`, `--config`, `VFABRIC_CONTEXT`, `VFABRIC_CONFIG`, the current context, `~/.config/vfabric/client.yaml`;
-//! the first of these that exists.
+//! Each setting comes from its flag, or else from its environment variable, or else from the context or settings file
+//! in force. That is the first of these that exists: `--context`, `--config`, `VFABRIC_CONTEXT`, `VFABRIC_CONFIG`, the
+//! current context, `~/.config/vfabric/client.yaml`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

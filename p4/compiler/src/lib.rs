@@ -15,8 +15,9 @@
 //! - `types` resolves names, infers types, makes implicit casts explicit, folds constants, specialises generic
 //!   functions; the result is `ir`, still structured as the source is.
 //! - `passes::lower` evaluates `main` and inlines controls, parsers, actions and functions with copy-in/copy-out;
-//!   effects come in source order, `return`, `exit`, loops and short circuit are edges of a block graph. The result
-//!   is `lir`: storage (fields, headers, stacks), graphs, tables, objects. `passes::optimise` shortens it.
+//!   effects keep the order of the source, and `return`, `exit`, loops and short circuit become edges of a block
+//!   graph. The result is `lir`: storage (fields, headers, stacks), graphs, tables, objects. `passes::optimise`
+//!   shortens it.
 //! - `backend::bmv2` and `backend::p4info` read `lir`. Another back end would start there. `lir` has P4's arithmetic;
 //!   the back end for bmv2 cuts results to their width.
 //!
@@ -26,8 +27,8 @@
 //! - Phases report into [`diagnostics::Sink`] and go on, so one run shows several errors.
 //!
 //! # Cost
-//! The fabric's leaf compiles in some 20 ms (`p4-compiler bench`). If an analysis would exceed its bound, the program
-//! is not optimised there.
+//! The fabric's leaf compiles in some 20 ms (`p4-compiler bench`). If an analysis would exceed its bound,
+//! that part of the program is left unoptimised.
 //!
 //! # What it does not do
 //! Architectures other than v1model, P4_14, instances with abstract methods. Externs that v1model does not declare

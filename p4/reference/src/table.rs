@@ -300,7 +300,7 @@ impl Entries {
         }
     }
 
-    /// Few masks are in use, so this is short; it is stable, so mostly there is nothing to do.
+    /// Sorts the tuples. There are few, and they are nearly always in order already, so this is quick.
     fn order(&mut self, by_prefix: bool) {
         if by_prefix {
             self.tuples.sort_by_key(|t| std::cmp::Reverse(t.prefix));

@@ -39,7 +39,7 @@ pub trait Serve: Send {
     /// What it leases.
     type Address: Address;
 
-    /// Decides about one datagram that came from `source`; `interface` are our subnets on the interface that it came in by.
+    /// Decides about one datagram that came from `source`; `interface` has our subnets on the interface on which it arrived.
     fn handle(
         &mut self,
         octets: &[u8],

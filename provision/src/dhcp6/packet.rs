@@ -183,7 +183,7 @@ impl Packet {
         self.option(code::CLIENT_ID).filter(|duid| !duid.is_empty())
     }
 
-    /// Which server it is for; every one, if none.
+    /// The server that it is for; none if it is for every server.
     pub fn server(&self) -> Option<&[u8]> {
         self.option(code::SERVER_ID)
     }
@@ -209,7 +209,7 @@ impl Packet {
     /// The first class of its user.
     pub fn user_class(&self) -> &[u8] {
         let classes = self.option(code::USER_CLASS).unwrap_or_default();
-        // Some clients leave the length away, as in DHCPv4.
+        // Some clients omit the length, as in DHCPv4.
         texts(classes).next().unwrap_or(classes)
     }
 
@@ -218,7 +218,7 @@ impl Packet {
         let all = self.options.get(&code::IA_NA).map(Vec::as_slice).unwrap_or_default();
         let read = |octets: &Vec<u8>| {
             let (id, rest) = octets.split_first_chunk::<4>()?;
-            // The times of a client are wishes.
+            // T1 and T2 of a client are only hints, so they are skipped.
             let inner = options(rest.get(8..)?).ok()?;
             let addresses = inner.get(&code::IA_ADDRESS).map(Vec::as_slice).unwrap_or_default();
             Some(Association {
@@ -387,7 +387,7 @@ pub(crate) mod tests {
         // DUID is skipped.
         let timed = packet(1, &[(1, &[0, 1, 0, 1, 9, 9, 9, 9, 2, 0, 0, 0, 0, 9])]);
         assert_eq!(all(&timed, "fe80::1234".parse().unwrap()), ["02:00:00:00:00:09"]);
-        // Of a UUID, of a group address, of another hardware.
+        // DUIDs of a UUID, of a group address, and of other hardware.
         for junk in [
             &[0u8, 4, 1, 2, 3, 4][..],
             &[0, 3, 0, 1, 3, 0, 0, 0, 0, 9],

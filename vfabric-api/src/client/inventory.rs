@@ -56,7 +56,7 @@ fn seconds(wait: Option<Duration>) -> f64 {
     wait.unwrap_or_default().as_secs_f64()
 }
 
-/// The link at a port. Both ends name this port: the controller finds the other one.
+/// The key of the link at a port, with this port as both of its ends: the controller finds the other end.
 pub fn link_at(switch: Name, port: PortId) -> ItemKey {
     let end = PortRef { switch, port };
     ItemKey::Link(end.clone(), end)

@@ -8,9 +8,9 @@
 //! | [`tenant`] | does a user of a vDC see only that vDC? |
 //! | [`faults`] | what does a crash, a cut or an intruder cost? |
 //! | [`dead`] | is a dead spine left out although its ports are up? |
-//! | [`inventory`] | what does it cost others that the fabric changes? |
+//! | [`inventory`] | what does a change of the fabric cost others? |
 //! | [`pods`] | what does a pod cost, and does a dead host stay silent? |
-//! | [`migration`] | what does a virtual machine lose that moves to another host? |
+//! | [`migration`] | what does a virtual machine lose when it moves to another host? |
 //! | [`routes`] | do static routes lead where they say? |
 //! | [`removal`] | does a deletion remove everything of an object, and nothing else? |
 

@@ -27,7 +27,7 @@ pub struct Builtins {
     pub level: usize,
     /// `__BASE_FILE__`.
     pub base: String,
-    /// `#line`: by how much lines of the current file are shifted, and its name.
+    /// `#line`: what is added to the line numbers of the current file.
     pub line_shift: i64,
     /// The name that `#line` gave.
     pub file: Option<String>,
@@ -102,8 +102,8 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// Expands all macros of `tokens` into `out`, and returns the number of tokens used. If `more` says that more text
-    /// follows, the tokens of an unfinished call are left.
+    /// Expands all macros of `tokens` into `out`, and returns the number of tokens used. If more text follows (`more`),
+    /// the tokens of an unfinished call are not used: the caller passes them again with that text.
     pub fn run(&mut self, tokens: &[Token], more: bool, out: &mut Vec<Token>) -> usize {
         let base = self.stack.len();
         self.push(tokens.into(), None);

@@ -129,7 +129,7 @@ impl Slots {
         self.began = self.next;
     }
 
-    /// The transaction did not happen: in use is what was when it began.
+    /// Undoes the transaction: the same numbers are in use as when it began.
     pub fn roll_back(&mut self) {
         self.resting.clear();
         self.left = self.free.len();
@@ -261,7 +261,7 @@ impl Log {
     }
 }
 
-/// Writes; there is one for a store.
+/// The writer of a store, which has exactly one.
 pub struct Writer {
     store: Arc<Store>,
     copies: snapshot::Writer<Tables>,
@@ -272,7 +272,8 @@ pub struct Writer {
 }
 
 impl Store {
-    /// An empty store: tables, words that the actions of each profile take at most, and keys of the value sets.
+    /// An empty store for these tables. `profiles` has, for each profile, the most words that the arguments of its
+    /// actions take; `value_sets` has the key of each value set.
     pub fn new(tables: &[TableSpec], profiles: &[usize], value_sets: &[Vec<KeyField>]) -> (Arc<Self>, Writer) {
         let layouts: Vec<_> = tables.iter().map(|t| KeyLayout::new(t.key.iter().copied())).collect();
         let sets: Vec<_> = value_sets
@@ -409,7 +410,7 @@ impl Transaction<'_> {
         self.log.changes.push(change);
     }
 
-    /// Puts an entry into a slot that is free; fields that `matches` does not reach match anything. Larger priorities
+    /// Puts an entry into a slot that is free; fields beyond the end of `matches` match anything. Larger priorities
     /// win. Its counter and meter start afresh.
     pub fn insert<'m>(
         &mut self,
@@ -447,7 +448,7 @@ impl Transaction<'_> {
         self.log.changes.push(Change::Insert { table, place, pattern });
     }
 
-    /// Changes what an entry leads to, which matches this.
+    /// Changes the target of the entry in a slot. `matches` must be what the entry was inserted with.
     pub fn modify<'m>(
         &mut self,
         table: usize,
@@ -475,7 +476,7 @@ impl Transaction<'_> {
         });
     }
 
-    /// Takes an entry out, with what it matches.
+    /// Removes the entry in a slot. `matches` must be what the entry was inserted with.
     pub fn remove<'m>(&mut self, table: usize, slot: u32, matches: impl IntoIterator<Item = FieldMatch<'m>>) {
         let (Some(shelf), Some(layout)) = (self.shelves.tables.get_mut(table), self.directory.layouts.get(table))
         else {
@@ -493,7 +494,7 @@ impl Transaction<'_> {
         self.drop_one_shot(table, slot);
     }
 
-    /// The form of a target in the copies.
+    /// The form in which the copies of a table store a target.
     fn resolve(&mut self, table: usize, slot: u32, target: Target<'_>) -> (Leads, Span) {
         let profile = self.directory.tables.get(table).copied().flatten();
         let ids = profile.and_then(|p| self.directory.profiles.get(p));

@@ -7,10 +7,11 @@
 //! - A **range** has as its mask the leading bits that both of its bounds share; the bounds are compared afterwards. So
 //!   all ranges under one hash contain a common point (as in a centred interval tree), and ranges under other hashes
 //!   are not compared.
-//! - **Many masks**: the first [`OWN_TUPLES`] masks get a tuple of their own. Further ones go into the tuple with the
-//!   most bits among those whose bits they all have, or a new one with only whole bytes of theirs, and are compared as
-//!   a whole afterwards (after *TupleMerge*, Daly et al., 2019). If more than [`CROWD`] entries have one hash, further
-//!   entries of that mask go into a tuple with more bits, and finally into a tuple for this mask alone.
+//! - **Many masks**: the first [`OWN_TUPLES`] masks get a tuple of their own. A further mask goes into an existing tuple
+//!   whose bits it all has; of several such tuples, the one with the most bits. If there is none, a new tuple keeps only
+//!   the whole bytes of the mask. Entries in such a merged tuple are compared in full after the probe (after
+//!   *TupleMerge*, Daly et al., 2019). If more than [`CROWD`] entries have one hash, further entries of that mask go into
+//!   a tuple with more bits, and finally into a tuple for this mask alone.
 //! - Entries under one hash form a list by priority, so the first match wins.
 //! - Keys and patterns are **packed**: fields of few bits share words, so that there is less to hash, to compare and to
 //!   keep. A look-up packs its key once.
@@ -28,7 +29,8 @@ use super::shared::Shared;
 use entry::Extra;
 use tuple::Tuple;
 
-/// This many masks get a tuple each without further checks: so few probes cost less than comparisons afterwards.
+/// The first masks, up to this number, get a tuple each: so few probes cost less than the comparisons that a merged
+/// tuple needs.
 pub const OWN_TUPLES: usize = 24;
 
 /// Most entries with one hash in a merged tuple. A look-up reads a record for each of them; a further tuple would

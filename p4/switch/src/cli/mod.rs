@@ -151,7 +151,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PROGRAM", requires = "ztp", help_heading = "Control")]
     pub(crate) ztp_signer: Option<PathBuf>,
 
-    /// A program that checks and activates packages of software, for gNOI's `OS.Install`; without one, software is installed by packages
+    /// A program that checks and activates packages of software, for gNOI's `OS.Install`; without one, the call is refused
     #[arg(long, value_name = "PROGRAM", requires = "os_dir", help_heading = "Control")]
     pub(crate) os_program: Option<PathBuf>,
     /// Directory of packages that were received over gNOI

@@ -98,10 +98,10 @@ pub trait Interfaces: Send + Sync + 'static {
     /// # Errors
     /// There is no such port.
     fn set_description(&self, name: &str, description: &str) -> Result<(), Status>;
-    /// Sets a port on the wire: what is none in the settings stays as the device has it.
+    /// Changes how a port works on the wire. A setting that is `None` stays as the device has it.
     ///
     /// # Errors
-    /// There is no such port, or its device cannot do it; the message names leaf and port. The device is as before then.
+    /// There is no such port, or its device cannot do it; the message names leaf and port. In that case the device is unchanged.
     fn set_ethernet(&self, name: &str, settings: Settings) -> Result<(), Status>;
     /// Checks that a port may be added on this device under this number. The caller has checked that no other port has
     /// the name or number.

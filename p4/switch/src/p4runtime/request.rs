@@ -400,7 +400,7 @@ impl<'a> TableEntry<'a> {
         self.is_const = message.is_const;
     }
 
-    /// The form of a message.
+    /// Borrows the content of a decoded message.
     pub fn of(message: &'a v1::TableEntry) -> Self {
         let mut entry = Self::default();
         entry.read(message);
@@ -425,7 +425,7 @@ impl<'a> Param<'a> {
         Ok(param)
     }
 
-    /// The form of a message.
+    /// Borrows the content of a decoded message.
     pub fn of(message: &'a v1::action::Param) -> Self {
         Self {
             param_id: message.param_id,
@@ -462,7 +462,7 @@ impl<'a> FieldMatch<'a> {
         Ok(Self { field_id, matches })
     }
 
-    /// The form of a message.
+    /// Borrows the content of a decoded message.
     pub fn of(message: &'a v1::FieldMatch) -> Self {
         let matches = message.field_match_type.as_ref().map(|of| match of {
             FieldMatchType::Exact(exact) => Match::Exact(&exact.value),

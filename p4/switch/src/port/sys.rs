@@ -261,7 +261,7 @@ impl RxRing {
         option(&self.socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0)
     }
 
-    /// Shares the interface's frames with the other sockets of a group, or with those that join the new one.
+    /// Shares the interface's frames with the other sockets of a group. Without one, makes a group that others can join.
     /// Frames of a flow, in both directions, come to the same socket.
     pub(super) fn join(&self, group: Option<Fanout>) -> io::Result<Fanout> {
         let unique = if group.is_none() {

@@ -40,7 +40,7 @@ const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
 struct Failure {
     failed: Failed,
     pause: Duration,
-    /// Never, while the same attachment is wanted.
+    /// When it may be tried again; `None`: never, while the same attachment is wanted.
     again: Option<Instant>,
 }
 

@@ -446,7 +446,7 @@ esac
 /// A package of `version`, announced as `called`; the operator's program accepts it if its end is `whole`.
 fn package_of(version: &str, called: &str, octets: usize, end: &str) -> Package {
     let mut content = tempfile::tempfile().unwrap();
-    write!(content, "{version}\n").unwrap();
+    writeln!(content, "{version}").unwrap();
     content.write_all(&vec![b'x'; octets]).unwrap();
     writeln!(content, "{end}").unwrap();
     let octets = content.stream_position().unwrap();

@@ -2,7 +2,7 @@
 //!
 //! # Model
 //! Folders -> [`find`] -> programs; with the flags of the command line, of a [`manifest`] or of a [`makefile`] -> [`job`]s. Each job is
-//! a process ([`one`]), of which some run at a time ([`process`]). Its results go into a table, JSON and JUnit ([`report`], [`junit`]).
+//! a process ([`mod@one`]), of which some run at a time ([`process`]). Its results go into a table, JSON and JUnit ([`report`], [`junit`]).
 //!
 //! # What is compared
 //! | | with | where |

@@ -388,6 +388,12 @@ impl<D: Datapath> Agent<D> {
                 };
                 return self.report(v1::report::Event::Link(change));
             }
+            Change::Entry(seen) => {
+                if self.engine.is_as_desired(&seen) {
+                    return;
+                }
+                gathered.vnis.extend(seen.key().vni());
+            }
             Change::Network(vni) => drop(gathered.vnis.insert(vni)),
             Change::Port(name) => drop(gathered.ports.insert(name)),
             Change::Anything => gathered.all = true,

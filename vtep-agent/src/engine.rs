@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vtep_proto::v1::ErrorCode;
 use vtep_proto::{HostEntity, HostKey, Vni};
 
-use crate::datapath::{Datapath, Done, Scope, Step, StepError};
+use crate::datapath::{Datapath, Done, Scope, Seen, Step, StepError};
 use crate::desired::Desired;
 use crate::error::AgentError;
 use crate::object::{Object, ObjectKey};
@@ -146,6 +146,18 @@ impl<D: Datapath> Engine<D> {
         } else {
             self.bring(again, &BTreeSet::new())
         }
+    }
+
+    /// True when an entry has become what is desired, as after each change of our own: nothing needs to be compared.
+    pub fn is_as_desired(&self, seen: &Seen) -> bool {
+        let key = seen.key();
+        let desired = self.desired.object(&key);
+        let same = match seen {
+            Seen::Is(object) => desired == Some(object),
+            Seen::Tunnelled(..) => desired.is_some(),
+            Seen::Gone(_) => desired.is_none(),
+        };
+        same && !self.failures.contains_key(&key)
     }
 
     /// Compares a part of the datapath with the desired state and repairs the differences.

@@ -144,7 +144,7 @@ impl Clock {
 }
 
 /// The migration of a spec, and where it goes.
-fn under_way(spec: &AttachmentSpec) -> Option<(&Migration, Place)> {
+pub(super) fn under_way(spec: &AttachmentSpec) -> Option<(&Migration, Place)> {
     let migration = spec.migration.as_ref()?;
     Some((migration, migration.target(&spec.place)?))
 }
@@ -272,7 +272,7 @@ impl<S: Store> Controller<S> {
                 self.migrations.locked().why.insert(key.clone(), why.to_owned());
             }
             match self.change_migration(&key, revision, patch, why).await {
-                Ok(()) => info!(%key, host = %migration.host, ?due, why, "a migration goes on"),
+                Ok(_) => info!(%key, host = %migration.host, ?due, why, "a migration goes on"),
                 // Somebody else was faster, or the target is not ready yet: it is looked at again.
                 Err(e)
                     if matches!(
@@ -382,13 +382,13 @@ impl<S: Store> Controller<S> {
     }
 
     /// Proposes the next step of a migration as it was at a revision.
-    async fn change_migration(
+    pub(super) async fn change_migration(
         &self,
         key: &Key,
         revision: u64,
         patch: serde_json::Value,
         why: &str,
-    ) -> Result<(), ApiError> {
+    ) -> Result<u64, ApiError> {
         let origin = Origin {
             reason: format!("migration: {why}"),
             // An attachment that somebody owns goes on, too, and keeps its owner.
@@ -399,12 +399,12 @@ impl<S: Store> Controller<S> {
             expect: Some((key.clone(), revision)),
             ..Transaction::one(Change::Patch(key.clone(), patch), origin)
         };
-        self.propose(transaction).await.map(|_| ())
+        self.propose(transaction).await.map(|committed| committed.revision)
     }
 }
 
 /// The patch that ends a migration at its target.
-fn finished(target: &Place) -> serde_json::Value {
+pub(super) fn finished(target: &Place) -> serde_json::Value {
     json!({"place": target, "migration": null})
 }
 

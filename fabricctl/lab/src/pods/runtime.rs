@@ -173,6 +173,7 @@ pub(crate) fn plug(pod: &Pod, interface: &str, network: &str) -> Request {
             network: network.to_owned(),
             mac: None,
             ips: Vec::new(),
+            workload: None,
         },
     }
 }

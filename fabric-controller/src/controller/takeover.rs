@@ -19,6 +19,7 @@
 //! **Authority** ([`permit`], checked by the writer). Both hosts are assigned to the vDC. The attachment was asked for by a host, with
 //! the same identity: who does not know it cannot name it, because its name is a digest. Network, MAC address and IP addresses stay.
 
+use tracing::{info, warn};
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;
 use vfabric_api::kind::{AttachmentSpec, Key, Migration, MigrationPhase, Place, Spec, View};
@@ -33,7 +34,6 @@ use super::writer::What;
 use crate::driver::vtep::Spot;
 use crate::model::Model;
 use crate::store::Store;
-use tracing::{info, warn};
 
 /// Start of the name of an attachment that belongs to a workload.
 pub(super) const PREFIX: &str = "workload-";
@@ -62,7 +62,10 @@ pub(super) fn permit(
     if !is_assigned(host) {
         return Err(forbidden(format!("vDC `{vdc}` is not assigned to host `{host}`")));
     }
-    let Place::Host { host: source, netns, .. } = &held.place else {
+    let Place::Host {
+        host: source, netns, ..
+    } = &held.place
+    else {
         return Err(forbidden("only a pod's attachment can be taken over"));
     };
     if !is_assigned(source) {
@@ -79,7 +82,9 @@ pub(super) fn permit(
         ..asked.clone()
     };
     if !is_of_pods || !comes_here || *held != otherwise_same {
-        return Err(forbidden("a host may take over a workload's attachment as it is, for one of its own pods"));
+        return Err(forbidden(
+            "a host may take over a workload's attachment as it is, for one of its own pods",
+        ));
     }
     Ok(())
 }
@@ -111,7 +116,9 @@ fn is_same_workload(held: &Attachment, asked: &AttachmentSpec) -> Result<(), Api
 impl<S: Store> Controller<S> {
     fn is_assigned(&self, host: &Name, vdc: &Name) -> bool {
         let published = self.published();
-        let found = published.object(&Key::vdc(vdc.clone())).map(|object| object.stored.spec());
+        let found = published
+            .object(&Key::vdc(vdc.clone()))
+            .map(|object| object.stored.spec());
         matches!(found, Some(Spec::Vdc(vdc)) if vdc.hosts.contains(host))
     }
 
@@ -151,7 +158,10 @@ impl<S: Store> Controller<S> {
             }
             let busy = |why: String| Err(ApiError::new(ErrorCode::InUse, format!("{key}: {why}")));
             if let Some((migration, _)) = comes {
-                return busy(format!("the workload migrates to another pod on host `{}`", migration.host));
+                return busy(format!(
+                    "the workload migrates to another pod on host `{}`",
+                    migration.host
+                ));
             }
             if matches!(&held.spec.place, Place::Host { host: at, .. } if at == host) {
                 return busy("the workload is in another pod of this host".to_owned());
@@ -204,13 +214,21 @@ impl<S: Store> Controller<S> {
             return Ok(None);
         };
         match under_way(&held.spec) {
-            Some((_, target)) if target == *to => {
-                let nothing = serde_json::json!({"migration": null});
-                let why = "the target's pod is gone, or was not ready";
-                self.change_migration(key, held.revision, nothing, why).await.map(Some)
-            }
+            Some((_, target)) if target == *to => self.end(key, held.revision, None).await.map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// Ends the migration that an attachment has at a revision: at this place, or where it was.
+    async fn end(&self, key: &Key, revision: u64, at: Option<&Place>) -> Result<u64, ApiError> {
+        let (patch, why) = match at {
+            Some(target) => (finished(target), "the source's pod is gone"),
+            None => (
+                serde_json::json!({"migration": null}),
+                "the target's pod is gone, or was not ready",
+            ),
+        };
+        self.change_migration(key, revision, patch, why).await
     }
 
     /// A pod gives up its workload's attachment.
@@ -226,14 +244,10 @@ impl<S: Store> Controller<S> {
                 return Ok(Left::Elsewhere(None));
             };
             let left = match under_way(&held.spec) {
-                Some((_, target)) if target == here => self.call_off(&here, key).await,
+                Some((_, target)) if target == here => self.end(key, held.revision, None).await.map(Some),
                 _ if held.spec.place != here => Ok(None),
                 None => return Ok(Left::Here),
-                Some((_, target)) => {
-                    let why = "the source's pod is gone";
-                    let finished = finished(&target);
-                    self.change_migration(key, held.revision, finished, why).await.map(Some)
-                }
+                Some((_, target)) => self.end(key, held.revision, Some(&target)).await.map(Some),
             };
             match left {
                 Ok(revision) => {

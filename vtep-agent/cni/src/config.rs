@@ -257,11 +257,7 @@ mod tests {
     #[test]
     fn a_workloads_identity_comes_from_the_nearest_place_and_is_long() {
         let id = |n: u8| format!("0000000{n}-0000-4000-8000-000000000000");
-        let all = format!(
-            r#","workload":"{}","args":{{"cni":{{"workload":"{}"}}}}"#,
-            id(1),
-            id(3)
-        );
+        let all = format!(r#","workload":"{}","args":{{"cni":{{"workload":"{}"}}}}"#, id(1), id(3));
         let of = |rest: &str, args: &str| config(rest).unwrap().wish(args).unwrap().workload;
         let args = format!("WORKLOAD={}", id(2));
         assert_eq!(of(&all, &args), Some(id(3)));
@@ -272,10 +268,17 @@ mod tests {
         for (rest, args, field) in [
             (r#","workload":"vm1""#, "", "workload"),
             ("", "WORKLOAD=vm1", "CNI_ARGS: WORKLOAD"),
-            (r#","args":{"cni":{"workload":"0000 0000 0000 0000"}}"#, "", "args.cni.workload"),
+            (
+                r#","args":{"cni":{"workload":"0000 0000 0000 0000"}}"#,
+                "",
+                "args.cni.workload",
+            ),
         ] {
             let error = config(rest).unwrap().wish(args).unwrap_err();
-            assert!(error.message.starts_with(field) && !error.message.contains("vm1"), "{error}");
+            assert!(
+                error.message.starts_with(field) && !error.message.contains("vm1"),
+                "{error}"
+            );
         }
     }
 

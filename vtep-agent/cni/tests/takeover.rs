@@ -1,4 +1,5 @@
-//! A pod on another host takes its workload's attachment over: two agents, the plugins as runtimes call them. Needs root and `ip`.
+//! Interfaces that move: to a pod on another host, which takes its workload's attachment over (two agents, the plugins as runtimes call
+//! them), and to another name in their pod. Needs root and `ip`.
 
 #[allow(unreachable_pub, dead_code)]
 mod common;
@@ -6,7 +7,7 @@ mod common;
 use std::process::Command;
 
 use common::multi::Multi;
-use common::{Netns, World, cni, unique};
+use common::{Netns, World, cni, ip, unique};
 use serde_json::{Value, json};
 use vfabric_api::intent::{MigrationPhase, Place};
 
@@ -55,15 +56,29 @@ async fn a_pod_on_another_host_takes_its_workload_over_and_the_old_pods_del_come
     let mut world = World::of(2).await;
     let (old, new) = (Netns::new("old"), Netns::new("new"));
     let of_machine = json!({ "workload": MACHINE });
-    let first = world.agent(0).cni("ADD", ("c1", "eth0"), &old.path(), of_machine.clone()).await.unwrap();
-    let second = world.agent(1).cni("ADD", ("c2", "eth0"), &new.path(), of_machine.clone()).await.unwrap();
+    let first = world
+        .agent(0)
+        .cni("ADD", ("c1", "eth0"), &old.path(), of_machine.clone())
+        .await
+        .unwrap();
+    let second = world
+        .agent(1)
+        .cni("ADD", ("c2", "eth0"), &new.path(), of_machine.clone())
+        .await
+        .unwrap();
     assert_eq!(addresses(&first), addresses(&second));
     assert_eq!(whereabouts(&world).await, [prepared(&world)]);
-    assert_eq!((old.links(), new.links()), (vec!["eth0".to_owned()], vec!["eth0".to_owned()]));
+    assert_eq!(
+        (old.links(), new.links()),
+        (vec!["eth0".to_owned()], vec!["eth0".to_owned()])
+    );
     // Both pods are as their runtimes asked for.
     for (agent, container, pod, result) in [(0, "c1", &old, &first), (1, "c2", &new, &second)] {
         let held = json!({ "workload": MACHINE, "prevResult": result });
-        let checked = world.agent(agent).cni("CHECK", (container, "eth0"), &pod.path(), held).await;
+        let checked = world
+            .agent(agent)
+            .cni("CHECK", (container, "eth0"), &pod.path(), held)
+            .await;
         assert_eq!(checked, Ok(Value::Null), "{container}");
     }
     // The identity is as good as a password, so users do not see it.
@@ -71,13 +86,27 @@ async fn a_pod_on_another_host_takes_its_workload_over_and_the_old_pods_del_come
     assert!(!shown.contains(MACHINE), "{shown}");
 
     speaks(&new, "10.1.0.200");
-    world.until("moved", async |world| whereabouts(world).await == [only_at(world, 1)]).await;
-    world.until("gone from the old pod", async |_| old.links().is_empty()).await;
+    world
+        .until("moved", async |world| whereabouts(world).await == [only_at(world, 1)])
+        .await;
+    world
+        .until("gone from the old pod", async |_| old.links().is_empty())
+        .await;
     let held = json!({ "workload": MACHINE, "prevResult": first });
-    assert!(world.agent(0).cni("CHECK", ("c1", "eth0"), &old.path(), held).await.is_err());
+    assert!(
+        world
+            .agent(0)
+            .cni("CHECK", ("c1", "eth0"), &old.path(), held)
+            .await
+            .is_err()
+    );
     // The old pod ends late, and its runtime repeats DEL.
     for _ in 0..2 {
-        world.agent(0).cni("DEL", ("c1", "eth0"), &old.path(), of_machine.clone()).await.unwrap();
+        world
+            .agent(0)
+            .cni("DEL", ("c1", "eth0"), &old.path(), of_machine.clone())
+            .await
+            .unwrap();
     }
     assert_eq!(world.agent(0).journal(), 0);
     assert_eq!(whereabouts(&world).await, [only_at(&world, 1)]);
@@ -88,7 +117,11 @@ async fn a_pod_on_another_host_takes_its_workload_over_and_the_old_pods_del_come
     let held = json!({ "workload": MACHINE, "prevResult": second });
     let checked = world.agent(1).cni("CHECK", ("c2", "eth0"), &new.path(), held).await;
     assert_eq!(checked, Ok(Value::Null));
-    world.agent(1).cni("DEL", ("c2", "eth0"), &new.path(), of_machine).await.unwrap();
+    world
+        .agent(1)
+        .cni("DEL", ("c2", "eth0"), &new.path(), of_machine)
+        .await
+        .unwrap();
     assert_eq!(whereabouts(&world).await, []);
     assert_eq!((world.agent(1).journal(), new.links()), (0, Vec::<String>::new()));
 }
@@ -98,38 +131,87 @@ async fn a_target_that_ends_or_dies_leaves_the_old_pod_as_it_was() {
     let mut world = World::of(2).await;
     let (old, new) = (Netns::new("old"), Netns::new("new"));
     let of_machine = json!({ "workload": MACHINE });
-    world.agent(0).cni("ADD", ("c1", "eth0"), &old.path(), of_machine.clone()).await.unwrap();
+    world
+        .agent(0)
+        .cni("ADD", ("c1", "eth0"), &old.path(), of_machine.clone())
+        .await
+        .unwrap();
     let index = common::multi::index(&old, "eth0");
     let stays = async |world: &World| {
-        world.until("as before", async |world| whereabouts(world).await == [only_at(world, 0)]).await;
+        world
+            .until("as before", async |world| {
+                whereabouts(world).await == [only_at(world, 0)]
+            })
+            .await;
         world.until("nothing left", async |_| new.links().is_empty()).await;
-        world.until("forgotten", async |world| world.agent(1).journal() == 0).await;
-        assert_eq!((old.links(), common::multi::index(&old, "eth0")), (vec!["eth0".to_owned()], index));
+        world
+            .until("forgotten", async |world| world.agent(1).journal() == 0)
+            .await;
+        assert_eq!(
+            (old.links(), common::multi::index(&old, "eth0")),
+            (vec!["eth0".to_owned()], index)
+        );
     };
-    world.agent(1).cni("ADD", ("c2", "eth0"), &new.path(), of_machine.clone()).await.unwrap();
-    world.agent(1).cni("DEL", ("c2", "eth0"), &new.path(), of_machine.clone()).await.unwrap();
+    world
+        .agent(1)
+        .cni("ADD", ("c2", "eth0"), &new.path(), of_machine.clone())
+        .await
+        .unwrap();
+    world
+        .agent(1)
+        .cni("DEL", ("c2", "eth0"), &new.path(), of_machine.clone())
+        .await
+        .unwrap();
     stays(&world).await;
     // The agent of the target dies at some point of the ADD; the runtime's DEL comes when it is back.
     for pause_ms in [2, 5, 10, 20, 40] {
-        let add = cni(world.agent(1).socket(), "ADD", ("c3", "eth0"), new.path(), of_machine.clone());
+        let add = cni(
+            world.agent(1).socket(),
+            "ADD",
+            ("c3", "eth0"),
+            new.path(),
+            of_machine.clone(),
+        );
         let add = tokio::spawn(add);
         tokio::time::sleep(std::time::Duration::from_millis(pause_ms)).await;
         world.agent_mut(1).kill();
         world.agent_mut(1).start().await;
         let _ = add.await.unwrap();
-        world.agent(1).cni("DEL", ("c3", "eth0"), &new.path(), of_machine.clone()).await.unwrap();
+        world
+            .agent(1)
+            .cni("DEL", ("c3", "eth0"), &new.path(), of_machine.clone())
+            .await
+            .unwrap();
         stays(&world).await;
     }
     // A pod with another address, and one in a network of its own, take nothing over; the error names what differs.
-    for (wrong, field) in [(json!({ "ips": ["10.1.0.77"] }), "ips"), (json!({ "network": "green" }), "network")] {
+    for (wrong, field) in [
+        (json!({ "ips": ["10.1.0.77"] }), "ips"),
+        (json!({ "network": "green" }), "network"),
+    ] {
         let mut asked = of_machine.clone();
-        asked.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
-        let error = world.agent(1).cni("ADD", ("c4", "eth0"), &new.path(), asked.clone()).await.unwrap_err();
+        asked
+            .as_object_mut()
+            .unwrap()
+            .extend(wrong.as_object().unwrap().clone());
+        let error = world
+            .agent(1)
+            .cni("ADD", ("c4", "eth0"), &new.path(), asked.clone())
+            .await
+            .unwrap_err();
         assert!(error["msg"].as_str().unwrap().contains(field), "{error}");
-        world.agent(1).cni("DEL", ("c4", "eth0"), &new.path(), asked).await.unwrap();
+        world
+            .agent(1)
+            .cni("DEL", ("c4", "eth0"), &new.path(), asked)
+            .await
+            .unwrap();
         stays(&world).await;
     }
-    world.agent(0).cni("DEL", ("c1", "eth0"), &old.path(), of_machine).await.unwrap();
+    world
+        .agent(0)
+        .cni("DEL", ("c1", "eth0"), &old.path(), of_machine)
+        .await
+        .unwrap();
     assert_eq!(whereabouts(&world).await, []);
 }
 
@@ -176,4 +258,29 @@ async fn the_pods_of_a_virtual_machine_of_kubevirt_follow_its_migration() {
     hosts[1].call("DEL", names[1], &pods[1].path()).await.unwrap();
     assert_eq!(whereabouts(&world).await, []);
     assert_eq!((world.agent(0).journal(), world.agent(1).journal()), (0, 0));
+}
+
+/// A pod's program renames the interface and puts another one in its place, as KubeVirt's bridge binding does. DEL removes the one that
+/// ADD has made, whatever its name is now, and leaves the other alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_interface_goes_with_del_and_its_substitute_stays() {
+    let world = World::new().await;
+    let pod = Netns::new("pod");
+    let in_pod = |args: &[&str]| ip(&[&["-n", &pod.0, "link"], args].concat());
+    for by_runtime in [true, false] {
+        world.cni("ADD", ("c1", "eth0"), &pod.path(), json!({})).await.unwrap();
+        in_pod(&["set", "eth0", "down"]);
+        in_pod(&["set", "eth0", "name", "3d2-nic"]);
+        in_pod(&["add", "eth0", "type", "dummy"]);
+        in_pod(&["set", "3d2-nic", "up"]);
+        let netns = if by_runtime { pod.path() } else { String::new() };
+        assert_eq!(
+            world.cni("DEL", ("c1", "eth0"), &netns, json!({})).await,
+            Ok(Value::Null)
+        );
+        assert_eq!(pod.links(), ["eth0"]);
+        assert_eq!(world.attachments("blue").await.len(), 0);
+        assert_eq!(std::fs::read_dir(world.state().join("attachments")).unwrap().count(), 0);
+        in_pod(&["del", "eth0"]);
+    }
 }

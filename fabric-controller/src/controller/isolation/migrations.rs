@@ -9,6 +9,7 @@ use std::time::Duration;
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 use serde_json::json;
+use vfabric_api::ident::Name;
 use vfabric_api::intent::{AttachmentSpec, MigrationPhase, Place};
 use vfabric_api::inventory::{InventoryChange, ItemKey};
 use vfabric_api::service::{Change, Key, Kind};
@@ -63,7 +64,7 @@ pub(super) type Steps = BTreeMap<Step, usize>;
 
 impl Walk {
     /// The attachments on hosts, of both tenants.
-    fn on_hosts(&self) -> Vec<(Key, AttachmentSpec)> {
+    pub(super) fn on_hosts(&self) -> Vec<(Key, AttachmentSpec)> {
         let state = self.controller.state.try_lock().unwrap();
         let keys = ["blue", "red"]
             .into_iter()
@@ -86,7 +87,11 @@ impl Walk {
     pub(super) async fn migrate(&mut self) -> Result<(), String> {
         let all = self.on_hosts();
         // Those that migrate are few; they go on more often than others begin.
-        let under_way: Vec<_> = all.iter().filter(|(_, spec)| spec.migration.is_some()).cloned().collect();
+        let under_way: Vec<_> = all
+            .iter()
+            .filter(|(_, spec)| spec.migration.is_some())
+            .cloned()
+            .collect();
         let from = if under_way.is_empty() || self.rng.random_bool(0.3) {
             all
         } else {
@@ -102,7 +107,7 @@ impl Walk {
                 self.go_on(&key, &target, phase).await?;
             }
         }
-        self.note_ends(&key, &spec).await;
+        self.note_end(&key, &spec);
         Ok(())
     }
 
@@ -115,12 +120,7 @@ impl Walk {
         }
     }
 
-    async fn go_on(
-        &mut self,
-        key: &Key,
-        target: &vfabric_api::ident::Name,
-        phase: MigrationPhase,
-    ) -> Result<(), String> {
+    async fn go_on(&mut self, key: &Key, target: &Name, phase: MigrationPhase) -> Result<(), String> {
         let patch = |migration| vec![Change::Patch(key.clone(), json!({ "migration": migration }))];
         match (self.rng.random_range(0..12), phase) {
             (0, _) => self.prepare(key).await,
@@ -184,8 +184,13 @@ impl Walk {
     }
 
     /// The target and its leaf carry out some of their writes.
-    async fn make_ready(&mut self, target: &vfabric_api::ident::Name) -> Result<(), String> {
-        let at = self.topology.hosts.iter().position(|host| host.name == *target).unwrap();
+    async fn make_ready(&mut self, target: &Name) -> Result<(), String> {
+        let at = self
+            .topology
+            .hosts
+            .iter()
+            .position(|host| host.name == *target)
+            .unwrap();
         let leaf = &self.topology.hosts[at].uplink.switch;
         let leaf = self.topology.switches.iter().position(|switch| switch.name == *leaf);
         let host = self.topology.switches.len() + at;
@@ -201,11 +206,14 @@ impl Walk {
     }
 
     /// Counts how a migration that was under way has ended, if it has.
-    async fn note_ends(&mut self, key: &Key, before: &AttachmentSpec) {
+    fn note_end(&mut self, key: &Key, before: &AttachmentSpec) {
         let Some(target) = before.migration.as_ref().and_then(|m| m.target(&before.place)) else {
             return;
         };
-        if self.spec_of(key).is_some_and(|now| now.migration.is_none() && now.place == target) {
+        if self
+            .spec_of(key)
+            .is_some_and(|now| now.migration.is_none() && now.place == target)
+        {
             self.count(Step::Finished);
         }
     }
@@ -214,16 +222,13 @@ impl Walk {
     pub(super) fn note_overturned(&mut self, before: &[(Key, AttachmentSpec)]) {
         for (key, was) in before.iter().filter(|(_, spec)| spec.migration.is_some()) {
             let now = self.spec_of(key);
-            let moved = now.as_ref().is_none_or(|now| now.network != was.network || now.place != was.place);
+            let moved = now
+                .as_ref()
+                .is_none_or(|now| now.network != was.network || now.place != was.place);
             if moved && now.is_none_or(|now| now.migration.is_none()) {
                 self.count(Step::Overturned);
             }
         }
-    }
-
-    /// What migrates, for [`Walk::note_overturned`].
-    pub(super) fn under_way(&self) -> Vec<(Key, AttachmentSpec)> {
-        self.on_hosts()
     }
 
     /// On a host no interface belongs to two attachments, whatever part the host has in them: the second would get the first one's
@@ -236,7 +241,7 @@ impl Walk {
                 let Entity::Host(HostEntity::Attachment(a)) = entity else {
                     continue;
                 };
-                if let Some(other) = held.insert((&a.netns, &a.interface), &a.id) {
+                if let Some(other) = held.insert((a.netns.as_str(), a.interface.as_str()), a.id.as_str()) {
                     let (netns, interface, id) = (&a.netns, &a.interface, &a.id);
                     return Err(format!(
                         "a frame of {other} would reach {id}: both hold {interface} in {netns} of device {device}"

@@ -19,6 +19,7 @@ mod frames;
 mod histories;
 mod migrations;
 mod network;
+mod places;
 mod store;
 mod walk;
 
@@ -92,7 +93,9 @@ async fn walked(seed: u64, made: Made) -> Result<Walk, String> {
 async fn nothing_crosses_while_attachments_migrate() {
     let mut all = Steps::new();
     for seed in MIGRATION_SEEDS {
-        let steps = walk_with_migrations(seed).await.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+        let steps = walk_with_migrations(seed)
+            .await
+            .unwrap_or_else(|what| panic!("seed {seed}: {what}"));
         for (step, times) in steps {
             *all.entry(step).or_default() += times;
         }

@@ -170,7 +170,11 @@ impl Network {
         let uplink = self.uplinks.get(&device)?;
         let everybody = (Mac([0xff; 6]), Ipv4Addr::BROADCAST);
         let gateway = |(_, ip): &(Mac, Ipv4Addr)| (GATEWAY, *ip);
-        let all = known.iter().copied().chain(known.iter().map(gateway)).chain([everybody]);
+        let all = known
+            .iter()
+            .copied()
+            .chain(known.iter().map(gateway))
+            .chain([everybody]);
         for (mac, ip) in all {
             let own = Mac([2, 0, 0, 0, 9, 99]);
             let frame = frames::labelled(mac, own, Ipv4Addr::new(10, 0, 0, 14), ip, "intruder");

@@ -7,14 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fabric_pipeline::Pipeline;
-use fabric_pipeline::binding::KeyFields as _;
-use fabric_pipeline::tables::port_vlan;
-use p4runtime_client::entity::{EntityKey as SwitchKey, EntityValue, TableAction};
 use p4runtime_client::order::Order;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
-use vfabric_api::ident::{Mac, Name, PortId};
+use vfabric_api::ident::{Mac, Name};
 use vfabric_api::intent::VdcSpec;
 use vfabric_api::service::{Change, FabricService as _, Spec, Transaction};
 use vfabric_api::topology::{Role, Topology};
@@ -23,6 +20,7 @@ use super::devices::{Host, Sim, Switch};
 use super::frames;
 use super::migrations::Steps;
 use super::network::{Edge, InFlight, Network};
+use super::places::Station;
 use super::store::Shared;
 use crate::controller::Controller;
 use crate::device::Device;
@@ -39,14 +37,6 @@ const NUMBERS: u32 = 4;
 
 /// A moment in which fast devices carry out a write.
 const HASTE: Duration = Duration::from_millis(8);
-
-/// A workload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Station {
-    vdc: String,
-    mac: Mac,
-    ips: Vec<IpAddr>,
-}
 
 /// A device's session.
 #[derive(Default)]
@@ -80,12 +70,12 @@ pub(super) struct Walk {
     sessions: Vec<Session>,
     pub(super) network: Network,
     /// The tenant at each VLAN of an access port, according to its leaf's entry.
-    access: BTreeMap<Edge, Station>,
+    pub(super) access: BTreeMap<Edge, Station>,
     /// The tenant of an entry that is about to be written.
-    meant: BTreeMap<(usize, EntityKey), Station>,
+    pub(super) meant: BTreeMap<(usize, EntityKey), Station>,
     /// Tenants whose frames came out of a place since its last entry was removed.
-    seen: BTreeMap<Edge, BTreeSet<String>>,
-    held: Vec<(tokio::time::Instant, InFlight)>,
+    pub(super) seen: BTreeMap<Edge, BTreeSet<String>>,
+    pub(super) held: Vec<(tokio::time::Instant, InFlight)>,
     pub(super) made: Made,
     /// Transactions that were accepted in groups.
     pub(super) committed: usize,
@@ -159,7 +149,7 @@ impl Walk {
                     self.change_inventory().await;
                     return Ok(());
                 }
-                _ => migrating = self.under_way(),
+                _ => migrating = self.on_hosts(),
             },
         }
         for changes in self.alternatives() {
@@ -195,19 +185,6 @@ impl Walk {
         let results = futures::future::join_all(proposed).await;
         self.committed += results.iter().filter(|r| r.is_ok()).count();
         self.store.fails.store(0, Ordering::SeqCst);
-    }
-
-    /// Places, MAC addresses and IPv4 addresses of all workloads.
-    pub(super) fn targets(&self) -> Vec<(Mac, Ipv4Addr)> {
-        let all = self.stations();
-        let of = |(_, station): &(Edge, Station)| {
-            let v4 = station.ips.iter().find_map(|ip| match ip {
-                IpAddr::V4(ip) => Some(*ip),
-                IpAddr::V6(_) => None,
-            });
-            Some((station.mac, v4?))
-        };
-        all.iter().filter_map(of).collect()
     }
 
     /// The published state equals the model, and the model equals what a start would load from the store.
@@ -362,60 +339,6 @@ impl Walk {
         }
         let Some((_, device)) = self.device(index) else { return };
         device.written(std::slice::from_ref(write), vec![result], Duration::ZERO);
-    }
-
-    /// The entry of an access port is about to be written: who it is for.
-    fn note_meaning(&mut self, index: usize, wanted: &Entity) {
-        let Some((edge, true)) = access_edge(index, wanted) else {
-            return;
-        };
-        let Edge::Access(_, port, vlan) = edge else { return };
-        let state = self.controller.state.try_lock().unwrap();
-        let port = PortId::try_from(port).unwrap();
-        let Some(attachment) = state.model.attachment_at(index.into(), port, vlan) else {
-            return;
-        };
-        let station = Station {
-            vdc: attachment.vdc.to_string(),
-            mac: attachment.mac,
-            ips: attachment.ips.clone(),
-        };
-        self.meant.insert((index, wanted.key()), station);
-    }
-
-    fn note_occupant(&mut self, index: usize, write: &Write) {
-        let entity = write.entity();
-        let Some((edge, _)) = access_edge(index, entity) else {
-            return;
-        };
-        match write {
-            Write::Delete(_) => {
-                self.access.remove(&edge);
-            }
-            Write::Insert(_) | Write::Modify(_) => {
-                if let Some(station) = self.meant.get(&(index, entity.key())) {
-                    self.access.insert(edge.clone(), station.clone());
-                }
-            }
-        }
-        self.seen.remove(&edge);
-    }
-
-    /// All workloads that devices let send.
-    fn stations(&self) -> Vec<(Edge, Station)> {
-        let mut all: Vec<(Edge, Station)> = self.access.iter().map(|(e, s)| (e.clone(), s.clone())).collect();
-        for (device, sim) in self.sims.iter().enumerate() {
-            let Sim::Host(host) = sim else { continue };
-            for a in host.attachments() {
-                let station = Station {
-                    vdc: a.id.split('/').next().unwrap().to_owned(),
-                    mac: Mac(a.mac.octets()),
-                    ips: a.addresses.iter().map(ipnet::IpNet::addr).collect(),
-                };
-                all.push((Edge::Host(device, a.id.clone()), station));
-            }
-        }
-        all
     }
 
     /// Frames of every workload run through all devices.
@@ -614,20 +537,4 @@ fn pipeline(role: Role) -> Pipeline {
 
 fn switch(s: &vfabric_api::topology::Switch) -> Switch {
     Switch::new(s.device_id, pipeline(s.role))
-}
-
-/// The access port that an entry is for, and whether it names a network.
-fn access_edge(device: usize, entity: &Entity) -> Option<(Edge, bool)> {
-    let Entity::Switch(e) = entity else { return None };
-    let (SwitchKey::Table(key), EntityValue::Table(value)) = (e.key(), e.value()) else {
-        return None;
-    };
-    if key.table_id != port_vlan::ID {
-        return None;
-    }
-    let fields = port_vlan::Key::from_match(&key.fields).unwrap();
-    let port = u16::try_from(fields.port.get()).unwrap();
-    let vid = u16::try_from(fields.vid.get()).unwrap();
-    let access = matches!(&value.action, TableAction::Call(call) if call.params().count() == 3);
-    Some((Edge::Access(device, port, (vid != 0).then_some(vid)), access))
 }

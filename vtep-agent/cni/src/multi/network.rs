@@ -203,7 +203,9 @@ impl Network {
             keys.insert("runtimeConfig".into(), raw(&config.into())?);
         }
         let mut args = asked.args.cloned().unwrap_or_default();
-        let workload = asked.workload.filter(|_| string(plugin, "type").as_deref() == Some(OWN));
+        let workload = asked
+            .workload
+            .filter(|_| string(plugin, "type").as_deref() == Some(OWN));
         if let Some(workload) = workload {
             args.entry("workload").or_insert_with(|| workload.into());
         }

@@ -159,7 +159,14 @@ pub fn default(settings: &Settings, catalog: &dyn Catalog, pod: &Pod, slot: &Slo
     Ok(Attachment {
         default: true,
         generated: false,
-        ..attachment(settings, (pod, slot), &found, &selection, interface, &settings.runtime_config)?
+        ..attachment(
+            settings,
+            (pod, slot),
+            &found,
+            &selection,
+            interface,
+            &settings.runtime_config,
+        )?
     })
 }
 

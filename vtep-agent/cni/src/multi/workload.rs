@@ -39,7 +39,12 @@ mod tests {
     fn a_virtual_machine_is_known_by_the_uid_of_its_instance() {
         let uid = "3f1b7c1e-9f0d-4a57-8b0a-2f8d3c0d6c11";
         let launcher = [(ROLE, LAUNCHER), (CREATED_BY, uid), ("vm.kubevirt.io/name", "vm1")];
-        let target = [launcher[0], launcher[1], launcher[2], ("kubevirt.io/migrationJobUID", "j1")];
+        let target = [
+            launcher[0],
+            launcher[1],
+            launcher[2],
+            ("kubevirt.io/migrationJobUID", "j1"),
+        ];
         assert_eq!(of(&pod(&launcher, &[])), Some(uid));
         assert_eq!(of(&pod(&target, &[])), Some(uid));
         // Pods that help a launcher are no machines, and names may come again.

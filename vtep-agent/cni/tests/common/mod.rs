@@ -248,7 +248,15 @@ impl Agent {
             "-n", &netns.0, "link", "add", "up0", "mtu", "9216", "type", "veth", "peer", "name", "up1",
         ];
         ip(&up);
-        ip(&["-n", &netns.0, "addr", "add", &format!("10.255.1.{number}/32"), "dev", "up0"]);
+        ip(&[
+            "-n",
+            &netns.0,
+            "addr",
+            "add",
+            &format!("10.255.1.{number}/32"),
+            "dev",
+            "up0",
+        ]);
         ip(&["-n", &netns.0, "link", "set", "up0", "up"]);
         let credentials = authority.credentials(&format!("host/{}", netns.0));
         let mut agent = Self {

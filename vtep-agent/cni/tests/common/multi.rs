@@ -82,7 +82,8 @@ impl Multi {
 
     /// A pod in namespace `blue` in which KubeVirt runs a virtual machine; with the job of its migration, if it is the target of one.
     pub fn launcher(&self, name: &str, machine: &str, job: Option<&str>, networks: &str) {
-        let mut labels = json!({ "kubevirt.io": "virt-launcher", "kubevirt.io/created-by": machine, "vm.kubevirt.io/name": "vm1" });
+        let mut labels =
+            json!({ "kubevirt.io": "virt-launcher", "kubevirt.io/created-by": machine, "vm.kubevirt.io/name": "vm1" });
         if let Some(job) = job {
             labels["kubevirt.io/migrationJobUID"] = job.into();
         }

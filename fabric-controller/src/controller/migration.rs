@@ -72,7 +72,7 @@ impl Migrations {
 struct Tended {
     clocks: BTreeMap<Key, Clock>,
     /// Workloads that have announced themselves, each with the target and how.
-    announced: BTreeMap<Key, (Name, String)>,
+    announced: BTreeMap<Key, (Place, String)>,
     /// Why a migration was ended.
     why: BTreeMap<Key, String>,
 }
@@ -173,15 +173,17 @@ impl<S: Store> Controller<S> {
         let host = self.registry.get(device).map(|device| device.name.clone());
         let (Some(key), Some(host)) = (key, host) else { return };
         // Only of an attachment that is to come there, so that no host fills the memory.
-        let is_target = match self.published().object(&key).map(|object| object.stored.spec()) {
-            Some(Spec::Attachment(spec)) => spec.migration.is_some_and(|m| m.host == host),
-            _ => false,
+        let target = match self.published().object(&key).map(|object| object.stored.spec()) {
+            Some(Spec::Attachment(spec)) => under_way(&spec)
+                .filter(|(m, _)| m.host == host)
+                .map(|(_, target)| target),
+            _ => None,
         };
-        if !is_target {
+        let Some(target) = target else {
             info!(%host, %key, "announced an attachment that is not to come there");
             return;
-        }
-        self.migrations.locked().announced.insert(key, (host, by));
+        };
+        self.migrations.locked().announced.insert(key, (target, by));
         self.migrations.woken.notify_one();
     }
 
@@ -301,10 +303,7 @@ impl<S: Store> Controller<S> {
         };
         let now = super::now();
         let mut tended = self.migrations.locked();
-        let announced = tended
-            .announced
-            .get(key)
-            .is_some_and(|(host, _)| *host == migration.host);
+        let announced = tended.announced.get(key).is_some_and(|(place, _)| place == target);
         let clock = tended.clocks.entry(key.clone()).or_insert_with(|| Clock {
             target: target.clone(),
             phase: migration.phase,

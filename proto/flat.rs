@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
 
-/// Name to what stands there, as text.
+/// For each name, its kind and number as text.
 pub(crate) type Flat = BTreeMap<String, String>;
 
 fn add_message(flat: &mut Flat, scope: &str, message: &DescriptorProto) {

@@ -14,7 +14,8 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
     apply {
         s.egress_spec = 1;
         h.op.op = m.lost;
-        // Here, not in egress: there a packet that is not a copy is a normal one again.
+        // This is done here and not in egress: in egress a packet that is not a copy is a
+        // normal one again.
         h.op.c = s.instance_type;
     }
 }

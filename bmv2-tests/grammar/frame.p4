@@ -1,4 +1,4 @@
-// A program with a place for each kind of text: `$place$`, or `$place|text that stands there otherwise$`.
+// A program with a place for each kind of text: `$place$`, or `$place|default text$`.
 #include <core.p4>
 #include <v1model.p4>
 

@@ -91,7 +91,7 @@ fn attachment(name: &Name, vdc: &Name) -> AttachmentSpec {
 }
 
 impl Tenant {
-    /// One of the networks that there are, without an attachment or with one.
+    /// One of the existing networks, with or without an attachment.
     fn any(&mut self, attached: bool) -> Option<Name> {
         let all: Vec<&Name> = self
             .sure

@@ -348,6 +348,29 @@ async fn a_switch_with_another_name_is_not_trusted() {
     assert!(foreign.connect().await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_was_replaced_is_not_let_in_again() {
+    let authority = Authority::new();
+    let address = serve(&authority).await;
+    let mut old = driver(&address, &authority, "leaf1");
+    old.connect().await.unwrap();
+    let made = old.certificate().unwrap().not_before;
+    old.disconnect().await;
+    let made = u64::try_from(made).unwrap() + fabric_bootz::authority::BACKDATED.as_secs();
+    // Replaced later: its certificate is of the right switch, and trusted, but of the wrong machine.
+    let mut replaced = driver(&address, &authority, "leaf1").expecting_since(made + 90);
+    let error = replaced.connect().await.unwrap_err();
+    assert!(matches!(error, DriverError::NotPermitted(_)), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("90 s before the machine of `leaf1` was replaced"),
+        "{error}"
+    );
+    let mut new = driver(&address, &authority, "leaf1").expecting_since(made);
+    new.connect().await.unwrap();
+}
+
 /// A port of a switch that nobody has changed.
 fn port(name: &str, id: u32) -> Interface {
     Interface {
@@ -360,6 +383,7 @@ fn port(name: &str, id: u32) -> Interface {
         mtu: 9000,
         mac: [0; 6],
         speed_bps: None,
+        ethernet: Default::default(),
         description: String::new(),
         counters: Counters::default(),
     }
@@ -369,7 +393,7 @@ fn port(name: &str, id: u32) -> Interface {
 async fn next(driver: &mut P4RuntimeDriver) -> Event {
     loop {
         match driver.next_event().await {
-            Event::Port { .. } | Event::Warning(_, None) => {}
+            Event::Port { .. } | Event::OnWire(..) | Event::Warning(_, None) => {}
             other => return other,
         }
     }

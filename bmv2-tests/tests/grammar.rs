@@ -1,12 +1,12 @@
-//! The grammar of P4_16, alternative by alternative: each form, at every place where the grammar allows it, compiles. Where p4c is
-//! installed, it takes and refuses the same forms, and writes the same P4Info and entries.
+//! The grammar of P4_16, alternative by alternative: each form compiles at every place where the grammar allows it.
+//! Where p4c is installed, it must accept and refuse the same forms, and write the same P4Info and entries.
 //!
-//! The checklist is data: `grammar/cases.txt` has every production of the specification's appendix "P4 grammar" (1.2.5), under each
-//! its alternatives, and under each of these the texts that use it, with the place in `grammar/frame.p4` where they stand.
-//! `grammar/groups.txt` names sets of places: a statement stands in functions, actions, bodies of controls, blocks, branches, cases and
-//! loops; an expression at each place that takes one.
+//! The checklist is data: `grammar/cases.txt` lists every production of the specification's appendix "P4 grammar"
+//! (1.2.5). Under each are its alternatives, and under each alternative the texts that use it, with their places in
+//! `grammar/frame.p4`. `grammar/groups.txt` names sets of places: a statement stands in functions, actions, bodies of
+//! controls, blocks, branches, cases and loops; an expression at each place that takes one.
 //!
-//! A text after `refused:` is an alternative that the grammar has and that the language's rules exclude there.
+//! A text after `refused:` is allowed by the grammar, but excluded at that place by the language's other rules.
 //!
 //! What the forms mean is tested elsewhere: `p4/compiler/tests/behaviour` sends packets through statements and declarations,
 //! `p4/compiler/tests/annotations.rs` checks the effect of each annotation argument and each constant expression.
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bmv2_tests::{on_path, p4info_diff};
 use p4_compiler::{Compiled, Options, compile};
 
-/// Groups of places whose texts do not fit beside those of another group in one program.
+/// Groups of places that cannot share a program with those of another group.
 const ALONE: [&str; 4] = ["value", "constant", "lvalue", "type"];
 
 /// One line of the cases.
@@ -98,7 +98,7 @@ fn groups() -> BTreeMap<String, Vec<(String, String)>> {
     all
 }
 
-/// The frame with texts at its places; panics if it does not have one of these.
+/// The frame with texts at its places; panics if the frame lacks one of the places.
 fn program(frame: &str, texts: &BTreeMap<String, String>) -> String {
     let mut out = String::new();
     let mut known = BTreeSet::new();
@@ -201,7 +201,8 @@ fn as_expected(case: &Case) -> Result<Option<Compiled>, String> {
     }
 }
 
-/// Every symbol of an alternative that is a production has its alternatives too, and each of these has a text.
+/// If a symbol of an alternative is itself a production, its alternatives are listed too, and each alternative
+/// has a text.
 #[test]
 fn no_production_is_missing() {
     let all = alternatives();

@@ -45,6 +45,7 @@ fn interface(id: u32, name: &str) -> Interface {
         mtu: 1500,
         mac: [2, 0, 0, 0, 0, id as u8],
         speed_bps: Some(10_000_000_000),
+        ethernet: Default::default(),
         description: String::new(),
         counters: Counters::default(),
     }

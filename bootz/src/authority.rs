@@ -11,7 +11,7 @@ use rcgen::{
 use crate::error::BootzError;
 
 /// Certificates are valid from this long before they are made, because clocks differ a little.
-const BACKDATED: Duration = Duration::from_secs(5 * 60);
+pub const BACKDATED: Duration = Duration::from_secs(5 * 60);
 
 /// An authority that devices of the fabric trust.
 pub struct Authority {

@@ -6,14 +6,14 @@
 //! | `idevid.pem`, `idevid.key` | IDevID certificate chain and key | manufacturer |
 //! | `makers.pem` | authorities whose ownership vouchers it believes | manufacturer |
 //! | `device.json` | `{"manufacturer": ..., "model": ...}` | manufacturer |
-//! | `own.key` | key of its certificate in the fabric | step 1 |
-//! | `bootstrap.json` | what its owner gave it, and from which server | step 2 |
-//! | `ca.pem`, `tls.key`, `cert.pem` | the certificate, its key and the authorities, for TLS | step 3, at every start |
-//! | `reported` | the owner knows that it serves | step 4 |
+//! | `own.key` | key of its certificate in the fabric | the device, step 1 |
+//! | `bootstrap.json` | what its owner gave it, and from which server | the device, step 2 |
+//! | `ca.pem`, `tls.key`, `cert.pem` | the certificate, its key and the authorities, for TLS | the device, step 3, at every start |
+//! | `reported` | the owner knows that it serves | the device, step 4 |
 //!
 //! Each file exists whole or not at all (written to another name, flushed, renamed), so each step is either done or
-//! not. A key is on the disk before its certificate is asked for. Removing all but the manufacturer's files makes the
-//! device blank again.
+//! not. A key is on the disk before the device asks for its certificate. To make the device blank again, remove all
+//! files except the manufacturer's.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,13 +52,14 @@ const RENEW_LAST_PART: u32 = 3;
 /// Longest sleep before the certificate is checked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
-/// What the manufacturer says of the device.
+/// What the manufacturer says about the device.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Made {
     pub(crate) manufacturer: String,
     pub(crate) model: String,
-    /// Of a device without an IDevID, whose certificate would have it.
+    /// The serial number of a device without an IDevID. With an IDevID, the certificate
+    /// has it.
     #[serde(default)]
     pub(crate) serial: Option<String>,
 }
@@ -79,9 +80,24 @@ pub struct Enrolled {
     pub server: String,
     /// Authority of the Bootz server: DER in base64.
     pub server_trust: String,
+    /// Release of the software that it should run, if the owner asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<String>,
 }
 
 impl Enrolled {
+    /// What the device reports once it serves, with the software that it runs.
+    fn serving(&self, running: Option<&str>) -> String {
+        let serving = format!("serving at {}", self.config.listen);
+        match (&self.software, running) {
+            (Some(wanted), Some(running)) if wanted != running => {
+                format!("{serving}; it runs {running} instead of {wanted}")
+            }
+            (_, Some(running)) => format!("{serving}; it runs {running}"),
+            _ => serving,
+        }
+    }
+
     fn trust(&self) -> Result<Anchors, BootzError> {
         const WHAT: &str = "the authority of the Bootz server";
         let der = BASE64_STANDARD.decode(&self.server_trust);
@@ -110,6 +126,8 @@ impl Enrolled {
 pub struct Client {
     dir: PathBuf,
     device: Device,
+    /// The release of its software.
+    running: Option<String>,
 }
 
 pub(crate) fn at(path: &Path) -> impl FnOnce(std::io::Error) -> BootzError {
@@ -130,7 +148,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, BootzError> {
 }
 
 impl Client {
-    /// With the manufacturer's files of a directory.
+    /// A device with the manufacturer's files in a directory.
     ///
     /// # Errors
     /// One is missing, or cannot be used.
@@ -159,7 +177,15 @@ impl Client {
         Ok(Self {
             dir: dir.to_owned(),
             device: Device::with_key(&made.manufacturer, &made.model, &certificate, key, makers.as_bytes())?,
+            running: None,
         })
+    }
+
+    /// Reports this release of its software, and compares it with the one that the owner asks for.
+    #[must_use]
+    pub fn running(mut self, software: &str) -> Self {
+        self.running = Some(software.to_owned());
+        self
     }
 
     /// Model of the device.
@@ -197,8 +223,8 @@ impl Client {
         self.path("reported").exists()
     }
 
-    /// Gets bootstrap data, once: from the server at `HOST:PORT` that it was pointed to. `trusted` is the authority of the server
-    /// if an earlier exchange named one.
+    /// Tries once to get bootstrap data from the server at `HOST:PORT`. `trusted` is the authority of the server, if an
+    /// earlier exchange named one.
     ///
     /// # Errors
     /// The server cannot be reached or refuses, or it is not our owner's. Then nothing has changed, except that the
@@ -227,6 +253,7 @@ impl Client {
             authorities: profile.authorities,
             server: server.to_owned(),
             server_trust: data.server_trust_cert,
+            software: data.intended_image.map(|image| image.version).filter(|v| !v.is_empty()),
         };
         // Data that cannot be used is not kept.
         enrolled.trust()?;
@@ -285,7 +312,7 @@ impl Client {
         Err(refused)
     }
 
-    /// Gets bootstrap data from the server that it was pointed to. Tries until it succeeds.
+    /// Gets bootstrap data from `server` (`HOST:PORT`). Tries until it succeeds.
     pub async fn enrol(&self, server: &str) -> Enrolled {
         let (servers, mut waits) = ([server.to_owned()], waits());
         loop {
@@ -324,7 +351,7 @@ impl Client {
     }
 
     async fn report_to(&self, server: &str, enrolled: &Enrolled) -> Result<(), BootzError> {
-        let words = format!("serving at {}", enrolled.config.listen);
+        let words = enrolled.serving(self.running.as_deref());
         let report = self.device.report(BootstrapStatus::Success, &words);
         let mut talk = Talk::begin(server, Some(enrolled.trust()?), Say::ReportStatusRequest(report)).await?;
         self.prove(&mut talk, &Secret::generate(), None).await?;
@@ -332,7 +359,7 @@ impl Client {
         self.write("reported", "")
     }
 
-    /// Reports to the first server that takes it, and keeps its address.
+    /// Sends a report to the first server that accepts it, and keeps that server's address.
     async fn report_to_any(&self, servers: Vec<String>, enrolled: &mut Enrolled) -> Result<(), BootzError> {
         let mut refused = message("the Bootz server", "none is known");
         for server in servers {
@@ -344,7 +371,7 @@ impl Client {
         Err(refused)
     }
 
-    /// Keeps the address of a server that proved to be the owner's, so that it is there also when DHCP names none.
+    /// Keeps the address of a server that proved to be the owner's, for later starts at which DHCP names none.
     fn moved(&self, enrolled: &mut Enrolled, server: String) -> Result<(), BootzError> {
         if enrolled.server == server {
             return Ok(());
@@ -358,7 +385,7 @@ impl Client {
         self.write("bootstrap.json", &text)
     }
 
-    /// Renews at the first server that does it.
+    /// Renews the certificate at the first server that accepts the request.
     async fn renew(&self, servers: Vec<String>, enrolled: &Enrolled) -> Result<Enrolled, BootzError> {
         let mut refused = message("the Bootz server", "none is known");
         for server in servers {
@@ -370,9 +397,9 @@ impl Client {
         Err(refused)
     }
 
-    /// Reports that the device serves, as often as it takes, then renews its certificate before it ends, for good. `named`
-    /// are the servers that DHCP names at that moment (`HOST:PORT`): they come before the one of the last exchange, which may
-    /// have moved.
+    /// Reports that the device serves, again and again until a server accepts it. From then on, renews the certificate
+    /// whenever it nears its end. `named` returns the servers that DHCP names at that moment (`HOST:PORT`). They are
+    /// tried before the server of the last exchange, which may have moved.
     pub async fn keep(&self, mut enrolled: Enrolled, named: impl Fn() -> Vec<String> + Send) {
         let mut retry = waits();
         while !self.is_reported() {
@@ -410,7 +437,8 @@ impl Client {
     }
 }
 
-/// Servers to try, each once: those that are named now, then the one of before.
+/// Servers to try, each once: those that DHCP names now, then the server of the last
+/// exchange.
 fn candidates(mut named: Vec<String>, before: &str) -> Vec<String> {
     if !named.iter().any(|server| server == before) {
         named.push(before.to_owned());
@@ -478,5 +506,35 @@ impl Talk {
             Heard::ReportStatusResponse(_) => Ok(()),
             _ => Err(message("the Bootz server", "expected an acknowledgement")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_reports_what_it_runs_beside_what_its_owner_asks_for() {
+        let enrolled = |software: Option<&str>| Enrolled {
+            config: SwitchConfig {
+                hostname: "leaf1".into(),
+                device_id: 1,
+                listen: "192.0.2.11:9559".parse().unwrap(),
+            },
+            certificate: String::new(),
+            key: None,
+            authorities: Vec::new(),
+            server: String::new(),
+            server_trust: String::new(),
+            software: software.map(str::to_owned),
+        };
+        let serving = |wanted, running| enrolled(wanted).serving(running);
+        assert_eq!(
+            serving(Some("2"), Some("1")),
+            "serving at 192.0.2.11:9559; it runs 1 instead of 2"
+        );
+        assert_eq!(serving(Some("2"), Some("2")), "serving at 192.0.2.11:9559; it runs 2");
+        assert_eq!(serving(None, Some("1")), "serving at 192.0.2.11:9559; it runs 1");
+        assert_eq!(serving(Some("2"), None), "serving at 192.0.2.11:9559");
     }
 }

@@ -26,7 +26,7 @@ pub struct SwitchConfig {
 }
 
 impl SwitchConfig {
-    /// Names of its certificate beside its SPIFFE id.
+    /// Names in its certificate, besides its SPIFFE id.
     pub fn names(&self) -> Vec<String> {
         vec![self.hostname.clone(), self.listen.ip().to_string()]
     }

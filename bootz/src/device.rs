@@ -198,7 +198,7 @@ impl Device {
     /// encrypted octets; they are for this exchange. Then returns what they contain.
     ///
     /// # Errors
-    /// The first check that failed. Then no part of the answer may be used.
+    /// The first check that failed. In that case no part of the answer may be used.
     pub fn accept(
         &self,
         response: &StreamBootstrapDataResponse,
@@ -219,7 +219,7 @@ impl Device {
     /// As [`Self::accept`], for the answer to a unary call, which the connection has encrypted.
     ///
     /// # Errors
-    /// What does not hold. Nothing of the answer may be used then.
+    /// The first check that failed. In that case no part of the answer may be used.
     pub fn accept_unary(
         &self,
         response: &GetBootstrapDataResponse,

@@ -32,7 +32,7 @@ impl Idevid {
     /// Nothing is proven by it.
     ///
     /// # Errors
-    /// It is neither, or names no serial number.
+    /// The text has neither form, or the certificate names no serial number.
     pub fn read(text: &str) -> Result<Self, BootzError> {
         let problem = |problem: &str| BootzError::Certificate {
             what: WHAT,
@@ -52,7 +52,7 @@ impl Idevid {
         Self::of_chain(chain)
     }
 
-    /// From a chain as TLS has it: the device's own certificate first. That the device has its key is for the caller to know.
+    /// From a chain as TLS has it: the device's own certificate first. The caller must know that the device has the key.
     ///
     /// # Errors
     /// There is none, it cannot be read, or it names no serial number.
@@ -100,7 +100,7 @@ impl Idevid {
     /// Checks that a signature was made with the device's key.
     ///
     /// # Errors
-    /// It is not.
+    /// It was not.
     pub fn check_signature(&self, what: &'static str, octets: &[u8], signature: &[u8]) -> Result<(), BootzError> {
         check_signature(what, &self.certificate, octets, signature)
     }
@@ -108,7 +108,7 @@ impl Idevid {
     /// Whether the chassis that a device describes has its serial number. A chassis without one fits.
     ///
     /// # Errors
-    /// In words, if it has another.
+    /// In words, if the chassis has another serial number.
     pub fn fits(&self, chassis: Option<&ChassisDescriptor>) -> Result<(), String> {
         let said = chassis.map_or("", |c| c.serial_number.as_str());
         if said.is_empty() || said.eq_ignore_ascii_case(&self.serial) {

@@ -35,7 +35,12 @@
 //! - Bootstrap data is never sent unencrypted; only the holder of the transport key of this exchange can read it.
 //! - Only the public key of a certificate request is used: names come from the inventory.
 //!
-//! [`client`] is a complete device, with its files; [`token`] is one without an IDevID, which has a one-time token of its owner; `enrol` (a feature) is a complete owner, without its inventory.
+//! [`client`] is a complete device, with its files. [`token`] is a device without an IDevID, which has a one-time token
+//! from its owner instead. `enrol` (a feature) is a complete owner, without its inventory.
+//!
+//! **Cost.** An enrolment costs some public-key operations on either side, and one durable write for the binding. It
+//! happens once for a device, and again when the device renews its certificate or reports. Nothing here is on the path
+//! of packets.
 //!
 //! **What it does not do.** TPM 2.0 without IDevID and TPM 1.2; vouchers in XML; revocation lists.
 //!

@@ -3,13 +3,13 @@
 //! | file | what | who writes it |
 //! | --- | --- | --- |
 //! | `device.json` | `{"manufacturer": ..., "model": ..., "serial": ...}` | manufacturer, or operator |
-//! | `own.key` | key of its certificate in the fabric | before anything is asked for |
-//! | `enrolled.json` | what the controller gave it | when the reply came |
-//! | `ca.pem`, `tls.key`, `cert.pem` | the certificate, its key and the authorities, for TLS | at every start |
+//! | `own.key` | key of its certificate in the fabric | the switch, before it asks for anything |
+//! | `enrolled.json` | what the controller gave it | the switch, when it has the reply |
+//! | `ca.pem`, `tls.key`, `cert.pem` | the certificate, its key and the authorities, for TLS | the switch, at every start |
 //!
-//! Each file exists whole or not at all, and the key is on the disk before the token leaves. So the switch may be killed at any moment:
-//! its next start goes on with the same key, for which the controller gives it a certificate again. The token itself is not
-//! stored here. The controller renews the certificate (gNSI Certz).
+//! Each file exists whole or not at all, and the key is on the disk before the token is sent. So the switch may be
+//! killed at any moment: after its next start it uses the same key, and the controller gives it a certificate for that
+//! key again. The token itself is not stored here. The controller renews the certificate (gNSI Certz).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,7 +29,7 @@ use crate::error::{BootzError, message};
 
 /// Longest wait for a reply: the controller writes to its disk.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The controller, in errors.
+/// How errors name the controller.
 const CONTROLLER: &str = "the controller";
 
 /// What the controller gave the switch.
@@ -74,10 +74,10 @@ fn is_passing(error: &BootzError) -> bool {
 }
 
 impl TokenClient {
-    /// With the files of a directory, and the controller at `https://HOST:PORT`.
+    /// A switch with the files of a directory, and the controller at `https://HOST:PORT`.
     ///
     /// # Errors
-    /// A file is missing or cannot be used, or the address is none.
+    /// A file is missing or cannot be used, or the address does not have this form.
     pub fn open(dir: &Path, controller: &str) -> Result<Self, BootzError> {
         let made = read(&dir.join("device.json"))?;
         let made: Made = serde_json::from_str(&made).map_err(|error| message("device.json", error))?;
@@ -130,7 +130,7 @@ impl TokenClient {
     /// Reads the file of the token. None if it is not there.
     ///
     /// # Errors
-    /// Others than its owner can read it, or there is something else in it.
+    /// Users other than its owner can read the file, or it does not contain a token.
     pub fn invitation(path: &Path) -> Result<Option<Invitation>, BootzError> {
         match is_private(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -148,7 +148,8 @@ impl TokenClient {
         read.map_err(|error| message("the file of the token", fabric_identity::explain(&error)))
     }
 
-    /// The controller, once it is known to be of the fabric. The token does not leave before that.
+    /// Connects to the controller and checks that it belongs to the fabric. The token is not sent
+    /// before that.
     async fn recognise(&self, trust: &Trust) -> Result<Channel, BootzError> {
         let connect = |source| BootzError::Connect {
             address: self.controller.clone(),
@@ -172,7 +173,8 @@ impl TokenClient {
     /// Exchanges a token for a certificate, once.
     ///
     /// # Errors
-    /// Why there is none. Nothing has changed then, except that the switch may have made its key.
+    /// The exchange failed; the error says why. Nothing has changed then, except that the switch
+    /// may have made its key.
     pub async fn attempt(&self, invitation: &Invitation) -> Result<Enrolled, BootzError> {
         let key = match read_if_there(&self.path("own.key"))? {
             Some(key) => key,
@@ -196,10 +198,11 @@ impl TokenClient {
         Ok(enrolled)
     }
 
-    /// What the controller gave this switch before, or gives it now for the token of a file. Tries until the controller decides.
+    /// Returns what the controller gave this switch before, or else gives it now for the token in a file. Tries until
+    /// the controller decides.
     ///
     /// # Errors
-    /// The controller refuses, it is of another fabric, or a file cannot be used.
+    /// The controller refuses or belongs to another fabric, or a file cannot be used.
     pub async fn enrol(&self, token: &Path) -> Result<Enrolled, BootzError> {
         match self.enrolled() {
             Ok(Some(enrolled)) => return Ok(enrolled),
@@ -244,8 +247,10 @@ impl TokenClient {
     }
 }
 
+/// The content of a reply.
+///
 /// # Errors
-/// The reply is not one that can be used with this key.
+/// The reply cannot be used with this key.
 fn read_reply(reply: EnrolReply, key: &str) -> Result<Enrolled, BootzError> {
     const WHAT: &str = "the controller's reply";
     let authorities = String::from_utf8(reply.authorities).map_err(|error| message(WHAT, error))?;

@@ -38,6 +38,7 @@ impl Roster for Inventory {
                 listen: "192.0.2.11:9559".parse().unwrap(),
             },
             model: Some("s1".into()),
+            software: Some("nos-1.0".into()),
             is_retired: uid == 2,
         })
     }

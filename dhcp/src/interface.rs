@@ -158,7 +158,7 @@ impl Interface {
         done.map_err(self.failed("it does not take the default route"))
     }
 
-    /// Opens a socket for DHCPv6, whose messages go by link-local addresses.
+    /// Opens a socket for DHCPv6; its messages use link-local addresses.
     ///
     /// # Errors
     /// The system refuses it.

@@ -17,15 +17,19 @@
 //!   and if it has a lease time and a subnet mask.
 //! - An address is on the interface no longer than its lease lasts: the kernel knows when the lease ends and removes
 //!   the address even if this process is dead.
-//! - The packet socket is open only while an address is being asked for, so a switch that works does not read its own
+//! - The packet socket is open only while the client asks for an address, so a switch that works does not read its own
 //!   traffic twice.
 //! - No message makes it panic, and no message makes its memory grow.
+//!
+//! **Cost.** While the lease lasts, one timer and no packet socket; a renewal is one message, and one write of the
+//! lease's file.
 //!
 //! **Where it differs from RFC 2131.** The first message is sent at once, not after one to ten seconds: later ones have the
 //! jitter of section 4.1, so only the first ones of a rack come together. An address is not probed by ARP before it is used:
 //! the server gives each switch an address of its own. No RELEASE is sent: a restart keeps the address.
 //!
-//! **Not here.** Name servers are not set up: the Bootz server is named by address.
+//! **What it does not do.** It sets up no name servers, because a Bootz server is given by its address and not by its
+//! name.
 //!
 //! Sources: RFC 2131, 2132, 3396, 8572 section 8.
 //!

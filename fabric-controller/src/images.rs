@@ -10,8 +10,8 @@
 //! **Invariants.**
 //! - An image is listed only when all of it is on the disk and its digest is the one that the caller named. An upload that
 //!   breaks off, that is too large or that finds no room leaves nothing.
-//! - The content of a name never changes: other content needs another name, or this image must be deleted first. So a
-//!   switch that resumes a transfer never puts two images together.
+//! - A name always stands for the same content. Other content needs another name, or the old image must be deleted
+//!   first. So a switch that resumes a transfer never joins parts of two images.
 //! - All images together, and each one, have a largest size; room is reserved before it is used.
 //! - Each list is written aside, flushed and renamed. A digest leaves the list before its file is removed.
 //!
@@ -32,13 +32,13 @@ use vfabric_api::image::{Image, NewImage, digest};
 
 /// Name of the list of digests.
 const SUMS: &str = "SHA256SUMS";
-/// Name of the list of what callers said.
+/// Name of the file with what callers said.
 const INDEX: &str = "images.json";
 /// Start of the names of uploads; no image has such a name.
 const UPLOAD: &str = ".upload-";
 /// Uploads at a time: they share the disk.
 const UPLOADS: usize = 4;
-/// Images that are listed: their list is read with each request of a switch.
+/// Most images in the list. The list is read with each request of a switch.
 const IMAGES: usize = 1000;
 
 /// How large images may be, in octets.
@@ -63,7 +63,7 @@ struct Said {
 /// Uploads that are under way.
 #[derive(Debug, Default)]
 struct Uploads {
-    /// Octets that are reserved by each, by number.
+    /// Octets that each upload has reserved, by its number.
     reserved: BTreeMap<u64, (Label, u64)>,
     next: u64,
 }
@@ -78,7 +78,7 @@ pub struct Shelf {
     lists: Mutex<()>,
 }
 
-/// An upload. Dropped before its end, it leaves nothing.
+/// An upload. If it is dropped before its end, nothing is left of it.
 pub struct Upload<'a> {
     shelf: &'a Shelf,
     number: u64,
@@ -113,7 +113,8 @@ fn fault(what: &'static str) -> impl FnOnce(io::Error) -> ApiError {
 }
 
 impl Shelf {
-    /// Opens the directory, or makes it. What an earlier process had not ended is removed.
+    /// Opens the directory, or makes it. Unfinished uploads of an earlier process are
+    /// removed.
     ///
     /// # Errors
     /// It cannot be read or written.
@@ -283,12 +284,12 @@ impl Shelf {
             lock(&self.uploads).reserved.remove(&number);
             fault("the image cannot be stored")(error)
         })?;
-        // What the caller says that it will send is refused before any of it is read.
+        // An upload that is announced as too large is refused before any of it is read.
         upload.reserve(upload.image.octets.unwrap_or_default(), stored)?;
         Ok(Some(upload))
     }
 
-    /// Deletes an image. `may` judges what is known about it.
+    /// Deletes an image, if `may` permits that from what is known about it.
     ///
     /// # Errors
     /// `NotFound`, what `may` says, or the directory cannot be written.
@@ -408,7 +409,7 @@ impl Upload<'_> {
         let place = shelf.path(name.as_str());
         let stored = fs::rename(shelf.path(&format!("{UPLOAD}{}", self.number)), &place)
             .and_then(|()| shelf.write_said(&all))
-            // Last: from now on it is served.
+            // This comes last: from now on the image is served.
             .and_then(|()| shelf.write_sums(&sums));
         if let Err(error) = stored {
             let _ = fs::remove_file(&place);

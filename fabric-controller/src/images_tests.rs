@@ -49,7 +49,7 @@ fn an_image_is_there_whole_or_not_at_all_and_sha256sum_agrees() {
     assert!(shelf.begin(new("nos.bin", b"content of an image")).unwrap().is_none());
     let other = shelf.begin(new("nos.bin", b"other")).unwrap_err();
     assert_eq!(other.code, ErrorCode::AlreadyExists);
-    // One that breaks off, one that is damaged, one that is empty.
+    // An upload that breaks off, a damaged one, and an empty one.
     let mut broken = shelf.begin(new("b.bin", b"broken")).unwrap().unwrap();
     broken.write(b"bro").unwrap();
     drop(broken);
@@ -62,7 +62,8 @@ fn an_image_is_there_whole_or_not_at_all_and_sha256sum_agrees() {
     );
     assert!(shelf.begin(new("d.bin", b"")).unwrap().unwrap().finish().is_err());
     assert_eq!(files(dir.path()), [SUMS, INDEX, "nos.bin"]);
-    // Lists are not images, and a file copied by hand is one when its digest is listed.
+    // The lists are not images. A file that was copied by hand is an image once its
+    // digest is listed.
     assert!(shelf.begin(new(SUMS, b"x")).is_err());
     fs::write(dir.path().join("hand.bin"), "by hand").unwrap();
     let sums = fs::read_to_string(dir.path().join(SUMS)).unwrap();

@@ -33,8 +33,8 @@
 //! switches whose paths change. A read-back costs what the device holds. Memory is linear in
 //! objects and entities. No queue is unbounded: work that a device still has to do is a set of keys.
 //!
-//! Apart from this, [`bootz`] binds devices to switches of the inventory and signs their certificates, and [`token_enrolment`] does
-//! the same for hosts, and for switches without an IDevID.
+//! **Enrolment.** [`bootz`] binds devices to switches of the inventory and signs their certificates.
+//! [`token_enrolment`] does the same for hosts, and for switches without an IDevID.
 //!
 //! **What it does not do.** It does not forward packets; devices keep forwarding without it. It is one
 //! process: there is no election between controllers. It does not allocate addresses of the

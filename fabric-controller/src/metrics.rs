@@ -275,6 +275,7 @@ mod tests {
             up: fault.is_none(),
             fault,
             reason: None,
+            mismatch: None,
         }
     }
 

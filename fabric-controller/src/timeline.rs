@@ -107,8 +107,8 @@ impl Line {
     }
 
     /// The step that the switch has come to: the last one of its session with the controller, or before that the last one
-    /// that the provisioning server saw. Reports of the provisioning server may come late. Ports are configured and certificates
-    /// renewed at the same time as the other steps, in no fixed order.
+    /// that the provisioning server saw. Reports of the provisioning server may come late. The configuration of ports
+    /// and the renewal of certificates have no fixed order with the other steps.
     fn reached(&self) -> Option<BootStep> {
         let of_session = |step: BootStep| {
             matches!(

@@ -88,12 +88,20 @@ pub struct HostView {
 pub struct PathView {
     /// Number of the group, unique on this switch and stable: the handle of the destination, from 1.
     pub group_id: u32,
+    /// Ports to use, ascending; empty when the destination cannot be reached.
+    pub next_hops: Vec<FabricPort>,
+}
+
+/// What a switch reaches over its path to another one. It does not depend on the ports of the path, so a lost link changes none
+/// of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BehindView {
+    /// Number of the path's group.
+    pub group_id: u32,
     /// The destination: its loopback.
     pub destination: VtepView,
     /// Hosts behind the destination (it is their leaf): their addresses are routed like it.
     pub hosts: Vec<VtepView>,
-    /// Ports to use, ascending; empty when the destination cannot be reached.
-    pub next_hops: Vec<FabricPort>,
 }
 
 /// A tenant network.
@@ -137,7 +145,7 @@ pub struct AttachmentView {
     pub allowed: Vec<AllowedView>,
     /// Prefixes that its network's router sends to one of its addresses.
     pub routes: Vec<IpNet>,
-    /// Where it is to be, while it migrates.
+    /// While it migrates: where it goes.
     pub target: Option<TargetView>,
 }
 
@@ -224,8 +232,10 @@ pub struct FloodView {
 pub enum View<'a> {
     /// A switch by itself.
     Switch(&'a SwitchView),
-    /// On the first switch, the path to another one.
+    /// The path from one switch to another, on the first one.
     Path(&'a SwitchView, PathView),
+    /// On the first switch, another one and the hosts under it.
+    Behind(&'a SwitchView, BehindView),
     /// On a leaf, a host under it.
     LocalHost(&'a SwitchView, &'a HostView),
     /// A network on a leaf.

@@ -84,7 +84,8 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_half_there() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("intent.redb");
     for round in 0..ROUNDS {
-        // Not a multiple of how long a group takes, whatever that is.
+        // These moments are not multiples of the duration of a group, so they fall into
+        // all phases of one.
         let after = Duration::from_micros(round * 7_919 % 40_000);
         let (acknowledged, begun) = run_and_kill(&file, after);
         let store = RedbStore::open(&file).unwrap();

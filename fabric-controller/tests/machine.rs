@@ -1,4 +1,5 @@
-//! Switches as machines over gNOI and gNSI: `p4-switch` over real TLS, and small servers that fail where it does not.
+//! Switches as machines over gNOI and gNSI: `p4-switch` over real TLS, and small servers that fail in cases in which
+//! `p4-switch` does not.
 
 use std::collections::BTreeMap;
 use std::io::{Seek as _, Write as _};
@@ -25,7 +26,7 @@ use gnoi_proto::gnoi::os::{
 };
 use p4_switch::gnmi::memory::MemoryInterfaces;
 use p4_switch::gnoi::certz::Profile;
-use p4_switch::gnoi::{Gnoi, Machine};
+use p4_switch::gnoi::{Gnoi, Machine, os};
 use p4_switch::p4runtime::memory::MemoryDevice;
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, listen, serve};
 use tokio::sync::mpsc;
@@ -41,6 +42,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Process {
     is_forwarding: AtomicBool,
     restarts: AtomicUsize,
+    reasons: Mutex<Vec<String>>,
 }
 
 impl Machine for Process {
@@ -49,7 +51,7 @@ impl Machine for Process {
     }
 
     fn restart(&self, reason: &str) {
-        assert_eq!(reason, "a test");
+        self.reasons.lock().unwrap().push(reason.to_owned());
         self.restarts.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -59,6 +61,8 @@ struct World {
     issuer: Issuer,
     dir: tempfile::TempDir,
     process: Arc<Process>,
+    /// How `p4-switch` installs software.
+    os: Option<os::Settings>,
 }
 
 impl World {
@@ -69,7 +73,9 @@ impl World {
             process: Arc::new(Process {
                 is_forwarding: AtomicBool::new(true),
                 restarts: AtomicUsize::new(0),
+                reasons: Mutex::default(),
             }),
+            os: None,
         }
     }
 
@@ -121,6 +127,7 @@ impl World {
             machine: Arc::clone(&self.process) as _,
             came_from: None,
             profile: Some(Arc::new(Profile::new(Arc::clone(&credentials), files))),
+            os: self.os.clone(),
         };
         let config = ServeConfig {
             device_id: 1,
@@ -141,7 +148,7 @@ impl World {
         at_address(address)
     }
 
-    /// How many hours the certificate is valid that a new connection gets to see.
+    /// For how many hours the certificate that a new connection sees is valid.
     async fn shown(&self, switch: &Switch) -> i64 {
         let dialer = Dialer::new(self.controller(), Subject::Switch("leaf1".into())).unwrap();
         dialer.connect(&switch.p4runtime.to_string()).await.unwrap();
@@ -197,6 +204,7 @@ async fn a_switch_says_how_it_is_and_restarts() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), restarted).await.unwrap();
+    assert_eq!(*world.process.reasons.lock().unwrap(), ["a test"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +240,8 @@ async fn a_certificate_is_renewed_for_a_key_that_the_switch_makes_or_stays() {
     let (cert, key) = (read("cert.pem"), read("key.pem"));
     assert_eq!(world.shown(&switch).await, 1);
 
-    // An authority that the fabric does not trust: what it signs is tried, does not work, and is taken back.
+    // The signer is an authority that the fabric does not trust: its certificate is tried, does not work,
+    // and is taken back.
     let other = signer("of nobody");
     let untrusted = world.access(Authority::from_pem(&other.pem, &other.key).unwrap());
     let error = untrusted.renew(&switch).await.unwrap_err();
@@ -257,7 +266,7 @@ async fn a_certificate_is_renewed_for_a_key_that_the_switch_makes_or_stays() {
     assert!(not_after.abs_diff(ends.as_secs() as i64) < 600);
 }
 
-/// A switch that installs software, and goes wrong on request.
+/// A switch that installs software, and fails on request.
 #[derive(Clone, Default)]
 struct Installer {
     wrong: &'static str,
@@ -403,11 +412,171 @@ async fn software_that_a_switch_refuses_is_not_installed() {
         let error = install(serve_os(installer).await, package().0).await.unwrap_err();
         assert!(error.to_string().contains(words), "{wrong}: {error}");
     }
-    // One that has the version wants no content.
+    // A switch that has the version already wants no content.
     let installer = Installer {
         wrong: "there",
         ..Installer::default()
     };
     install(serve_os(installer.clone()).await, package().0).await.unwrap();
     assert!(installer.content.lock().unwrap().is_empty());
+}
+
+/// An operator's program whose packages begin with their version, and end with `whole`.
+fn operators_program(dir: &std::path::Path) -> os::Settings {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = dir.join("os-program");
+    let text = r#"#!/bin/sh
+here=$(dirname "$0")
+case $1 in
+running) cat "$here/current" ;;
+check) tail -c 6 "$2" | grep -q whole || { echo "not whole" >&2; exit 1; }; head -n 1 "$2" ;;
+activate) if [ -e "$here/broken" ]; then echo "no room in /boot" >&2; exit 3; fi; echo "$3" > "$here/current" ;;
+esac
+"#;
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(dir.join("current"), "nos-1").unwrap();
+    os::Settings {
+        dir: dir.join("packages"),
+        program,
+        most_octets: 4 << 20,
+    }
+}
+
+/// A package of `version`, announced as `called`; the operator's program accepts it if its end is `whole`.
+fn package_of(version: &str, called: &str, octets: usize, end: &str) -> Package {
+    let mut content = tempfile::tempfile().unwrap();
+    writeln!(content, "{version}").unwrap();
+    content.write_all(&vec![b'x'; octets]).unwrap();
+    writeln!(content, "{end}").unwrap();
+    let octets = content.stream_position().unwrap();
+    content.rewind().unwrap();
+    Package {
+        version: called.into(),
+        octets,
+        content,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_switch_receives_checks_keeps_and_activates_a_package() {
+    let mut world = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    world.os = Some(operators_program(dir.path()));
+    let switch = world.start(true).await;
+    let access = world.access(world.authority());
+    assert_eq!(access.look(&switch).await.unwrap().software.as_deref(), Some("nos-1"));
+    let refused = async |package: Package, words: &str| {
+        let error = access.install(&switch, package).await.unwrap_err();
+        assert!(
+            matches!(&error, MachineError::Refused(said) if said.contains(words)),
+            "{words}: {error}"
+        );
+    };
+    refused(package_of("nos-2", "nos-2", 1 << 20, "ends early"), "INTEGRITY_FAIL").await;
+    refused(
+        package_of("nos-3", "nos-2", 10, "whole"),
+        "INCOMPATIBLE: the package is of version `nos-3`",
+    )
+    .await;
+    refused(package_of("nos-2", "nos-2", 5 << 20, "whole"), "TOO_LARGE").await;
+    refused(package_of("nos-2", "../nos-2", 10, "whole"), "INCOMPATIBLE").await;
+    let mut longer = package_of("nos-2", "nos-2", 2 << 20, "whole");
+    longer.octets -= 1;
+    refused(longer, "TOO_LARGE").await;
+    let packages = dir.path().join("packages");
+    assert_eq!(std::fs::read_dir(&packages).unwrap().count(), 0, "nothing half is left");
+    let error = access.activate(&switch, "nos-2").await.unwrap_err();
+    assert!(error.to_string().contains("NON_EXISTENT_VERSION"), "{error}");
+
+    access
+        .install(&switch, package_of("nos-2", "nos-2", 3 << 20, "whole"))
+        .await
+        .unwrap();
+    assert!(packages.join("nos-2.package").exists());
+    // Again: it is there, and its content is not sent.
+    let nothing = Package {
+        version: "nos-2".into(),
+        octets: 1,
+        content: tempfile::tempfile().unwrap(),
+    };
+    access.install(&switch, nothing).await.unwrap();
+    std::fs::write(dir.path().join("broken"), "").unwrap();
+    let error = access.activate(&switch, "nos-2").await.unwrap_err();
+    assert!(error.to_string().contains("no room in /boot"), "{error}");
+    assert_eq!(world.process.restarts.load(Ordering::SeqCst), 0);
+    std::fs::remove_file(dir.path().join("broken")).unwrap();
+    // A package that was changed on the disk is not activated.
+    let content = std::fs::read(packages.join("nos-2.package")).unwrap();
+    std::fs::write(packages.join("nos-2.package"), "nos-2\nwhole\n").unwrap();
+    let error = access.activate(&switch, "nos-2").await.unwrap_err();
+    assert!(error.to_string().contains("changed on the disk"), "{error}");
+    std::fs::write(packages.join("nos-2.package"), content).unwrap();
+    access.activate(&switch, "nos-2").await.unwrap();
+    assert_eq!(*world.process.reasons.lock().unwrap(), ["version nos-2 was activated"]);
+    assert_eq!(
+        std::fs::read_to_string(dir.path().join("current")).unwrap().trim(),
+        "nos-2"
+    );
+
+    // The process that begins then runs it; or does not, and says so.
+    let after = world.start(true).await;
+    let status = access.look(&after).await.unwrap();
+    assert_eq!(status.software.as_deref(), Some("nos-2"));
+    assert!(status.troubles.is_empty(), "{status:?}");
+    std::fs::write(dir.path().join("current"), "nos-1").unwrap();
+    let after = world.start(true).await;
+    let status = access.look(&after).await.unwrap();
+    assert!(
+        status.troubles[0].contains("`nos-2` was activated, but after the restart `nos-1` runs"),
+        "{status:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_package_is_received_at_a_time() {
+    let mut world = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    world.os = Some(operators_program(dir.path()));
+    let switch = world.start(true).await;
+    let access = world.access(world.authority());
+    let dialer = Dialer::new(world.controller(), Subject::Switch("leaf1".into())).unwrap();
+    let endpoint = Endpoint::from_static("http://switch");
+    let channel = dialer.channel(&endpoint, &switch.p4runtime.to_string()).await.unwrap();
+    let (asks, receiver) = mpsc::channel(4);
+    let transfer = gnoi_proto::gnoi::os::TransferRequest {
+        version: "nos-2".into(),
+        ..Default::default()
+    };
+    let ask = InstallRequest {
+        request: Some(Ask::TransferRequest(transfer)),
+    };
+    asks.send(ask).await.unwrap();
+    let mut os = gnoi_proto::gnoi::os::os_client::OsClient::new(channel);
+    let mut replies = os.install(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    let ready = replies.message().await.unwrap().unwrap().response;
+    assert_eq!(ready, Some(Reply::TransferReady(TransferReady {})));
+    let error = access
+        .install(&switch, package_of("nos-3", "nos-3", 10, "whole"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("INSTALL_IN_PROGRESS"), "{error}");
+    // The first caller goes away; then there is room for another.
+    drop((asks, replies));
+    let done = async {
+        while access
+            .install(&switch, package_of("nos-3", "nos-3", 10, "whole"))
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), done).await.unwrap();
+    let names = std::fs::read_dir(dir.path().join("packages")).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        names.iter().all(|name| name.to_str().unwrap().starts_with("nos-3")),
+        "{names:?}"
+    );
 }

@@ -23,7 +23,8 @@ pub enum ClientCertificates {
     Required,
     /// By a certificate if they have one, otherwise by their requests (such as a token); HTTP/2 and HTTP/1.1.
     Welcome,
-    /// By their requests; HTTP/1.1 alone, the only version that boot loaders speak.
+    /// Peers identify themselves in their requests. Only HTTP/1.1 is offered, because boot loaders speak no
+    /// other version.
     NotAsked,
     /// By a certificate of any authority ([`crate::Claim::Shown`]): the handshake proves that the client has its key, and the
     /// server judges the chain itself. For devices that only their manufacturer vouches for. A client without a certificate is

@@ -25,7 +25,7 @@ use crate::verify::{End, check_chain};
 
 /// Octets that a client must send at first, or it is disconnected: an HTTP/2 connection preface (RFC 9113, section 3.4).
 const FIRST_OCTETS: u64 = 24;
-/// Longest sleep until a certificate is checked again; timers of months are of no use.
+/// Longest sleep until a certificate is checked again, instead of a timer of months.
 const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// The verified identity of a peer.
@@ -35,7 +35,8 @@ pub enum Claim {
     PlainText,
     /// TLS, but the client has no certificate.
     NoCertificate,
-    /// A certificate from the fabric's authorities that names no member of the fabric, and why.
+    /// A certificate from the fabric's authorities that names no member of the fabric, with the
+    /// reason.
     Nobody(SpiffeError),
     /// A member of the fabric.
     Member(Identity),
@@ -116,8 +117,8 @@ pub(crate) enum Io {
 /// Resolves, with the reason, when a connection must end although its peer does nothing wrong.
 type Ending = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// An accepted connection. Reading fails once its peer was silent for too long, has not taken a response for as long, or its certificate
-/// is no longer good. Writing fails once the peer has taken nothing for as long.
+/// An accepted connection. Reading fails when the peer was silent for too long, has left a response untaken for as
+/// long, or has a certificate that is no longer good. Writing fails when the peer has taken nothing for as long.
 pub struct Connection {
     io: Io,
     peer: Peer,
@@ -171,7 +172,7 @@ impl Silence {
     }
 }
 
-/// How long a peer has not taken what is written.
+/// Since when the peer has not taken what was written.
 struct Stall {
     idle: Duration,
     since: Option<Instant>,
@@ -206,7 +207,7 @@ impl Stall {
     }
 }
 
-/// Waits until the peer's certificate expires, or until no trusted authority vouches for it any more.
+/// Returns when the peer's certificate expires, or when no trusted authority vouches for it any more.
 pub(crate) async fn until_untrusted(
     credentials: Arc<Credentials>,
     end: End,
@@ -314,7 +315,8 @@ impl AsyncRead for Connection {
         }
         let why = match this.silence.poll(context) {
             Poll::Ready(()) => "the peer was silent for too long",
-            // A peer that gives no room for a response still answers pings, each of which comes here.
+            // A peer that gives no room for a response still answers pings, and each answer comes
+            // here.
             Poll::Pending if this.holds_a_response() => "the peer did not take a response for too long",
             Poll::Pending => return Poll::Pending,
         };
@@ -329,7 +331,7 @@ impl Drop for Connection {
     }
 }
 
-/// What both kinds of connections are.
+/// The common part of both kinds of connections.
 trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}

@@ -77,7 +77,7 @@ pub struct Credentials {
     pem: Mutex<Pem>,
     keys: ArcSwap<Keys>,
     generation: watch::Sender<u64>,
-    /// Whether credentials other than those in the files are in use for now.
+    /// Whether other credentials than those in the files are in use for the moment.
     on_trial: AtomicBool,
     pub(crate) provider: Arc<CryptoProvider>,
 }
@@ -90,7 +90,8 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Leaves them in use. If the credentials have files, these must hold them by now.
+    /// Keeps the tried credentials in use. If the credentials have files, the files must
+    /// hold them by now.
     pub fn keep(mut self) {
         self.before = None;
     }
@@ -101,7 +102,7 @@ impl Drop for Trial {
         if let Some(before) = self.before.take()
             && let Err(error) = self.credentials.take(before)
         {
-            // They were in use, so they can be used.
+            // These credentials were in use before, so setting them cannot fail.
             tracing::error!(
                 error = crate::words::explain(&error),
                 "the earlier credentials cannot be used again"
@@ -311,7 +312,8 @@ impl Credentials {
         Ok(these.iter().all(|one| trusted.contains(one)))
     }
 
-    /// The certificate of the authority that vouches for the own one; none if that one expired, or if no trusted authority does.
+    /// The certificate of the authority that vouches for this process's own certificate. None if the own certificate
+    /// has expired, or if no trusted authority vouches for it.
     pub fn own_authority(&self) -> Option<CertificateDer<'static>> {
         let authorities = certificates("the authorities", &self.authorities()).ok()?;
         let keys = self.keys();
@@ -359,7 +361,7 @@ impl Credentials {
         Ok(())
     }
 
-    /// Replaces the credentials until the result is dropped; then those that are in use now are in use again, unless
+    /// Replaces the credentials for a trial. When the result is dropped, the earlier ones are used again, unless
     /// [`Trial::keep`] was called. Meanwhile the files are not read.
     ///
     /// # Errors

@@ -43,12 +43,12 @@ pub fn private_directory(path: &Path) -> Result<(), IdentityError> {
 /// disk.
 ///
 /// # Errors
-/// The system's; an existing file is then unchanged.
+/// The system reports an error; an existing file is then unchanged.
 pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = Path::new(&beside);
-    // Overwrites what a killed process may have left half written.
+    // Overwrites a file that a killed process may have left half written.
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -67,7 +67,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
 /// Whether nobody but its owner can read or write a file.
 ///
 /// # Errors
-/// What the system says of the file.
+/// The system cannot read the file's mode.
 pub fn is_private(path: &Path) -> std::io::Result<bool> {
     Ok(std::fs::metadata(path)?.permissions().mode() & OTHERS == 0)
 }

@@ -1,4 +1,5 @@
-//! What an operator gives a new machine: a one-time token, and how the controller is recognised.
+//! What an operator gives a new machine: a one-time token, and a means to recognise the
+//! controller.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// Opens connections to the subject that this trust leads to. A fingerprint needs the authorities (PEM) that the server showed.
+    /// A dialer for the controller that this trust recognises. For a fingerprint it needs the authorities (PEM) that
+    /// the server showed.
     ///
     /// # Errors
     /// No authority has the fingerprint, or TLS cannot be set up.
@@ -54,7 +56,7 @@ pub enum InvitationError {
         #[source]
         source: io::Error,
     },
-    /// It has something else in it than was expected.
+    /// The file has something else in it than was expected.
     #[error("{path}: {problem}")]
     Content {
         /// The file.

@@ -14,7 +14,8 @@
 //! - A connection ends when its peer's certificate expires, or when no trusted authority vouches for it any more.
 //!   TLS sessions are never resumed: every connection is checked in full.
 //! - A listener holds a bounded number of connections, in all and per address, and closes a connection whose peer is silent
-//!   for too long, or does not take what it asked for. It never loops without a pause, and never stops accepting for ever.
+//!   for too long, or does not take the responses that it asked for. It never loops without a pause, and when it cannot
+//!   accept, it tries again.
 //! - Nothing secret is logged. A refused peer is logged with its address and the reason, each pair at most once a minute.
 //!
 //! **Cost.** A handshake parses the peer's certificate once. After that a read costs two polls and a look at the clock; no

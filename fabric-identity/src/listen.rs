@@ -26,7 +26,8 @@ use crate::words::explain;
 
 /// Pause of the accept loop while the process has no descriptor or memory to spare.
 const NO_ROOM: Duration = Duration::from_millis(100);
-/// One listener takes at most this part of the process's descriptors, so that files and own connections have theirs.
+/// One listener takes at most this part of the process's descriptors, so that enough are left for files and for its
+/// own connections.
 const PART_OF_DESCRIPTORS: u64 = 4;
 /// Connections that have passed their handshake and wait for the server.
 const READY: usize = 16;
@@ -93,8 +94,10 @@ fn counted_as(address: IpAddr) -> IpAddr {
 }
 
 impl Places {
+    /// Takes a place for a connection from this address.
+    ///
     /// # Errors
-    /// In words, when there is none.
+    /// In words, when there is no place.
     fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, &'static str> {
         let peer = counted_as(address);
         let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -302,7 +305,7 @@ impl Door {
             },
         };
         let validity = chain.as_deref().and_then(|chain| validity(chain.first()?).ok());
-        // A chain that is only shown is judged with each call.
+        // A chain of `ClientCertificates::Shown` is checked with each call.
         let end = chain
             .filter(|_| !is_shown)
             .map(|chain| until_untrusted(Arc::clone(credentials), End::Client, chain));

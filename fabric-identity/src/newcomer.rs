@@ -51,7 +51,7 @@ impl Fingerprint {
         Self(octets)
     }
 
-    /// The one of these certificates (PEM) that has this fingerprint.
+    /// The certificate with this fingerprint among these (PEM).
     ///
     /// # Errors
     /// The certificates cannot be read, or none has the fingerprint.
@@ -110,8 +110,8 @@ struct Verifier {
 }
 
 impl Newcomer {
-    /// For connections that prove nothing about the server. Nothing secret may be sent over them, and what they bring must be
-    /// checked by other means.
+    /// For connections that prove nothing about the server. Nothing secret may be sent over them, and everything
+    /// received must be checked by other means.
     ///
     /// # Errors
     /// TLS cannot be set up.
@@ -191,7 +191,8 @@ impl Newcomer {
     /// The address cannot be used, or as [`Newcomer::connect`].
     pub async fn channel(&self, address: &str) -> Result<Channel, tonic::transport::Error> {
         let mut endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-        // Requests must name the scheme https, although not tonic but this connector sets up TLS.
+        // Requests must name the scheme https, although TLS is set up by this connector and not
+        // by tonic.
         if let Ok(origin) = format!("https://{address}").parse::<Uri>() {
             endpoint = endpoint.origin(origin);
         }

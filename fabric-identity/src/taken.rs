@@ -1,12 +1,13 @@
 //! Responses that a client does not take.
 //!
-//! **Problem.** A client of HTTP/2 can ask for much, give no room for it (RFC 9113, section 5.2), and keep its connection alive with pings.
+//! **Problem.** A client of HTTP/2 can request much, give no room for the responses (RFC 9113, section 5.2), and keep
+//! its connection alive with pings. The server would have to keep the responses in memory.
 //!
 //! **Model.** Bodies of responses are given out in parts of at most [`PART`] octets. A part counts as taken when the server asks for the
 //! next one, or for the end: it does so only when the client has room. A [`crate::Connection`] ends when a part was not
-//! taken for as long as its peer may be silent. What the server holds for the client goes with it.
+//! taken for as long as its peer may be silent. With the connection, the server also drops what it holds for the client.
 //!
-//! A response that has nothing to say at the moment waits for the server, not for the client.
+//! While a response has nothing to send, it waits for the server, and no time counts against the client.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -47,7 +48,7 @@ impl Parts {
         self.lock().1.remove(&response);
     }
 
-    /// Since when the oldest of them waits.
+    /// Since when the oldest of these parts waits.
     pub(crate) fn since(&self) -> Option<Instant> {
         self.lock().1.values().min().copied()
     }
@@ -111,7 +112,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Taken<B> {
         }))
     }
 
-    /// Not before the last part was taken.
+    /// No new part is given out before the last one was taken.
     fn is_end_stream(&self) -> bool {
         !self.waits && self.rest.is_empty() && self.inner.is_end_stream()
     }
@@ -133,7 +134,7 @@ impl<B> Drop for Taken<B> {
     }
 }
 
-/// Puts [`Taken`] around the responses of a gRPC server; it goes outside of all other layers.
+/// Puts [`Taken`] around the responses of a gRPC server. This must be the outermost layer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TakenLayer;
 
@@ -179,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives these parts, and has nothing to say where there is none.
+    /// Gives out these parts. For `None` it has nothing to send at that moment.
     struct Said(VecDeque<Option<Bytes>>);
 
     impl Body for Said {
@@ -218,7 +219,7 @@ mod tests {
         assert_eq!(connection.parts().since(), Some(start));
         assert_eq!(next(&mut body), Poll::Ready(Some(1)));
         assert!(connection.parts().since() > Some(start));
-        // There is nothing to say: the client has taken everything.
+        // There is nothing to send: the client has taken everything.
         assert_eq!(next(&mut body), Poll::Pending);
         assert_eq!(connection.parts().since(), None);
         // The last part counts like the others.

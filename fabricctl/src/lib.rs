@@ -8,6 +8,9 @@
 //! **Invariants.** Standard output has only what was asked for; progress and errors go to standard error. The exit code says
 //! whether the command succeeded.
 //!
+//! **Cost.** A command is one process, which makes its calls and ends; an intent file is one call, whatever the number
+//! of its objects.
+//!
 //! # Example
 //! ```
 //! use clap::Parser as _;

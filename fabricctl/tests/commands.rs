@@ -50,7 +50,7 @@ fn objects_are_shown_in_every_form() {
         "{wide}"
     );
 
-    // Documents: one object for one name, a list else.
+    // Documents: one object if one name is given, otherwise a list.
     let json = |words: &str| serde_json::from_str::<Value>(&c.ok(words)).unwrap();
     assert_eq!(json("get network web -n blue -o json")["vdc"], "blue");
     assert_eq!(json("get network web -n blue -o json")["spec"]["name"], "web");
@@ -91,7 +91,7 @@ fn an_object_is_described_with_who_asked_for_what() {
     ] {
         assert!(web1.contains(part), "{part}: {web1}");
     }
-    // Its entries on its leaf, and the objects on its host.
+    // The attachment's entries on its leaf, and its objects on its host.
     let entities = web1.split("entities:").nth(1).unwrap();
     assert!(entities.contains("leaf1") && entities.contains("host1"), "{web1}");
     assert!(!entities.contains("attachment `web2`"), "{web1}");

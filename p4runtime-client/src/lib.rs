@@ -28,7 +28,7 @@
 //!
 //! # Cost
 //! An entry costs two small shared allocations; comparing two is comparing
-//! bytes. A Write costs one round trip per batch. A read-back costs the tables.
+//! bytes. A Write costs one round trip per batch. The cost of a read-back is linear in the size of the tables.
 //!
 //! # Not here
 //! The controller decides what to write and when to try again. Architecture-specific

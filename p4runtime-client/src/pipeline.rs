@@ -138,8 +138,9 @@ impl Session {
         }
     }
 
-    /// Makes the switch run the program of `pipeline`. If it does already, nothing is sent. A switch that had another
-    /// program, or the same one for another store, still remembers the store that kept it; see [`Session::keep`].
+    /// Makes the switch run the program of `pipeline`. If it does already, nothing is sent. A switch that keeps its
+    /// entities (it ran the program already, or reconciled it) also keeps the number of the store that kept it before;
+    /// see [`Session::keep`].
     ///
     /// After an error nothing may be written in this session: bmv2 crashes on a Write after a
     /// pipeline that it refused.
@@ -194,8 +195,8 @@ impl Session {
         }
     }
 
-    /// Makes the switch, which runs the program of `pipeline`, remember the store that keeps it. Its entities stay. A switch
-    /// that would lose them with a new cookie remembers nothing.
+    /// Makes the switch, which runs the program of `pipeline`, remember the store that keeps it. Its entities stay. If
+    /// a switch would lose them with a new cookie, the cookie is not changed.
     ///
     /// # Errors
     /// As for any call.

@@ -1,8 +1,8 @@
 //! One session with one switch: channel, arbitration, stream, heartbeat.
 //!
-//! A [`Session`] lives as long as its stream. It never heals: when it reports [`Standing::Closed`], or a call fails
-//! with a transient error, the owner drops it, waits and opens another. An election id is never changed on an open
-//! stream (bmv2 crashes): a new session is a new stream.
+//! A [`Session`] lives as long as its stream. It does not reconnect: when it reports [`Standing::Closed`], or a
+//! call fails with a transient error, the owner drops it, waits and opens another. An election id is never changed
+//! on an open stream (bmv2 crashes): a new session is a new stream.
 
 use std::{
     fmt,
@@ -91,7 +91,7 @@ pub struct Options {
     pub bulk_timeout: Duration,
 }
 
-/// Default of [`Options::timeout`]: three lost SYNs.
+/// Default of [`Options::timeout`]: long enough for three lost SYNs.
 pub const TIMEOUT: Duration = Duration::from_secs(7);
 /// Default of [`Options::bulk_timeout`]: a full read-back of a slow target.
 pub const BULK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -295,7 +295,7 @@ impl Session {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// The next event; a change of standing overtakes packets. Cancel safe.
+    /// The next event; a change of standing comes before waiting packets. Cancel safe.
     /// After [`Standing::Closed`] it never resolves again.
     pub async fn next_event(&mut self) -> Event {
         tokio::select! {

@@ -1,6 +1,6 @@
 //! What a target can do and where it deviates from the specification.
 //!
-//! The rest of the crate asks this struct and never checks which product it talks to.
+//! The rest of the crate looks at this struct and never checks which product it talks to.
 //! The defaults work with every known target; a server that says it
 //! follows P4Runtime 1.4 or newer gets more.
 

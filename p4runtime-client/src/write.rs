@@ -109,8 +109,8 @@ impl Refusal {
 pub type Outcome = Result<(), Refusal>;
 
 impl Session {
-    /// Makes changes, in the order given wherever ranks or kinds differ.
-    /// Returns one outcome per change, in the same order.
+    /// Makes changes. Where rank or kind differs between one change and the next, the order is kept; changes between two
+    /// such places may be made in any order. Returns one outcome per change, in the order of `changes`.
     ///
     /// # Errors
     /// When the outcome of some change is unknown: the session is over, time ran
@@ -214,7 +214,7 @@ fn batches(changes: &[Change], most: usize) -> impl Iterator<Item = &[Change]> {
 }
 
 /// The outcomes in the details of a failed Write (P4Runtime 1.4, section 12.3),
-/// or `None` when it has not one for each of `count` updates.
+/// or `None` if there is not exactly one for each of `count` updates.
 fn refusals(status: &tonic::Status, count: usize) -> Option<Vec<Outcome>> {
     let details = RpcStatus::decode(status.details()).ok()?.details;
     if details.len() != count {

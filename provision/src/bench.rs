@@ -69,6 +69,8 @@ fn inventory(switches: u16) -> Result<Directory> {
             mac: Some(mac(i)),
             model: None,
             software: None,
+            ports: Vec::new(),
+            breakouts: Vec::new(),
         });
     }
     Ok(Directory::new(topology))

@@ -282,7 +282,7 @@ impl Board {
         }
     }
 
-    /// Remembers a stranger, and logs everything known about it the first time, and when the reason changes.
+    /// Remembers a stranger. Logs everything known about it when it is new, and when the reason changes.
     pub fn stranger(&self, now: Seconds, mut stranger: Stranger) {
         let mut inner = self.inner();
         let at = written(now);
@@ -356,7 +356,7 @@ impl Board {
         }
     }
 
-    /// Notes that a machine was refused, and that it seems not to be a switch of the inventory.
+    /// Notes that a machine was refused that seems not to be a switch of the inventory.
     pub fn refused(&self, now: Seconds, who: &str, detail: &str) {
         self.trouble(now, detail);
         let mut inner = self.inner();

@@ -30,7 +30,7 @@ pub enum Refusal {
         switch: Name,
         /// Its serial number in the inventory.
         expected: Label,
-        /// What the machine says.
+        /// The serial number that the machine reports.
         found: Label,
     },
     /// Its serial number belongs to a switch with another MAC address.

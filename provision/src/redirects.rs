@@ -12,7 +12,7 @@ const SCHEME: &str = "bootz://";
 #[serde(from = "Written")]
 pub struct Redirects(Vec<String>);
 
-/// As people write it: one needs no list.
+/// The form in settings: a single address needs no list.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -37,7 +37,8 @@ impl Redirects {
         }
     }
 
-    /// As the option has them: each after its length in two octets (RFC 8572, section 8.3); none if there are none.
+    /// The form in the option: each address after its length in two octets (RFC 8572, section 8.3); `None` if there
+    /// are no addresses.
     pub(crate) fn option(&self) -> Option<Vec<u8>> {
         let one = |address: &String| {
             let length = u16::try_from(address.len()).unwrap_or(u16::MAX);

@@ -324,7 +324,7 @@ impl Settings {
         }
     }
 
-    /// The image for a release on a model.
+    /// The image of a release for a model.
     pub fn image(&self, software: &Label, model: Option<&Label>) -> Option<&Label> {
         let fits = |s: &&Software| {
             let model = |m: &Label| Some(m) == model;

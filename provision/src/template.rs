@@ -226,7 +226,7 @@ impl For<'_> {
             "ntp": settings.ntp,
             "vars": settings.vars,
         });
-        // Values that a switch does not have are left out, so that a template which uses them is an error.
+        // Values that a switch does not have are left out, so that a template that uses one fails.
         if let Some(name) = image_of(settings, switch) {
             let sha256 = self.images.listed(name).map_err(|e| e.to_string())?;
             context["image"] = json!({ "name": name, "url": format!("{url}/images/{name}"), "sha256": sha256 });

@@ -52,6 +52,7 @@ impl Switches {
                 listen: listen.parse().unwrap(),
             },
             model: Some("x86_64-acme_s1-r0".into()),
+            software: Some("nos-1.0".into()),
             is_retired,
         };
         self.0.lock().unwrap().insert(serial.into(), found);

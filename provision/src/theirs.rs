@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use vfabric_api::ident::Mac;
 use vfabric_api::topology::{Switch, Topology};
 
-/// First octet of a client identifier that is not a hardware address, as `p4-switch` has before its serial number.
+/// First octet of a client identifier that is not a hardware address. `p4-switch` sends it before its serial
+/// number.
 const NOT_HARDWARE: &str = "00";
 
-/// One line for each switch: by MAC address, which is all that dnsmasq compares.
+/// One line for each switch, by MAC address, because dnsmasq compares nothing else.
 pub fn dnsmasq(topology: &Topology) -> String {
     let line = |switch: &Switch| match (switch.mac, &switch.serial) {
         (Some(mac), _) => format!("dhcp-host={mac},ignore # {}\n", switch.name),
@@ -34,7 +35,7 @@ pub fn kea4(topology: &Topology) -> String {
         let by_mac = switch.mac.map(|mac| format!("pkt4.mac == 0x{}", hex(&mac.0)));
         let by_serial = switch.serial.as_ref().map(|serial| {
             let serial = serial.as_str().as_bytes();
-            // Its own words after `SONiC##PRODUCT##`.
+            // SONiC sends the serial number after `SONiC##PRODUCT##`.
             let length = serial.len() + 2;
             format!(
                 "option[61].hex == 0x{NOT_HARDWARE}{own} or (substring(option[61].hex, 0, 7) == 'SONiC##' and \

@@ -108,8 +108,9 @@ async fn a_device_that_is_killed_after_any_step_goes_on() {
 async fn a_device_goes_to_the_server_that_dhcp_names_now() {
     let fabric = Fabric::new().await;
     let dir = fabric.deliver(&fabric.world.maker.device("AF40"), "AF40", "leaf1");
-    let client = Client::open(&dir).unwrap();
+    let client = Client::open(&dir).unwrap().running("nos-0.9");
     let mut enrolled = client.enrol(&fabric.bootz).await;
+    assert_eq!(enrolled.software.as_deref(), Some("nos-1.0"));
     client.install(&enrolled).unwrap();
     // The server that it enrolled at has moved: a port that is bound, so that nobody else gets it, and does not listen.
     let gone = tokio::net::TcpSocket::new_v4().unwrap();
@@ -127,7 +128,7 @@ async fn a_device_goes_to_the_server_that_dhcp_names_now() {
         done = tokio::time::timeout(PATIENCE, reported) => done.unwrap(),
     }
     assert_eq!(fabric.steps("leaf1").last(), Some(&What::Bootstrapped));
-    // From now on it knows that server, also when DHCP names none.
+    // From now on the device knows that server, also when DHCP names none.
     assert_eq!(client.enrolled().unwrap().unwrap().server, fabric.bootz);
 }
 
@@ -197,7 +198,7 @@ async fn strangers_and_clones_are_refused_and_named() {
 async fn two_switches_that_are_swapped_are_named() {
     let fabric = Fabric::new().await;
     let maker = &fabric.world.maker;
-    // The address is leased to one, the proof is of the other.
+    // The address is leased to one switch, and the proof is from the other.
     let lease = Lease {
         holder: Holder::Switch("leaf1".parse().unwrap()),
         mac: vfabric_api::ident::Mac([2, 0, 0, 0, 0, 1]),

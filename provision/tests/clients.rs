@@ -321,7 +321,8 @@ fn kea(net: &Net, machine: &Netns, six: bool) -> Process {
     net.write(&file, &settings);
     machine.run(program, &["-t", &net.text(&file)]);
     let mut command = machine.command(program, &["-c", &net.text(&file)]);
-    // It needs a place for its process id, and no lock with other servers of this machine.
+    // Kea needs a folder for its process id, and no lock that it would share with other
+    // servers of this machine.
     command
         .env("KEA_PIDFILE_DIR", net.dir.path())
         .env("KEA_LOCKFILE_DIR", "none");
@@ -397,7 +398,8 @@ fn files_are_served_over_https_to_those_who_trust_the_fabrics_authority() {
     let (ca, file) = (net.text("ca.pem"), net.text("fetched"));
     leaf.run("curl", &["-sSf", "--cacert", &ca, "-o", &file, url]);
     assert!(fs::read(&file).unwrap() == image());
-    // Who does not trust the authority gets nothing, and plain HTTP is as before.
+    // A client that does not trust the authority gets nothing. Plain HTTP works as
+    // before.
     let refused = leaf.command("curl", &["-sS", "-o", &file, url]).output().unwrap();
     assert_eq!(
         refused.status.code(),

@@ -280,7 +280,7 @@ fn a_switch_takes_its_address_from_somebody_elses_server_too() {
     let address = lease["lease"]["address"].as_str().unwrap().to_owned();
     assert!(leaf.run("ip", &["addr"]).contains(&format!("{address}/24")));
     let theirs = fs::read_to_string(&leases).unwrap();
-    // Its identifier is its serial number: 00 before it.
+    // Its client identifier is 00 and its serial number.
     assert!(
         theirs.contains(&address) && theirs.contains("00:41:46:33:39"),
         "{theirs}"
@@ -428,7 +428,7 @@ fn a_switch_without_an_idevid_enrols_with_a_token_once_and_is_restarted() {
         "{noted:?}"
     );
 
-    // Power is lost; it needs no token any more.
+    // The switch loses power. After that it needs no token any more.
     drop(runs);
     fs::remove_file(net.path("leaf.token")).unwrap();
     let mut runs = power_on(&net);
@@ -437,7 +437,8 @@ fn a_switch_without_an_idevid_enrols_with_a_token_once_and_is_restarted() {
         (line["in_service"] == true && line["arrivals"].as_u64()? >= 2).then_some(())
     });
 
-    // The operator restarts it: the command waits until it has really begun again.
+    // The operator restarts the switch. The command waits until it has really started
+    // again.
     let started = || get(&net, "/v1/inventory/switches/leaf1")?["machine"]["started_ms"].as_u64();
     let before = until("the controller has asked it", started);
     let said = operate(&net, &["switch", "reboot", "leaf1", "--reason", "a test"]);
@@ -459,7 +460,8 @@ fn a_switch_without_an_idevid_enrols_with_a_token_once_and_is_restarted() {
     );
 }
 
-/// The steps at which the controller is killed, in order: those that the provisioning server sees, and those of the controller.
+/// The steps at which the controller is killed, in order: first those that the provisioning server sees, then those of
+/// the controller.
 const STEPS: [&str; 11] = [
     "discovered",
     "leased",
@@ -581,7 +583,8 @@ switches:
 "#,
     );
     net.server.ip("addr add 2001:db8:1::1/64 dev mgmt0 nodad");
-    // The router of the network: without its advertisements a switch does not know which addresses are on the link.
+    // The router of the network. Without router advertisements a switch does not know which addresses are on the
+    // link.
     let router = net.server.command(
         "dnsmasq",
         &[

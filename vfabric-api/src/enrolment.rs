@@ -51,7 +51,8 @@ pub struct HostToken {
     pub authority: String,
 }
 
-/// A switch's enrolment token. It is shown only this once, and works for one key and for the serial number of the inventory.
+/// A switch's enrolment token. It is shown only once. It works for one key, and only for the serial number in the
+/// inventory.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SwitchToken {
     /// The token.

@@ -43,9 +43,9 @@ pub enum EventReason {
     Rebooting,
     /// A switch has another version of its software, and restarts to run it.
     SoftwareInstalled,
-    /// A switch did not take another version of its software; what runs is as before.
+    /// A switch did not accept another version of its software, and still runs the earlier one.
     SoftwareRefused,
-    /// A switch says that a part of it does not work, or its clock is wrong.
+    /// A switch reports that a part of it does not work, or its clock is wrong.
     MachineTrouble,
     /// A switch has no trouble any more.
     MachineWell,
@@ -53,6 +53,10 @@ pub enum EventReason {
     CertificateRenewed,
     /// A switch's certificate expires soon, and the controller could not renew it; the old one is in use.
     CertificateTrouble,
+    /// An operator replaced the machine of a switch.
+    MachineReplaced,
+    /// An operator retired a switch; it is leaving.
+    Retired,
     /// A workload that migrates is served by its new host.
     MigrationActive,
     /// A migration is over.
@@ -91,6 +95,8 @@ impl EventReason {
             | Self::SoftwareInstalled
             | Self::MachineWell
             | Self::CertificateRenewed
+            | Self::MachineReplaced
+            | Self::Retired
             | Self::MigrationActive
             | Self::MigrationFinished => false,
         }

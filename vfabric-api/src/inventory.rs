@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::ident::Name;
+use crate::ident::{Label, Mac, Name};
 use crate::machine::MachineStatus;
 use crate::status::SetAside;
 use crate::topology::{Fabric, Host, Link, PortRef, Switch, Topology};
@@ -73,6 +73,19 @@ impl Item {
     }
 }
 
+/// A machine that becomes a switch. A value that is `None` stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewMachine {
+    /// Its serial number.
+    pub serial: Option<Label>,
+    /// MAC address of its management port.
+    pub mac: Option<Mac>,
+    /// Its model.
+    pub model: Option<Label>,
+    /// Release of the software that it should run.
+    pub software: Option<Label>,
+}
+
 /// One step of a transaction that changes the inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InventoryChange {
@@ -92,6 +105,15 @@ pub enum InventoryChange {
     Undrain(ItemKey),
     /// The operator declares that a device is dead and will not come back in its old state.
     Gone(ItemKey),
+    /// Another machine becomes a switch, whose role stays.
+    NewMachine {
+        /// The switch.
+        switch: Name,
+        /// The values in which the new machine differs.
+        machine: NewMachine,
+        /// Certificates of the switch that were made before this time no longer count; in seconds since 1970.
+        since_s: u64,
+    },
     /// Changes the inventory to match a topology file.
     Import(Box<Topology>),
     /// A leaving object has left: no device holds anything of it. Only the controller itself makes this change.
@@ -207,7 +229,8 @@ pub struct SwitchItem {
     /// What it waits for while it is leaving, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<String>,
-    /// What its machine said when it was last asked; absent before that, and if it has none of the services.
+    /// What the switch said about itself when it was last asked; absent before that, and if it has none of
+    /// the services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineStatus>,
 }

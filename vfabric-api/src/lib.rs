@@ -12,6 +12,9 @@
 //! and the intent checks add checks over several objects. Every error names
 //! the field, the value and what was expected.
 //!
+//! **Cost.** Reading a document is linear in its size. Names are shared, so a copy of one costs a counter and no
+//! allocation.
+//!
 //! **Parts.** The types alone need no HTTP. [`client`] comes with the feature `client`, the REST
 //! router [`rest`] with the feature `server`; neither brings the other's dependencies.
 //!
@@ -35,6 +38,7 @@ pub mod access;
 pub mod client;
 pub mod enrolment;
 pub mod error;
+pub mod ethernet;
 pub mod event;
 pub mod history;
 pub mod ident;
@@ -43,6 +47,7 @@ pub mod intent;
 pub mod inventory;
 pub mod kind;
 pub mod labels;
+pub mod lifecycle;
 pub mod machine;
 pub mod plan;
 pub mod provisioning;

@@ -1,4 +1,4 @@
-//! A switch as a machine: what it says of its clock, its software and its health (gNOI), and how it is restarted.
+//! A switch as a machine: what it says about its clock, software and health (gNOI), and how to restart it.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,12 +9,14 @@ use crate::ident::{Label, Name};
 /// Longest reason of a restart, in characters.
 const REASON: usize = 200;
 
-/// What a switch said of itself when it was last asked. What it has no service for is absent.
+/// What a switch said about itself when it was last asked. A field is absent if the switch
+/// lacks the service for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MachineStatus {
     /// When it was asked, in milliseconds since 1970 (UTC).
     pub asked_ms: u64,
-    /// How far its clock is ahead of the controller's, in milliseconds; negative: behind. With the time of the call as its error.
+    /// How far its clock is ahead of the controller's, in milliseconds; negative: behind. The error is at most the
+    /// duration of the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ahead_ms: Option<i64>,
     /// When it was started last, by its own clock, in milliseconds since 1970 (UTC).
@@ -89,12 +91,12 @@ impl RebootSpec {
 pub struct InstallSpec {
     /// The image, as it was uploaded. Its `software` is the name of the version.
     pub image: Label,
-    /// How it is restarted then.
+    /// How the switch is restarted afterwards.
     #[serde(default)]
     pub reboot: RebootSpec,
 }
 
-/// Software that is being installed. How it ends is an event.
+/// Software that is being installed. An event reports the result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Install {
     /// The switch.
@@ -108,7 +110,8 @@ pub struct Install {
 pub struct Reboot {
     /// The switch.
     pub switch: Name,
-    /// Whether it was drained for this, and has to be put back into service.
+    /// Whether the switch was drained for the restart, and has to be put back into
+    /// service.
     pub drained: bool,
     /// When it was started last before this, by its own clock, in milliseconds since 1970 (UTC); absent: it does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,6 +22,7 @@ use crate::intent::Intent;
 use crate::inventory::{Inventory, InventoryChange, ItemChange};
 pub use crate::kind::{Key, Kind, Spec};
 use crate::labels::Selector;
+use crate::lifecycle::{Lifecycle, ReplaceSpec, RetireSpec};
 use crate::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use crate::plan::Plan;
 use crate::provisioning::Provisioning;
@@ -281,7 +282,7 @@ pub trait FabricService: Send + Sync + 'static {
         spec: EnrolmentTokenSpec,
     ) -> impl Future<Output = Result<SwitchToken, ApiError>> + Send;
 
-    /// Restarts a switch; `origin` is whose drain it is, if it is drained first.
+    /// Restarts a switch. If it is drained first, the drain is recorded as a change by `origin`.
     fn reboot(
         &self,
         switch: &Name,
@@ -296,6 +297,22 @@ pub trait FabricService: Send + Sync + 'static {
         spec: InstallSpec,
         origin: Origin,
     ) -> impl Future<Output = Result<Install, ApiError>> + Send;
+
+    /// Makes another machine this switch; `origin` is whose change it is.
+    fn replace_machine(
+        &self,
+        switch: &Name,
+        spec: ReplaceSpec,
+        origin: Origin,
+    ) -> impl Future<Output = Result<Lifecycle, ApiError>> + Send;
+
+    /// Takes a switch out of the fabric for good.
+    fn retire(
+        &self,
+        switch: &Name,
+        spec: RetireSpec,
+        origin: Origin,
+    ) -> impl Future<Output = Result<Lifecycle, ApiError>> + Send;
 
     /// How each switch came into service, or how far it is.
     fn provisioning(&self) -> impl Future<Output = Vec<Provisioning>> + Send;
@@ -344,7 +361,7 @@ pub trait FabricService: Send + Sync + 'static {
     fn entities(&self, device: &Name) -> impl Future<Output = Result<Vec<DeviceEntity>, ApiError>> + Send;
 }
 
-/// That there is no place for images.
+/// The error of a controller without a place for images.
 pub fn no_images() -> ApiError {
     let detail = "this controller stores no images: start it with `--images DIRECTORY`";
     ApiError::new(ErrorCode::PreconditionFailed, detail)

@@ -145,13 +145,17 @@ pub struct LinkStatus {
     pub b: PortRef,
     /// Whether the controller routes over it.
     pub up: bool,
-    /// Why it does not; absent if it does.
+    /// Why not; absent if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<LinkFault>,
     /// The same in words, naming switches and ports. For a link in use: why its state is unknown, because
     /// there is no session with either end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Speed or forward error correction that its ends do not share, or that is not as the inventory says: in words, with the port to
+    /// look at. Absent while nothing of that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<String>,
 }
 
 /// Why a link is not used.

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::ethernet::{self, Breakout, PortSettings};
 use crate::ident::schema::SocketAddress;
 use crate::ident::{Label, Mac, Name, PortId, Vni};
 
@@ -153,6 +154,12 @@ pub struct Switch {
     /// Release of the software that it should run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<Label>,
+    /// Speed and forward error correction of ports that need other settings than the switch has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortSettings>,
+    /// Front-panel ports that are split into several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breakouts: Vec<Breakout>,
 }
 
 impl Switch {
@@ -379,6 +386,12 @@ impl<'a> Check<'a> {
         for (i, port) in s.access_ports.iter().enumerate() {
             self.port(&s.name, *port, format!("{path}.access_ports[{i}]"));
         }
+        for (field, value, expected) in ethernet::problems(&s.ports, &s.breakouts) {
+            self.say(
+                format!("{path}.{field}"),
+                format!("`{value}` cannot be used: expected {expected}"),
+            );
+        }
     }
 
     fn mac(&mut self, mac: Mac, field: String) {
@@ -498,6 +511,31 @@ hosts:
             assert!(said.contains(&format!("{field}: ")), "{field} is not in {said}");
         }
         assert!(with("model: ../etc", "serial: A1").is_err());
+    }
+
+    #[test]
+    fn settings_of_ports_are_checked() {
+        let with = |more: &str| Topology::from_yaml(&GOOD.replace("device_id: 1,", &format!("device_id: 1, {more},")));
+        let good = "ports: [{ port: 1, speed: 25G, fec: rs528, auto_negotiate: false }], \
+                    breakouts: [{ component: 1/1, ports: 4, speed: 25G, lanes: 1 }]";
+        let spine = with(good).unwrap().switches.remove(0);
+        assert_eq!(spine.ports[0].fec, Some(ethernet::Fec::Rs528));
+        assert_eq!(spine.breakouts[0].to_string(), "4x25G");
+        for (wrong, words) in [
+            ("ports: [{ port: 1, speed: 26G }]", "26G"),
+            ("ports: [{ port: 1 }, { port: 1 }]", "switches[0].ports[1].port"),
+            (
+                "breakouts: [{ component: 1/1, ports: 9, speed: 25G }]",
+                "switches[0].breakouts[0].ports",
+            ),
+            (
+                "breakouts: [{ component: '', ports: 2, speed: 25G }]",
+                "switches[0].breakouts[0].component",
+            ),
+        ] {
+            let said = with(wrong).unwrap_err().to_string();
+            assert!(said.contains(words), "{words} is not in {said}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The thread that owns the engine. It passes updates, notifications and the time to it.
+//! The thread that owns the engine, and passes updates, notifications and the time to it.
 //!
 //! Kernel requests block, so this is a separate thread and not a task.
 
@@ -36,8 +36,9 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// How long notifications are gathered before the named objects are compared: they come in
 /// bursts, and our own changes cause them, too.
 const GATHER: Duration = Duration::from_millis(50);
-/// After such a comparison the engine is free for at least this many times as long as it took. A comparison reads whole
-/// networks, so that on a host with many attachments, of which one changes all the time, the engine would do little else.
+/// After such a comparison, the next one waits for at least this many times as long as the comparison took. A
+/// comparison reads whole networks. So on a host with many attachments, if one of them changed all the time, the engine
+/// would do little else.
 const FREE: u32 = 9;
 /// Repairs that the status shows.
 const REPAIRS: usize = 20;
@@ -150,7 +151,7 @@ pub struct Started {
 /// Commands to the agent.
 pub type Commands = mpsc::Sender<Command>;
 
-/// Returns once the engine's thread has answered. What a stuck engine does is in `vtep-agent status`.
+/// Returns once the engine's thread has answered. `vtep-agent status` shows what a stuck engine is doing.
 ///
 /// # Errors
 /// The thread has ended.
@@ -269,11 +270,12 @@ struct Agent<D> {
 /// Workloads that are expected to arrive.
 struct Arrivals {
     listeners: Listeners,
-    /// What is listened to at present.
+    /// Workloads whose ports are listened to now.
     listening: BTreeMap<String, Attachment>,
-    /// Those that have announced themselves, and how. The controller has not acted on it yet.
+    /// Workloads that have announced themselves, and how. The controller has not acted on
+    /// that yet.
     announced: BTreeMap<String, &'static str>,
-    /// Those whose port could not be listened to, for the next look.
+    /// Workloads whose port could not be listened to; the next comparison tries again.
     lost: BTreeSet<String>,
 }
 
@@ -329,7 +331,7 @@ impl<D: Datapath> Agent<D> {
             };
             match result {
                 Ok(news) => self.tell(news),
-                // Tried again by the next tick or notification.
+                // The next tick or notification tries again.
                 Err(error) => tracing::error!(%error, "cannot read the kernel"),
             }
             self.listen();

@@ -1,9 +1,8 @@
 //! The desired state on disk.
 //!
-//! An update is durable here before the kernel is touched, so that after a crash the agent knows everything in
-//! the kernel. The controller can send all of it again. So if the cache
-//! cannot be opened or read, it is moved aside and a new one is made; until the controller has
-//! sent everything, nothing is removed.
+//! An update is durable here before the kernel is touched. So after a crash the agent knows everything that it
+//! made in the kernel. The controller can send all of it again. So if the cache cannot be opened or read, it
+//! is moved aside and a new one is made; until the controller has sent everything, nothing is removed.
 
 use std::collections::HashMap;
 use std::fs;
@@ -76,7 +75,7 @@ impl Cache {
         };
         match opened {
             Ok(opened) => Ok(opened),
-            // A cache in use is not an unusable one.
+            // A cache that another process uses is not a damaged one.
             Err(error) if is_locked(&error) => Err(error),
             Err(error) => {
                 let now = SystemTime::now()

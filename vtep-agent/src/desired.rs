@@ -118,7 +118,8 @@ impl Desired {
         others.iter().flat_map(|k| self.lower_again(k)).collect()
     }
 
-    /// Computes the objects of attachments that came later to the same namespace again: this one's settings concern them.
+    /// Computes again the objects of attachments that came to the same namespace later, because this one's settings
+    /// affect them.
     fn lower_neighbours_in_place(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let Some(HostEntity::Attachment(a)) = self.entities.get(key) else {
             return BTreeSet::new();
@@ -160,7 +161,7 @@ impl Desired {
         })
     }
 
-    /// Computes the objects of entities that depend on a network again.
+    /// Computes again the objects of entities that depend on a network.
     fn lower_members(&mut self, key: &HostKey) -> BTreeSet<ObjectKey> {
         let HostKey::Network(vni) = key else {
             return BTreeSet::new();

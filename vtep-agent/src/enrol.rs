@@ -1,13 +1,14 @@
-//! How a new host gets its certificate: with a one-time token, once; renewed with the certificate that it has.
+//! How a new host gets its certificate: once with a one-time token, and later, for renewals, with the certificate that
+//! it has.
 //!
 //! | file in `enrolment/` of the state directory | what | when it is written |
 //! | --- | --- | --- |
-//! | `own.key` | key of the host | before anything is asked for |
-//! | `enrolled.json` | what the controller gave: name, certificate, authorities, addresses | when the reply came |
+//! | `own.key` | key of the host | before the host asks for anything |
+//! | `enrolled.json` | what the controller gave: name, certificate, authorities, addresses | when the reply has come |
 //! | `ca.pem`, `key.pem`, `cert.pem` | the same, for TLS | at every start, and after a renewal |
 //!
-//! Each file is there whole or not at all. So the agent may be killed at any moment: its next start goes on where it
-//! was, with the same key, and the controller gives the same key its certificate again. To enrol the host from scratch,
+//! Each file exists whole or not at all. So the agent may be killed at any moment: after its next start it goes on with
+//! the same key, and the controller gives that key its certificate again. To enrol the host from scratch,
 //! remove the directory.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -53,7 +54,7 @@ pub enum EnrolError {
         #[source]
         source: std::io::Error,
     },
-    /// A file or reply has something else in it than was expected.
+    /// A file or reply does not contain what was expected.
     #[error("{what}: {problem}")]
     Content {
         /// The file or the reply.
@@ -136,8 +137,10 @@ pub struct Enrolled {
 }
 
 impl Enrolled {
+    /// The content of a reply.
+    ///
     /// # Errors
-    /// The reply is not one that can be used with this key.
+    /// The reply cannot be used with this key.
     fn of(reply: v1::EnrolReply, key: &str) -> Result<Self, EnrolError> {
         const WHAT: &str = "the controller's reply";
         let authorities = String::from_utf8(reply.authorities).map_err(|error| content(WHAT, error))?;
@@ -181,10 +184,10 @@ async fn reply<T>(call: impl Future<Output = Result<tonic::Response<T>, Status>>
 }
 
 impl Enrolment {
-    /// In a state directory, with the controller at `https://HOST:PORT`.
+    /// The enrolment of the host with this state directory, at the controller `https://HOST:PORT`.
     ///
     /// # Errors
-    /// The directory cannot be made, or the address is not one.
+    /// The directory cannot be made, or the address does not have this form.
     pub fn open(state_dir: &Path, controller: &str) -> Result<Self, EnrolError> {
         let dir = state_dir.join("enrolment");
         private_directory(&dir)?;
@@ -239,7 +242,7 @@ impl Enrolment {
         parsed.map_err(|error| content(path.display().to_string(), error))
     }
 
-    /// The controller, once it is known to be of the fabric.
+    /// Connects to the controller and checks that it belongs to the fabric.
     async fn recognise(&self, trust: &Trust) -> Result<Channel, EnrolError> {
         let connect = |source| EnrolError::Connect {
             address: self.address.clone(),
@@ -260,7 +263,8 @@ impl Enrolment {
     /// Exchanges a token for a certificate, once.
     ///
     /// # Errors
-    /// Why there is none. Nothing has changed then but the host's key, if it had none.
+    /// The exchange failed; the error says why. Nothing has changed then, except that the
+    /// host may have made its key.
     pub async fn attempt(&self, invitation: &Invitation) -> Result<Enrolled, EnrolError> {
         let key = self.key()?;
         let request = v1::EnrolRequest {
@@ -272,7 +276,7 @@ impl Enrolment {
         self.keep_reply(reply, &key)
     }
 
-    /// Stores a reply that can be used.
+    /// Stores a reply, if it can be used.
     fn keep_reply(&self, reply: v1::EnrolReply, key: &str) -> Result<Enrolled, EnrolError> {
         let enrolled = Enrolled::of(reply, key)?;
         let text = serde_json::to_string_pretty(&enrolled).map_err(|error| content("enrolled.json", error))?;
@@ -280,7 +284,7 @@ impl Enrolment {
         Ok(enrolled)
     }
 
-    /// Exchanges a token for a certificate, as often as it takes to reach the controller.
+    /// Exchanges a token for a certificate. Tries until the controller decides.
     ///
     /// # Errors
     /// The controller refuses, it is of another fabric, or a file cannot be written.
@@ -313,10 +317,10 @@ impl Enrolment {
         })
     }
 
-    /// Renews the certificate, once, over a connection that the controller is served by.
+    /// Renews the certificate, once, over an open connection to the controller.
     ///
     /// # Errors
-    /// Why there is no newer one; the one in use stays.
+    /// Why there is no newer certificate; the one in use stays.
     pub async fn renew(&self, connection: Channel) -> Result<Enrolled, EnrolError> {
         let key = self.key()?;
         let request = v1::RenewRequest {
@@ -328,7 +332,8 @@ impl Enrolment {
         Ok(enrolled)
     }
 
-    /// Renews the certificate before it expires, for good. `credentials` read the files that [`Enrolment::install`] writes.
+    /// Renews the certificate each time before it expires; never returns. `credentials` read the files that
+    /// [`Enrolment::install`] writes.
     pub async fn keep(&self, credentials: Arc<Credentials>, mut connection: watch::Receiver<Option<Channel>>) {
         let mut retry = waits();
         loop {
@@ -364,7 +369,8 @@ impl Enrolment {
                     tracing::warn!(error, "the certificate cannot be renewed yet");
                 }
             }
-            // Wait after a success, too, so that certificates that are issued old do not cause a storm of requests.
+            // Wait after a success, too: a certificate that is nearly over when it is issued must not cause a storm
+            // of requests.
             tokio::time::sleep(retry.next().unwrap_or(WAITS.1)).await;
         }
     }

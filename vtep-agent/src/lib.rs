@@ -14,8 +14,8 @@
 //!
 //! **Invariants.** The agent touches only links that it created; each carries the agent's group number
 //! from the request that creates it. Correct objects are left alone, so a restart writes
-//! nothing. Until the controller has once sent everything, the agent removes no object only because
-//! nobody has asked for it. An update is on disk before the kernel is touched. Without a controller the
+//! nothing. Until the controller has sent everything once, the agent does not remove an object merely
+//! because nobody has asked for it. An update is on disk before the kernel is touched. Without a controller the
 //! host forwards and repairs as before.
 //!
 //! **Cost.** An update costs what it touches: one kernel request per entry, some ten per

@@ -122,7 +122,8 @@ enum Command {
         /// Attachments to time, at most one per network.
         #[arg(long, default_value_t = 100)]
         attachments: u32,
-        /// Measure TCP between two hosts instead, in this many rounds, beside links made by hand; needs `ip`.
+        /// Measure TCP between two hosts instead, in this many rounds, compared with links made by hand;
+        /// needs `ip`.
         #[arg(long, value_name = "ROUNDS")]
         tcp: Option<u32>,
         /// Also write the figures to this file as JSON.
@@ -396,7 +397,7 @@ fn log(run: &Run) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who this host is, and how it proves that.
+/// This host's name, and its proof of identity.
 struct Own {
     host: String,
     local: LocalVteps,

@@ -150,7 +150,7 @@ pub fn port_name(id: &str) -> String {
     format!("vfa{:012x}", (hash ^ (hash >> 48)) & 0xffff_ffff_ffff)
 }
 
-/// FNV-1a. It stays the same from version to version, so names made of it are found again.
+/// FNV-1a. It is the same in every version, so that later versions find names made with it.
 pub(crate) fn hash(octets: impl Iterator<Item = u8>) -> u64 {
     octets.fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
         (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)

@@ -64,7 +64,7 @@ pub struct Status {
     /// Frames and octets of attachments and networks.
     #[serde(default)]
     pub traffic: Vec<Traffic>,
-    /// When the host's certificate, and the authority's that ends first, expire.
+    /// The expiry of the host's certificate, and the earliest expiry of an authority's certificate.
     #[serde(default)]
     pub certificates: Vec<Certificate>,
     /// Work that has been running for more than a second. If the engine is stuck in it, the rest of
@@ -84,7 +84,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Those of credentials.
+    /// The expiries of these credentials.
     pub fn all(expiry: &Expiry) -> Vec<Self> {
         let named = [
             ("host", "the host's certificate", expiry.own),
@@ -346,8 +346,8 @@ pub async fn serve(
     }
 }
 
-/// The request of a client, up to the end of its side: a packet whose path it wants, or nothing, which asks for the
-/// status.
+/// Reads a client's request until the client closes its side: a packet, to get the packet's path, or nothing, to get
+/// the status.
 async fn asked(client: &mut UnixStream) -> Option<Result<Packet, String>> {
     let mut text = Vec::new();
     let mut bounded = client.take(MAX_REQUEST);

@@ -337,7 +337,8 @@ async fn a_workload_that_arrives_is_reported_once() {
     let address = "10.0.0.1".parse().unwrap();
     let is_arrival =
         |e: &Event| matches!(e, Event::Announced { attachment, by } if attachment == "blue/vm" && by == "RARP");
-    // What any workload sends is not an announcement, nor is another's.
+    // An ordinary frame is not an announcement, and neither is another workload's
+    // announcement.
     let packet = common::frames::ethernet(broadcast, own, 0x88b5, &[0; 50]);
     let probe = common::frames::arp(1, (own, "0.0.0.0".parse().unwrap()), ([0; 6], address));
     let probe = common::frames::ethernet(broadcast, own, 0x0806, &probe);

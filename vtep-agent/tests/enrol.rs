@@ -361,7 +361,7 @@ async fn an_agent_that_ends_after_any_step_goes_on() {
         .unwrap()
         .expect(&Subject::Host("h1".into()))
         .unwrap();
-    // What was stored is damaged: the error says that a token is needed.
+    // The stored file is damaged: the error says that a token is needed.
     fs::write(state.join("enrolment/enrolled.json"), "{").unwrap();
     let error = identity(&world.enrolment(&state), &token, None).await.unwrap_err();
     assert!(error.to_string().contains("fabricctl host token"), "{error}");

@@ -537,7 +537,7 @@ fn a_sender_without_port_security_gains_nothing_by_many_addresses() {
     send(two.lab.workload(0), "eth0", flood.clone());
     let seen: Vec<Vec<u8>> = tunnel.tunnelled().into_iter().map(|t| t.inner).collect();
     let passed = count(&flood, &seen);
-    // What nobody's address is on is counted at the network's link.
+    // Frames from an address that no attachment has are counted at the network's link.
     let refused = two.refused_at("vfu10000", "unknown-unicast");
     assert_eq!(passed + refused, flood.len() as u64, "{passed} passed");
     assert!(refused > 0 && passed >= 8000, "{passed} passed, {refused} were refused");
@@ -551,7 +551,8 @@ fn a_port_with_unknown_stations_gets_what_is_flooded_at_a_limit_and_all_that_is_
     send(two.lab.workload(0), "eth0", flood.clone());
     let arrived = count(&flood, &beside.frames());
     assert!((2000..6000).contains(&arrived), "{arrived} arrived");
-    // Each frame had two ways, to the port and into the tunnel, and each of them its limit.
+    // Each frame had two paths, to the port and into the tunnel, and each path has its
+    // limit.
     let refused = two.refused("unknown-unicast");
     assert!(refused >= flood.len() as u64 - arrived, "{refused} were refused");
     let known: Vec<Vec<u8>> = (1000..7000u16)
@@ -559,7 +560,7 @@ fn a_port_with_unknown_stations_gets_what_is_flooded_at_a_limit_and_all_that_is_
         .collect();
     two.passes(&known);
 
-    // What another host floods arrives, too, and does not go back.
+    // Frames that another host floods arrive, too, and do not go back.
     let HostEntity::Attachment(mut far) = two.lab.attachment(1, NET, "far") else {
         unreachable!()
     };

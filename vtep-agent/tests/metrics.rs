@@ -88,7 +88,7 @@ async fn operators_and_the_controller_read_them_and_nobody_else() {
             assert_eq!(code, 200, "{subject}: {text}");
             let line = r#"vfabric_agent_attachment_sent_bytes_total{attachment="blue/web",vni="10001"} 120"#;
             assert!(text.lines().any(|l| l == line), "{text}");
-            // Those of the agent's own files.
+            // The expiries of the agent's own certificates.
             for certificate in ["host", "authority"] {
                 let gauge = format!("vfabric_agent_certificate_not_after_seconds{{certificate=\"{certificate}\"}} ");
                 let ends = text.lines().find_map(|l| l.strip_prefix(&gauge));

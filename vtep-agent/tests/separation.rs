@@ -82,7 +82,8 @@ table bridge host {
 }
 "#;
 
-/// Where Debian has podman's network program, and what it gets for a container with a published port (netavark(1)).
+/// Where Debian installs podman's network program, and its input for a container with a published port
+/// (netavark(1)).
 const NETAVARK: &str = "/usr/lib/podman/netavark";
 const CONTAINER: &str = r#"{
   "container_id": "0123456789abcdef", "container_name": "c",
@@ -95,14 +96,14 @@ const CONTAINER: &str = r#"{
     "ipv6_enabled": false, "internal": false, "dns_enabled": false, "ipam_options": {"driver": "host-local"}
   }}
 }"#;
-/// What stands in for it where it is not installed: after netavark 1.4.
+/// Rules in place of netavark's where it is not installed, modelled on version 1.4.
 const LIKE_NETAVARK: &str = r#"
 table inet netavark {
   chain FORWARD { type filter hook forward priority filter; policy accept; ip daddr 10.88.0.0/16 ct state related,established accept; ip saddr 10.88.0.0/16 accept; }
   chain POSTROUTING { type nat hook postrouting priority srcnat; policy accept; ip saddr 10.88.0.0/16 ip daddr != 10.88.0.0/16 masquerade; }
 }
 "#;
-/// What stands in for firewalld where it is not installed: after firewalld 1.3.
+/// Rules in place of firewalld's where it is not installed, modelled on version 1.3.
 const LIKE_FIREWALLD: &str = r#"
 table inet firewalld {
   chain filter_PREROUTING { type filter hook prerouting priority filter + 10; policy accept; meta nfproto ipv6 fib saddr . mark . iif oif missing drop; }
@@ -135,7 +136,7 @@ fn netavark(netns: &str) {
     assert!(rules.contains("NETAVARK"), "{rules}");
 }
 
-/// A program that is killed when the value is dropped: what it has set stays.
+/// A program that is killed when the value is dropped. What it has configured stays.
 struct Running(Child);
 
 impl Drop for Running {
@@ -362,7 +363,8 @@ fn a_forged_error_does_not_change_a_tunnels_mtu_over_ipv4() {
     let forged = vec![
         too_big(them, 17, &tunnel),
         too_big(them, 1, &echo),
-        // One that the kernel may believe shows that the others were well formed.
+        // The kernel accepts an error about another destination. So the refused ones were
+        // well formed, too.
         too_big(elsewhere, 1, &echo),
     ];
     send(lab.host(1), "up0", forged);
@@ -374,7 +376,7 @@ fn a_forged_error_does_not_change_a_tunnels_mtu_over_ipv4() {
     );
     lab.udp_round_trip(0, A4.into(), 1, B4.into(), 1400);
     assert_eq!(lost(&lab, "inet vfabric", "forged-mtu"), 2);
-    // Another route to the other VTEP (RFC 792): counted apart.
+    // A redirect for the other VTEP (RFC 792): it is counted separately.
     let quoted = ipv4(us, them, 17, Fragment(1, 0, false), &tunnel);
     let redirect = icmp(5, 1, &[&[192, 0, 2, 99][..], &quoted].concat());
     let redirect = to_host(&ipv4(them, us, 1, Fragment::default(), &redirect));

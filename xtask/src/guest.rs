@@ -13,7 +13,7 @@ use crate::{call, packages, target_dir};
 const PACKAGES: &[&str] = &["qemu-system-x86", "busybox-static"];
 /// Packages that depend on a small kernel: Debian's, and Ubuntu's.
 const KERNELS: [&str; 2] = ["linux-image-cloud-amd64", "linux-image-virtual"];
-/// What the package of a kernel is named, and that of its modules where they are in another; a version follows.
+/// How the names of a kernel's package and, if separate, of its modules' package begin; a version follows.
 const IMAGE: &str = "linux-image-";
 const MODULES: &str = "linux-modules-";
 
@@ -42,7 +42,7 @@ pub(crate) fn prepare() -> Result<PathBuf> {
     call(apt.args(["-q", "download"]).args(&packages).current_dir(&fetched))?;
     unpack(&fetched, &new)?;
     std::fs::remove_dir_all(&fetched)?;
-    // Whole or not at all.
+    // The kernel is there whole or not at all.
     std::fs::rename(&new, &folder)?;
     Ok(folder)
 }
@@ -64,7 +64,8 @@ fn kernel() -> Option<Vec<String>> {
     Some([image].into_iter().chain(modules).collect())
 }
 
-/// The first package on which another depends whose name has this beginning, and then a version.
+/// The first package on which `package` depends and whose name is `beginning` and a
+/// version.
 fn depends(package: &str, beginning: &str) -> Option<String> {
     let output = Command::new("apt-cache").args(["depends", package]).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,8 +1,14 @@
 //! The project's own tasks.
 //!
-//! `cargo xtask lab` and `cargo xtask test` are the two commands of the README; each
-//! installs what it needs. The logic of the lab is in the crate `fabric-lab`; here it is
-//! only built and called.
+//! **Problem.** Building, checking, measuring and packaging must work the same on a fresh machine, at a desk and in CI.
+//!
+//! **Model.** Each task is a command of `cargo xtask` and a module here. `lab` and `test` are the two commands of the
+//! README. Tasks build the programs and call them; the logic of the lab is in the crate `fabric-lab`.
+//!
+//! **Invariants.** A task installs what it needs, or says what is missing.
+//!
+//! **Cost.** `lab` and most of `bench` make a release build first. `test` prints, before each stage, how long it has
+//! run.
 
 mod bench;
 mod figures;
@@ -62,13 +68,14 @@ enum Task {
         /// How often
         #[arg(default_value_t = 200)]
         kills: u32,
-        /// Seed of an earlier run, which that printed
+        /// Seed of an earlier run, as that run printed it
         #[arg(long)]
         seed: Option<u32>,
     },
-    /// Compile and run p4c's public test data (`DIR`: its `testdata`, or the checkout).
+    /// Compile and run P4 programs, and compare with p4c and bmv2 where these are installed: any folders, or p4c's public test data
+    /// (`DIR`: its `testdata`, or the checkout).
     P4cCorpus {
-        /// Arguments of the runner: DIR [--json FILE] [--only SUBSTR] [--verbose]
+        /// Arguments of the runner: DIR... [-I DIR] [-D NAME[=TEXT]] [--manifest FILE] [--json FILE] [--junit FILE]; --help has all
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
@@ -157,7 +164,7 @@ fn lab(args: &[String]) -> Result<()> {
     call(&mut command)
 }
 
-/// The longer mode of a test that runs with fewer kills among the others.
+/// Runs a test that is also among the others, with more kills.
 fn crash_loop(kills: u32, seed: Option<u32>) -> Result<()> {
     const LOOP: &str = "nothing_acknowledged_is_lost_and_nothing_is_half_done";
     let mut test = cargo();

@@ -356,12 +356,12 @@ fn libc_version(program: &Path) -> Result<(u32, u32)> {
     newest.with_context(|| format!("{} needs no libc", program.display()))
 }
 
-/// The same in the words of readelf, which go on with `Name: GLIBC_2.34`.
+/// Finds it in the output of readelf, which has words such as `Name: GLIBC_2.34`.
 fn newest(text: &str) -> Option<(u32, u32)> {
     let version = |rest: &str| {
         let word = rest.split_whitespace().next()?;
         let mut numbers = word.split('.');
-        // `2.2.5` and its like count as 2.2.
+        // A version such as `2.2.5` counts as 2.2.
         Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
     };
     text.split("Name: GLIBC_").skip(1).filter_map(version).max()

@@ -56,7 +56,8 @@ pub(crate) fn run() -> Result<()> {
     call(once().args(["test", "--workspace", "--no-fail-fast"]))?;
     if on_path(BMV2) {
         step("tests with simple_switch_grpc");
-        // In these, exactly the tests that need it are ignored otherwise.
+        // In these files, the tests that need the program, and no others, are marked as
+        // ignored.
         let suites = ["pipeline", "ptf", "check", "mininet"].map(|suite| ["--test", suite]);
         call(
             once()
@@ -70,7 +71,8 @@ pub(crate) fn run() -> Result<()> {
         call(once().args(["test", "--workspace", "--test", "grammar", "--", "--ignored"]))?;
     }
     step("generated programs, without debug assertions");
-    // What is wrong only in optimised code, or hidden by a debug assertion, shows here.
+    // This finds faults that occur only in optimised code, or that a debug assertion
+    // hides.
     release::build(&["fuzz"])?;
     let mut fuzz = Command::new(crate::release_dir().join("fuzz"));
     call(fuzz.args(["differential", "--seconds", FUZZ_SECONDS, "--start", FUZZ_START]))?;
@@ -152,7 +154,7 @@ const FUZZ_START: &str = "1000000";
 /// have `bit<W>`, which is not an HTML tag.
 const RUSTDOC: &str = "-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::invalid_html_tags";
 
-/// Its package is never installed here: it would start and filter this machine's traffic.
+/// firewalld's package is never installed here: it would start and filter this machine's traffic.
 const FIREWALLD: &str = "firewalld";
 
 /// The reference switch.

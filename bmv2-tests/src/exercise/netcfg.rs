@@ -4,15 +4,17 @@
 //! sometimes how switches are linked; programs and entries come from the controller. So switches start without a program,
 //! serve P4Runtime under the address, port and device id of the file, and wait, unless the caller names a program.
 //!
-//! - A device is called as in the file, without what is before the last colon: `device:leaf1` is `leaf1`.
+//! - A device has its name in the file, from the last colon on: `device:leaf1` is `leaf1`.
 //! - Addresses: all switches run in one namespace. An IPv4 address of the file is put on its loopback interface; host
 //!   names stand for 127.0.0.1, 127.0.0.2 and so on, in the order of the devices' names, so that two switches with the same
 //!   port on different hosts do not collide.
 //! - A host is linked where its first location says. The interface of that port (`ports`) gives the prefix length of its
 //!   addresses and its default route.
-//! - A host in a VLAN (`MAC/VLAN`) has an interface that tags, in kernels that have such. `--check` does not ping it.
-//! - Links need no more than one of their two directions. What the file leaves open stays unlinked, and a message says so.
-//! - Classes other than `basic` and `interfaces` are for applications of the controller, and so are other subjects.
+//! - A host in a VLAN (`MAC/VLAN`) has an interface that tags its frames, if the kernel supports that. `--check` does
+//!   not ping it.
+//! - It is enough that the file has one direction of a link. What the file leaves open stays unlinked, and a message says so.
+//! - Other classes than `basic` and `interfaces`, and other subjects, are for applications of the controller, and are
+//!   ignored.
 //!
 //! Names and units of fields are those of `BasicDeviceConfig`, `BasicHostConfig`, `BasicLinkConfig` and
 //! `InterfaceConfig` of ONOS, version 2.
@@ -194,10 +196,10 @@ pub(super) fn parse(text: &str) -> Result<Topology> {
     .checked()
 }
 
-/// The fields that nobody knows.
+/// Checks that every field is known.
 ///
 /// # Errors
-/// There is one; names it.
+/// One is not; the error names it.
 fn known(rest: &Map<String, Value>, fields: &[&str]) -> Result<()> {
     for name in rest.keys() {
         if !DRAWN.contains(&name.as_str()) && !fields.contains(&name.as_str()) {
@@ -416,7 +418,7 @@ impl Made {
         }
     }
 
-    /// Says of a port with interfaces that nothing is behind it.
+    /// Reports a port that has interfaces but nothing behind it.
     fn port(&mut self, key: &str) -> Result<()> {
         let Some(end) = self.place(key)? else { return Ok(()) };
         if !self.links.iter().any(|link| link.ends.contains(&end)) {

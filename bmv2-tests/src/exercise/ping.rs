@@ -16,7 +16,7 @@ const AT_ONCE: usize = 64;
 pub struct Pair {
     /// The sender.
     pub from: String,
-    /// Who should answer; with the family if that is IPv6.
+    /// The host that should answer, with the family if that is IPv6.
     pub to: String,
     /// Whether a reply came.
     pub answered: bool,

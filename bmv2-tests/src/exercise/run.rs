@@ -29,8 +29,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct Options {
     /// The topology file.
     pub topology: PathBuf,
-    /// Programs. The first is for switches that name none; each replaces the program of the same file name that a switch names.
-    /// Without any: the only `.p4` file beside the topology or in a folder above it, or none where a controller brings it.
+    /// Programs. A switch that names no program gets the first one. A switch that names a program gets the one here
+    /// with the same file name, if there is one. Without any: the only `.p4` file beside the topology or in a folder
+    /// above it, or none where a controller brings it.
     pub programs: Vec<PathBuf>,
     /// Links besides those of the topology, as [`Topology::with_link`] reads them.
     pub links: Vec<String>,
@@ -54,7 +55,7 @@ pub struct Exercise {
 }
 
 impl Exercise {
-    /// The files and options from which it was made.
+    /// Its topology.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
@@ -151,7 +152,8 @@ struct Programs<'a> {
 }
 
 impl Programs<'_> {
-    /// The program that a switch runs: the one named, or the one whose JSON file is named, or the only one.
+    /// The program that a switch runs: the program that it names, the program whose JSON file it names, or the only
+    /// one.
     fn of(&mut self, switch: &Switch) -> Result<Program> {
         let source = match &switch.program {
             Some(named) => self.find(named)?,

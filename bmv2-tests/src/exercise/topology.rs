@@ -25,7 +25,7 @@ pub struct Topology {
     pub programs_are_loaded: bool,
     /// Whether every switch needs a program. ONOS' files name none: a controller brings it.
     pub programs_are_needed: bool,
-    /// What the file asks for but has no effect here, in words.
+    /// Settings of the file that have no effect here, in words.
     pub ignored: Vec<String>,
 }
 
@@ -179,7 +179,7 @@ impl Topology {
     /// The topology with one more link: two ends joined by a comma, each a host or SWITCH/PORT.
     ///
     /// # Errors
-    /// It is not one of these, or an end is taken; names it.
+    /// The text does not have this form, or an end is taken; the error names it.
     pub fn with_link(mut self, text: &str) -> Result<Self> {
         let (a, b) = text
             .split_once(',')
@@ -203,7 +203,7 @@ impl Topology {
     /// The topology, if no two links share an end.
     ///
     /// # Errors
-    /// Two do; names them.
+    /// Two links share one; the error names them.
     pub(super) fn checked(self) -> Result<Self> {
         let mut taken = BTreeMap::new();
         for (i, link) in self.links.iter().enumerate() {

@@ -337,6 +337,7 @@ fn interface(name: &str, id: u32) -> Interface {
         mtu: 9216,
         mac: [2, 0, 0, 0, 0, 1],
         speed_bps: Some(10_000_000_000),
+        ethernet: Default::default(),
         description: String::new(),
         counters: Counters::default(),
     }

@@ -1,5 +1,5 @@
-//! One program compiled at two levels does the same to the same packets, entries and registers, on each of our switches
-//! and on all of them.
+//! One program compiled at two levels does the same to the same packets, entries and registers on each of our switches,
+//! and all switches do the same.
 
 use super::generate;
 use crate::program::Core;
@@ -47,7 +47,7 @@ pub fn compile(name: &str, text: &str, level: OptLevel) -> Result<Compiled, Stri
     p4_compiler::compile(name, None, text, &options).map_err(|d| d.short())
 }
 
-/// Runs two compilations of one program on the same input, which the seed determines: both levels, on every switch.
+/// Runs two compilations of one program on the same random input, which the seed determines.
 ///
 /// # Errors
 /// The first difference.
@@ -55,37 +55,103 @@ pub fn same(plain: &Compiled, short: &Compiled, seed: u64) -> Result<(), String>
     if plain.p4info != short.p4info || plain.entries != short.entries {
         return Err("the control plane sees different programs".into());
     }
-    let mut rng = StdRng::seed_from_u64(seed);
+    let input = Input::random(&plain.program, seed)?;
+    on_our_switches(plain, short, &input)
+}
+
+/// An entry that was chosen for a table.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// Full name of the table.
+    pub table: String,
+    /// Its key.
+    pub key: Vec<Key>,
+    /// Larger wins, where the table has priorities.
+    pub priority: i32,
+    /// Full name of the action.
+    pub action: String,
+    /// Arguments in the octets of the parameters' widths.
+    pub args: Vec<Vec<u8>>,
+}
+
+/// What all sides get: entries, then frames with the ports by which they come in.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    /// Entries.
+    pub entries: Vec<Chosen>,
+    /// Port and octets.
+    pub frames: Vec<(u32, Vec<u8>)>,
+}
+
+impl Input {
+    /// Random octets as frames.
+    ///
+    /// # Errors
+    /// A name in the program contradicts the rest of the program.
+    pub fn random(program: &Program, seed: u64) -> Result<Self, String> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let entries = Self::entries(program, &mut rng, random_entry)?;
+        let frames = (0..PACKETS).map(|_| {
+            let frame = (0..rng.random_range(1..=MAX_OCTETS)).map(|_| octet(&mut rng)).collect();
+            (rng.random_range(0..8), frame)
+        });
+        let frames = frames.collect();
+        Ok(Self { entries, frames })
+    }
+
+    /// Entries for each table that takes some; `choose` makes one.
+    pub(super) fn entries(
+        program: &Program,
+        rng: &mut StdRng,
+        choose: impl Fn(&Program, &Names, &str, &mut StdRng) -> Option<Choice>,
+    ) -> Result<Vec<Chosen>, String> {
+        let names = Names::new(program)?;
+        let mut entries = Vec::new();
+        for table in user_tables(program) {
+            let mut keys = Vec::new();
+            for priority in 1..=ENTRIES as i32 {
+                let Some((key, action, args)) = choose(program, &names, table, rng) else {
+                    continue;
+                };
+                // Each key is used only once, as P4Runtime demands.
+                if keys.contains(&key) {
+                    continue;
+                }
+                keys.push(key.clone());
+                entries.push(Chosen {
+                    table: table.to_owned(),
+                    key,
+                    priority,
+                    action,
+                    args,
+                });
+            }
+        }
+        Ok(entries)
+    }
+}
+
+/// Runs two compilations of one program on the same input: both levels, on every switch.
+///
+/// # Errors
+/// The first difference.
+pub fn on_our_switches(plain: &Compiled, short: &Compiled, input: &Input) -> Result<(), String> {
     let mut sides = Vec::new();
     for core in Core::ALL {
         sides.push(Side::new(core, "-O0", &plain.program)?);
         sides.push(Side::new(core, "-O1", &short.program)?);
     }
-    let names = Names::new(&plain.program)?;
-    for table in user_tables(&plain.program) {
-        let mut keys = Vec::new();
-        for priority in 1..=ENTRIES as i32 {
-            let Some((key, action, args)) = random_entry(&plain.program, &names, table, &mut rng) else {
-                continue;
-            };
-            // Each key is used only once, as P4Runtime demands.
-            if keys.contains(&key) {
-                continue;
-            }
-            for side in &mut sides {
-                let added = side.add(table, &key, priority, &action, &args);
-                added.map_err(|why| format!("{}: {table}: {why}", side.name))?;
-            }
-            keys.push(key);
+    for entry in &input.entries {
+        for side in &mut sides {
+            let added = side.add(entry);
+            added.map_err(|why| format!("{}: {}: {why}", side.name, entry.table))?;
         }
     }
-    for n in 0..PACKETS {
-        let frame: Vec<u8> = (0..rng.random_range(1..=MAX_OCTETS)).map(|_| octet(&mut rng)).collect();
-        let port = rng.random_range(0..8);
+    for (n, (port, frame)) in input.frames.iter().enumerate() {
         let mut first: Option<(String, Output)> = None;
         for side in &mut sides {
             let output = side
-                .packet(port, &frame)
+                .packet(*port, frame)
                 .map_err(|why| format!("{}: {why}", side.name))?;
             match &first {
                 None => first = Some((side.name.clone(), output)),
@@ -103,7 +169,7 @@ pub fn same(plain: &Compiled, short: &Compiled, seed: u64) -> Result<(), String>
 }
 
 /// Small values and all ones, so that many keys match ranges, masks and entries.
-fn octet(rng: &mut StdRng) -> u8 {
+pub(super) fn octet(rng: &mut StdRng) -> u8 {
     match rng.random_range(0..4) {
         0 => 0,
         1 => 0xff,
@@ -119,6 +185,28 @@ struct Side {
     target: Box<dyn Target>,
 }
 
+impl Chosen {
+    /// The entry as a target takes it: with the ids of the target's own document.
+    ///
+    /// # Errors
+    /// The document has no such table or action.
+    pub(super) fn resolved(&self, names: &Names) -> Result<Entry, String> {
+        let table = names.table(&self.table)?;
+        let found = table.actions.iter().find(|a| a.0 == self.action);
+        let (_, id) = found.ok_or_else(|| format!("{} has lost its action {}", self.table, self.action))?;
+        Ok(Entry {
+            table: self.table.clone(),
+            key: self.key.clone(),
+            priority: if table.has_priorities() { self.priority } else { 0 },
+            action: Action::Call(Call {
+                action: self.action.clone(),
+                id: *id,
+                args: self.args.clone(),
+            }),
+        })
+    }
+}
+
 /// Frames by port and digests by name.
 type Output = (Vec<(u32, Vec<u8>)>, Vec<(String, Vec<Vec<u8>>)>);
 
@@ -130,24 +218,8 @@ impl Side {
         Ok(Self { name, names, target })
     }
 
-    fn add(&mut self, table: &str, key: &[Key], priority: i32, action: &str, args: &[Vec<u8>]) -> Result<(), String> {
-        let found = self.names.table(table)?;
-        let id = found
-            .actions
-            .iter()
-            .find(|a| a.0 == action)
-            .ok_or_else(|| format!("{table} has lost its action {action}"))?
-            .1;
-        self.target.add(&Entry {
-            table: table.to_string(),
-            key: key.to_vec(),
-            priority: if found.has_priorities() { priority } else { 0 },
-            action: Action::Call(Call {
-                action: action.to_string(),
-                id,
-                args: args.to_vec(),
-            }),
-        })
+    fn add(&mut self, entry: &Chosen) -> Result<(), String> {
+        self.target.add(&entry.resolved(&self.names)?)
     }
 
     fn packet(&mut self, port: u32, frame: &[u8]) -> Result<Output, String> {
@@ -165,7 +237,10 @@ fn user_tables(p: &Program) -> impl Iterator<Item = &str> {
         .map(|t| t.name.as_str())
 }
 
-fn random_entry(p: &Program, names: &Names, table: &str, rng: &mut StdRng) -> Option<(Vec<Key>, String, Vec<Vec<u8>>)> {
+/// A key, an action and its arguments.
+pub(super) type Choice = (Vec<Key>, String, Vec<Vec<u8>>);
+
+pub(super) fn random_entry(p: &Program, names: &Names, table: &str, rng: &mut StdRng) -> Option<Choice> {
     let table = names.table(table).ok()?;
     let key = table.key.iter().map(|k| {
         let value = bits(k.width, rng);
@@ -196,7 +271,7 @@ fn random_entry(p: &Program, names: &Names, table: &str, rng: &mut StdRng) -> Op
 }
 
 /// A value in the octets of its width.
-fn bits(width: u32, rng: &mut StdRng) -> Vec<u8> {
+pub(super) fn bits(width: u32, rng: &mut StdRng) -> Vec<u8> {
     let mut out: Vec<u8> = (0..width.div_ceil(8)).map(|_| octet(rng)).collect();
     if let Some(first) = out.first_mut() {
         *first &= 0xff_u8 >> ((8 - width % 8) % 8);
@@ -205,7 +280,7 @@ fn bits(width: u32, rng: &mut StdRng) -> Vec<u8> {
 }
 
 /// The mask of the leading bits.
-fn ones(width: u32, length: usize) -> Vec<u8> {
+pub(super) fn ones(width: u32, length: usize) -> Vec<u8> {
     let width = width as usize;
     let mut out = vec![0u8; width.div_ceil(8)];
     for bit in width - length..width {
@@ -217,6 +292,6 @@ fn ones(width: u32, length: usize) -> Vec<u8> {
     out
 }
 
-fn masked(value: &[u8], mask: &[u8]) -> Vec<u8> {
+pub(super) fn masked(value: &[u8], mask: &[u8]) -> Vec<u8> {
     value.iter().zip(mask).map(|(v, m)| v & m).collect()
 }

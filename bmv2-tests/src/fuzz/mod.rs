@@ -5,9 +5,11 @@
 //! pass them to libFuzzer. Each input that once was a finding is kept as a file in `regressions/NAME/`, and the tests
 //! run it from then on.
 
+pub mod batch;
 mod boot;
 mod daemons;
 pub mod differential;
+pub mod frames;
 pub mod generate;
 mod mutate;
 mod p4_tools;

@@ -76,7 +76,7 @@ pub struct Call {
     pub args: Vec<(String, Digits)>,
 }
 
-/// What an entry leads to.
+/// What an entry makes the packet do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// An action.
@@ -139,8 +139,8 @@ pub enum Cell {
 /// A meter's rate and burst.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// Units a second; files give units a microsecond.
-    pub per_second: u64,
+    /// Millionths of a unit a second; files give units a microsecond.
+    pub millionths: u64,
     /// Units.
     pub burst: u64,
 }

@@ -28,8 +28,8 @@
 //! | `register_read`, `register_write R I V`, `register_reset R` | |
 //! | `meter_set_rates M I RATE:BURST RATE:BURST`, `meter_array_set_rates M ...` | rates in units a microsecond |
 //!
-//! Values are decimal, `0x` or `0b`. Of a ternary key, `*` is a digit that does not matter and digits not written do
-//! not matter either; of an LPM key, `V/LENGTH`, or the digits written up to the first `*`.
+//! Values are decimal, `0x` or `0b`. In a ternary key, digits written as `*` and digits that are left out match
+//! anything. An LPM key is `V/LENGTH`, or the digits up to the first `*`.
 //!
 //! These additions are for objects that the public files do not use:
 //!

@@ -313,9 +313,9 @@ fn holds<T: PartialOrd + std::fmt::Display>(compare: Compare, found: &T, wanted:
 fn two_rates(rates: &[Rate]) -> Result<Rates, String> {
     match rates {
         [committed, peak] => Ok(Rates {
-            cir: committed.per_second,
+            cir: committed.millionths,
             cbs: committed.burst,
-            pir: peak.per_second,
+            pir: peak.millionths,
             pbs: peak.burst,
         }),
         _ => Err(format!("two rates are expected, not {}", rates.len())),

@@ -155,7 +155,7 @@ impl Book {
     /// Stores the report of a device that is bound.
     ///
     /// # Errors
-    /// It is not, or [`BookError::Disk`].
+    /// The device is not bound to the switch, or [`BookError::Disk`].
     pub fn report(&self, switch: u64, serial: &str, fingerprint: &str, report: Report) -> Result<Binding, BookError> {
         self.change(switch, serial, |known| match known {
             Some(known) if known.fingerprint != fingerprint => Err(BookError::Bound(Box::new(known))),

@@ -1,7 +1,8 @@
 //! A file of redb that survives a full disk.
 //!
-//! After a disk error redb refuses everything until its file is opened again, and it is unknown whether the last transaction is in the
-//! file. So the file is closed after an error, and opened again for the next call; what is stored here may be stored again.
+//! After a disk error redb refuses everything until its file is opened again, and nobody knows whether the last
+//! transaction is in the file. So the file is closed after an error, and opened again for the next call. Callers may
+//! store the same thing twice.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +20,7 @@ impl Kept {
     /// Opens the file, or makes it; `prepare` makes its tables.
     ///
     /// # Errors
-    /// What redb says.
+    /// redb's error.
     pub fn open(path: &Path, prepare: impl FnOnce(&Database) -> Result<(), redb::Error>) -> Result<Self, redb::Error> {
         let database = Database::create(path)?;
         prepare(&database)?;
@@ -29,10 +30,11 @@ impl Kept {
         })
     }
 
-    /// Runs `work` on the file, one call at a time. `failed` makes an error of one of redb's, and `is_disk` recognises them.
+    /// Runs `work` on the file, one call at a time. `failed` turns an error of redb into the caller's error type;
+    /// `is_disk` recognises such errors.
     ///
     /// # Errors
-    /// Those of `work`, or the file cannot be opened again.
+    /// `work` fails, or the file cannot be opened again.
     pub fn with<T, E>(
         &self,
         failed: impl FnOnce(redb::Error) -> E,

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bootz_proto::bootz::{BootstrapDataSigned, GetBootstrapDataRequest, GetBootstrapDataResponse, ReportStatusRequest};
+use bootz_proto::bootz::{
+    BootstrapDataSigned, GetBootstrapDataRequest, GetBootstrapDataResponse, ReportStatusRequest, SoftwareImage,
+};
 use bootz_proto::request::owner_server::{Owner, OwnerServer};
 use bootz_proto::request::{
     BootStep, BootstrapReply, BootstrapRequest, Proof, ReportReply, ReportRequest, TellReply, TellRequest,
@@ -34,11 +36,12 @@ const LIMITS: Limits = Limits {
 const MAX_STREAMS: u32 = 256;
 /// Largest message, in octets: a chain of certificates and a report.
 pub(super) const LONGEST: usize = 512 << 10;
-/// Most steps that the provisioning server tells at once.
+/// Most steps that the provisioning server reports at once.
 pub const STEPS: usize = 256;
 /// Longest text of a report that is kept, in characters.
 const WORDS: usize = 300;
-/// HTTP/2 pings: a Bootz server that is gone without a word is noticed after both.
+/// HTTP/2 pings: interval and longest wait for the answer. After both times a Bootz
+/// server that vanished is noticed.
 pub(super) const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
 /// A switch of the inventory.
@@ -50,6 +53,8 @@ pub struct Found {
     pub config: SwitchConfig,
     /// Its model, if the inventory names one.
     pub model: Option<String>,
+    /// Release of the software that it should run, if the inventory names one.
+    pub software: Option<String>,
     /// Whether it has left the fabric or is leaving it.
     pub is_retired: bool,
 }
@@ -146,7 +151,7 @@ impl From<BookError> for Status {
 }
 
 impl Desk {
-    /// With the inventory, the bindings, the keys, and the file of authorities that switches trust.
+    /// A service with the inventory, the bindings, the keys, and the file of authorities that switches trust.
     pub fn new(
         roster: Arc<dyn Roster>,
         book: Book,
@@ -163,7 +168,7 @@ impl Desk {
         })
     }
 
-    /// The switch of the inventory that a device is, once its identity is proven.
+    /// The switch of the inventory for a device whose identity is proven.
     fn place(&self, idevid: &Idevid) -> Result<Found, Status> {
         let serial = idevid.serial();
         let found = self.roster.by_serial(serial);
@@ -176,13 +181,13 @@ impl Desk {
         Ok(found)
     }
 
-    /// Whose key signed the nonce of a challenge.
+    /// Checks a proof, and returns the device whose key signed the nonce.
     fn proven(&self, proof: Option<&Proof>) -> Result<Proven, Status> {
         let proof = proof.ok_or_else(|| Status::invalid_argument("no proof"))?;
         proof::check(proof, &self.keys.manufacturers, UnixTime::now()).map_err(|error| refused(&error))
     }
 
-    /// Whose key signed a TLS handshake.
+    /// Checks that a trusted manufacturer vouches for the device whose key signed the TLS handshake.
     pub(super) fn shown(&self, idevid: &Idevid) -> Result<(), Status> {
         let checked = idevid.check(&self.keys.manufacturers, UnixTime::now());
         checked.map_err(|error| refused(&error))
@@ -195,7 +200,7 @@ impl Desk {
             .map(|found| found.config.hostname)
     }
 
-    /// Passes on what the unary door saw.
+    /// Passes on a step that the server of unary calls saw.
     pub(super) fn note_seen(&self, seen: SeenStep) {
         self.roster.note_seen(&[seen]);
     }
@@ -226,8 +231,8 @@ impl Desk {
         self.enrol(idevid, None, request, peer, |data| self.keys.owner.sign(idevid, data))
     }
 
-    /// Decides about a device whose identity is proven: binds it, and makes its bootstrap data, which `pack` signs. With a request
-    /// for a certificate the device keeps its key, else it gets one.
+    /// Decides about a device whose identity is proven: binds it, and makes its bootstrap data, which `pack` signs. If the
+    /// device asks for a certificate for its own key, it keeps that key; otherwise it gets one.
     fn enrol<R>(
         &self,
         idevid: &Idevid,
@@ -268,7 +273,8 @@ impl Desk {
             .map_err(|error| refused(&error))?;
         let data = self.data(idevid, &found, request.nonce.clone(), &authorities, &issued, now);
         let response = data.and_then(|data| pack(&data)).map_err(|error| refused(&error))?;
-        // Last, when nothing else can fail: a device that was refused has left no trace.
+        // This comes last, when nothing else can fail, so that a refused device leaves no
+        // trace.
         let bound = self.book.bind(
             found.uid,
             &folded(idevid.serial()),
@@ -300,7 +306,12 @@ impl Desk {
             authorities: pems,
         };
         let server = trusted.first().map(|c| BASE64_STANDARD.encode(c)).unwrap_or_default();
-        let data = data::write(idevid.serial(), server, &found.config, &profile, seconds(now))?;
+        let mut data = data::write(idevid.serial(), server, &found.config, &profile, seconds(now))?;
+        data.intended_image = found.software.as_ref().map(|software| SoftwareImage {
+            name: software.clone(),
+            version: software.clone(),
+            ..SoftwareImage::default()
+        });
         Ok(BootstrapDataSigned {
             responses: vec![data],
             nonce,
@@ -315,7 +326,7 @@ impl Desk {
         Ok(ReportReply { switch })
     }
 
-    /// Stores the report of a device whose identity is proven; the name of its switch.
+    /// Stores the report of a device whose identity is proven; returns the name of its switch.
     pub(super) fn reported(&self, idevid: &Idevid, said: &ReportStatusRequest) -> Result<String, Status> {
         let found = self.place(idevid)?;
         let report = Report {
@@ -352,7 +363,7 @@ impl Desk {
     }
 }
 
-/// Words of others, as far as they are kept.
+/// A text from elsewhere, cut to the length that is kept.
 pub(super) fn plain(words: &str) -> String {
     words.chars().filter(|c| !c.is_control()).take(WORDS).collect()
 }
@@ -362,7 +373,7 @@ pub(super) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// As the inventory compares serial numbers.
+/// A serial number in the form in which the inventory compares them.
 fn folded(serial: &str) -> String {
     serial.to_ascii_uppercase()
 }

@@ -1,12 +1,12 @@
 //! The unary calls: the device proves its IDevID in the TLS handshake.
 //!
 //! A handshake proves something only to its other end. So these calls come to the owner itself and not to the Bootz server,
-//! which has no key and could claim any device. The TLS layer checks that the device has the key of the certificate that it shows;
-//! everything else is checked here for each call, by the code that also judges a proof from a stream, so that a refusal has words
-//! and is an event.
+//! which has no key and could claim any device. The TLS layer checks only that the device has the key of the
+//! certificate that it shows. Everything else is checked here for each call, by the same code that checks a proof from
+//! a stream. So a refusal gives a reason in words and is an event.
 //!
-//! A unary request has no room for a certificate request: the device gets a key with its certificate, over the connection that
-//! its IDevID has authenticated.
+//! A unary request has no field for a certificate request. So the device gets a key with its certificate, over the
+//! connection that its IDevID has authenticated.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -73,15 +73,17 @@ struct Door {
     refusals: Mutex<(Instant, u32)>,
 }
 
-/// A device that shows a certificate, whose key it has.
+/// A device that proved in the TLS handshake that it has the key of the certificate that it showed.
 struct Caller {
     address: IpAddr,
     idevid: Idevid,
 }
 
 impl Caller {
+    /// The device that makes a call.
+    ///
     /// # Errors
-    /// It shows none, or one that is no IDevID.
+    /// The device shows no certificate, or one that is not an IDevID.
     fn of<T>(request: &Request<T>) -> Result<Self, (Option<IpAddr>, Status)> {
         let peer = request.extensions().get::<Peer>();
         let peer = peer.ok_or_else(|| (None, Status::internal("the address of the device is not known")))?;
@@ -95,7 +97,7 @@ impl Caller {
         Ok(Self { address, idevid })
     }
 
-    /// What is known of it, for people.
+    /// What is known about the device, for people.
     fn words(&self, chassis: Option<&ChassisDescriptor>) -> String {
         let (maker, model) = chassis.map_or(("", ""), |c| (c.manufacturer.as_str(), c.part_number.as_str()));
         format!(
@@ -129,7 +131,8 @@ impl Caller {
 }
 
 impl Door {
-    /// Decides where it may wait for the disk. A refusal is logged, and is an event unless there were too many.
+    /// Decides on a thread that may wait for the disk. A refusal is logged, and is an event unless there were
+    /// too many.
     async fn decide<Q: Send + 'static, A: Send + 'static>(
         &self,
         request: Request<Q>,
@@ -145,7 +148,8 @@ impl Door {
         };
         let (desk, ask, address) = (Arc::clone(&self.desk), request.into_inner(), caller.address);
         let deciding = tokio::task::spawn_blocking(move || {
-            // Who vouches for it comes first: nothing that it says is looked at before.
+            // The certificate is checked first. Nothing that the device says is read
+            // before that.
             let decided = desk.shown(&caller.idevid).and_then(|()| decide(&desk, &caller, &ask));
             decided.map_err(|status| {
                 let words = format!("{} ({})", status.message(), caller.words(chassis.as_ref()));

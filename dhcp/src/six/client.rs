@@ -1,4 +1,4 @@
-//! The task that keeps an interface supplied with an address of IPv6: socket, timers and a lease file around [`Machine`].
+//! The task that keeps an IPv6 address on an interface: socket, timers and a lease file around [`Machine`].
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV6};
@@ -105,7 +105,7 @@ struct Task {
     again: Arc<Notify>,
 }
 
-/// The next datagram; none ever without a socket.
+/// The next datagram. Without a socket, this never returns.
 async fn hear(socket: Option<&UdpSocket>) -> io::Result<Vec<u8>> {
     let Some(socket) = socket else {
         return std::future::pending().await;

@@ -2,7 +2,7 @@
 //!
 //! | state | sends | leaves when |
 //! | --- | --- | --- |
-//! | soliciting | SOLICIT | an offer with a Bootz server arrives, or a wait is over and there is another offer (requesting) |
+//! | soliciting | SOLICIT | an offer with a Bootz server arrives, or a wait is over and there is an offer without one (requesting) |
 //! | requesting | REQUEST | granted (bound), refused or not answered (soliciting) |
 //! | checking | REBIND | granted (bound), refused (soliciting), not answered (bound while the lease lasts) |
 //! | bound | - | T1 (renewing), or the user wants fresh options (checking) |
@@ -15,8 +15,8 @@ use std::time::Duration;
 use super::message::{self, Ask, Kind, Lease, Reply};
 use crate::message::Identity;
 
-/// First and longest wait for a reply in each state (RFC 8415, section 7.6). SOLICIT is repeated more often than each hour: a switch
-/// without a server is of no use.
+/// First and longest wait for a reply in each state (RFC 8415, section 7.6). SOLICIT is repeated more often than the
+/// hourly limit of the RFC, because a switch without a server is of no use.
 const SOLICIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 const REQUEST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 const RENEW: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
@@ -54,7 +54,7 @@ struct Held {
     lease: Lease,
     /// When it began.
     since: Duration,
-    /// Whether the user knows of it.
+    /// Whether the user of this machine has been given the lease.
     is_used: bool,
 }
 
@@ -90,7 +90,8 @@ impl Machine {
     /// A client that starts at `now`. `remembered` is the lease of an earlier run and its age. Times count from any fixed moment.
     pub fn new(who: Identity, remembered: Option<(Lease, Duration)>, now: Duration) -> Self {
         let held = remembered.and_then(|(lease, age)| {
-            // A time before the fixed moment cannot be expressed; only the rest of the lease matters.
+            // A time before the fixed moment cannot be expressed. That does no harm: only the rest of
+            // the lease matters.
             let gone = u32::try_from(age.as_secs()).ok()?;
             let left = |seconds: u32| seconds.saturating_sub(gone);
             let lease = Lease {

@@ -64,7 +64,7 @@ fn a_blank_switch_gets_an_address_and_its_bootz_server() {
     let mut bench = Bench::new(None);
     assert_eq!(bench.0.due(), Duration::ZERO, "the first message is sent at once");
     assert_eq!(bench.wait().0, [1]);
-    // One without a Bootz server is kept for later, and left for one that leads on.
+    // An offer without a Bootz server is kept, and given up for an offer with one.
     assert_eq!(bench.hear(2, B, Some("2001:db8::99"), &[]), (vec![], vec![]));
     assert_eq!(bench.hear(2, A, Some(OWN), &[BOOTZ]).0, [3]);
     assert_eq!(
@@ -152,7 +152,7 @@ fn an_earlier_lease_is_asked_for_and_used_without_a_server_while_it_lasts() {
     bench.wait();
     assert_eq!(bench.hear(7, A, None, &[(13, b"\0\x03")]).1, []);
     assert_eq!((bench.wait().0, bench.1), (vec![1], REFUSED));
-    // One whose time is over is no lease.
+    // A lease that has ended is not used.
     assert_eq!(Bench::new(Some((lease(), s(80)))).wait().0, [1]);
 }
 

@@ -58,16 +58,17 @@ pub struct Lease {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ask<'a> {
     pub(crate) xid: [u8; 3],
-    /// Since the exchange began, in hundredths of a second.
+    /// Time since the exchange began, in hundredths of a second.
     pub(crate) elapsed: u16,
-    /// The address that is asked for or in use.
+    /// The address that the client asks for or uses.
     pub(crate) address: Option<Ipv6Addr>,
     /// The server that is chosen.
     pub(crate) server: Option<&'a [u8]>,
 }
 
 fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
-    // Every value here is far below the limit; a model or serial number that is not is cut.
+    // A model or serial number that is too long is cut; all other values are far below the
+    // limit.
     let value = value.get(..usize::from(u16::MAX)).unwrap_or(value);
     out.extend(code.to_be_bytes());
     out.extend(u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
@@ -117,7 +118,7 @@ pub(crate) enum Reply {
     Refused(String),
 }
 
-/// Options, each with its code; what is cut off ends them.
+/// Options, each with its code. They end at the first one that is cut off.
 fn options(mut octets: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let ([a, b, c, d], rest) = octets.split_first_chunk::<4>()?;
@@ -161,8 +162,10 @@ pub(crate) fn reply(octets: &[u8], who: &Identity, xid: [u8; 3]) -> Option<Reply
     }
 }
 
+/// The lease that a message grants.
+///
 /// # Errors
-/// Why there is no lease in it, in words.
+/// In words, why the message has no lease.
 fn lease(body: &[u8], server: &[u8]) -> Result<Lease, String> {
     if let Some(why) = failure(body) {
         return Err(why);
@@ -189,7 +192,7 @@ fn lease(body: &[u8], server: &[u8]) -> Result<Lease, String> {
         .filter(|(code, _)| *code == code::IA_ADDRESS)
         .find_map(|(_, value)| good(value));
     let (address, seconds) = found.ok_or("no address that can be used")?;
-    // Times that make no sense are chosen here (section 14.2).
+    // If the server's times make no sense, they are chosen here (section 14.2).
     let rebind = number(association, 8).filter(|t2| *t2 > 0 && *t2 < seconds);
     let rebind_seconds = rebind.unwrap_or(seconds - seconds.div_ceil(5));
     let renew = number(association, 4).filter(|t1| *t1 > 0 && *t1 < rebind_seconds);

@@ -287,7 +287,7 @@ impl Directory {
         Ok(StoredUser { spec, tokens })
     }
 
-    /// A new token, which is not of a user yet.
+    /// A new token, which does not belong to a user yet.
     ///
     /// # Errors
     /// A field is wrong.

@@ -106,9 +106,14 @@ impl<S: Store> Controller<S> {
         let words = open.filter_map(|index| {
             let link = &fabric.link(*index)?.spec;
             let (a, b) = (&link.a, &link.b);
-            Some(match links.fault(*index) {
+            let words = match links.fault(*index) {
                 Some(fault) => super::links::reason(fabric, *index, fault, links.pace().hold()),
                 None => format!("a probe on link {}:{} - {}:{}", a.switch, a.port, b.switch, b.port),
+            };
+            // Most often this is why.
+            Some(match self.wire.mismatch(fabric, link) {
+                Some(mismatch) => format!("{words}; {mismatch}"),
+                None => words,
             })
         });
         (all.len(), words.collect())

@@ -26,6 +26,7 @@ impl<S: Store> Roster for Controller<S> {
             uid: entry.uid.get(),
             config: settings_of(spec),
             model: spec.model.as_ref().map(|model| model.as_str().to_owned()),
+            software: spec.software.as_ref().map(|software| software.as_str().to_owned()),
             is_retired: entry.gone || entry.state == ItemState::Leaving,
         })
     }

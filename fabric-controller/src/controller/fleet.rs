@@ -17,6 +17,7 @@ use crate::device::launch::{Hardware, Launch, Launcher, Running};
 use crate::device::pace::Pace;
 use crate::device::packets::{FrameIn, PacketPort};
 use crate::device::ports::Ports;
+use crate::device::settings::Settings;
 use crate::ident::DeviceIndex;
 
 /// Events of devices that wait for the controller; an actor that finds it full waits.
@@ -88,7 +89,7 @@ impl Fleet {
             }
             None => {}
         }
-        let packets = matches!(hardware, Hardware::Switch(_)).then(|| PacketPort::new(index, self.frames.clone()));
+        let packets = matches!(hardware, Hardware::Switch(..)).then(|| PacketPort::new(index, self.frames.clone()));
         let launch = Launch {
             index,
             device: Arc::clone(device),
@@ -131,10 +132,11 @@ impl Fleet {
         running.as_ref().map(|r| r.handle.clone())
     }
 
-    /// Sets the port plan of a switch.
-    pub(super) fn set_ports(&self, index: DeviceIndex, plan: BTreeMap<PortId, u16>) {
+    /// Sets the port plan of a switch, and its settings.
+    pub(super) fn set_ports(&self, index: DeviceIndex, plan: BTreeMap<PortId, u16>, settings: Settings) {
         if let Some((_, Some(running))) = self.locked().get(&index) {
             running.ports.set(plan);
+            running.ports.set_settings(settings);
         }
     }
 

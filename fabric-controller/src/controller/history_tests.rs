@@ -242,7 +242,8 @@ async fn followers_get_each_change_once_and_in_order_however_far_behind_they_are
         .collect();
     wanted.reverse();
     assert_eq!(wanted.len(), 41);
-    // One that is close, one far behind, one in between; with batches of different sizes.
+    // Followers that are close, far behind and in between, with batches of different
+    // sizes.
     for (start, limit) in [(begin, 1000), (begin, 7), (begin + 20, 3), (begin, 1)] {
         let (mut after, mut seen) = (start, Vec::new());
         while after < world.revision_now() {

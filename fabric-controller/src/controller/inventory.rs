@@ -23,6 +23,7 @@ use crate::device::claim::Claim;
 use crate::device::driver::DeviceIndex;
 use crate::device::launch::Hardware;
 use crate::device::reports::Reports;
+use crate::device::settings::Settings;
 use crate::device::{Device, Registry};
 use crate::events;
 use crate::model::Model;
@@ -117,8 +118,9 @@ impl<S: Store> Controller<S> {
     /// Sets the port plan of every switch.
     fn plan_ports(&self, fabric: &Fabric) {
         let Some(fleet) = self.fleet.get() else { return };
-        for (switch, _) in fabric.switches() {
-            fleet.set_ports(fabric.switch_device(switch), fabric.ports_of(switch));
+        for (switch, entry) in fabric.switches() {
+            let settings = Settings::of(&entry.spec);
+            fleet.set_ports(fabric.switch_device(switch), fabric.ports_of(switch), settings);
         }
     }
 
@@ -186,7 +188,7 @@ impl<S: Store> Controller<S> {
             Some(Node::Switch(s)) => fabric
                 .switch(s)
                 .filter(|s| !s.gone)
-                .map(|s| Hardware::Switch(s.spec.clone())),
+                .map(|s| Hardware::Switch(s.spec.clone(), s.replaced_s)),
             Some(Node::Host(h)) => fabric
                 .host(h)
                 .filter(|h| !h.gone)
@@ -197,6 +199,7 @@ impl<S: Store> Controller<S> {
                 }
                 self.registry.remove(index);
                 self.links_locked().remove_switch(crate::model::SwitchIndex(index.0));
+                self.wire.forget(index);
                 None
             }
         };

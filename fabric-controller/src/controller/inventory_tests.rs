@@ -43,6 +43,8 @@ fn leaf(name: &str, id: u8) -> Switch {
         mac: None,
         model: None,
         software: None,
+        ports: Vec::new(),
+        breakouts: Vec::new(),
     }
 }
 

@@ -11,12 +11,12 @@ use vfabric_api::event::EventReason;
 use vfabric_api::status::{DeviceState, LinkStatus};
 use vfabric_api::topology::{Link, PortRef, Role};
 
-use super::Controller;
+use super::{Controller, RENDERED_AT_ONCE};
 use crate::device::actor::DeviceEvent;
 use crate::device::driver::Event;
 use crate::device::packets::FrameIn;
 use crate::events::News;
-use crate::ident::SwitchIndex;
+use crate::ident::{Source, SwitchIndex};
 use crate::model::fabric::{Fabric, Node};
 use crate::store::{Op, Store};
 use crate::topology::LinkIndex;
@@ -28,10 +28,10 @@ use crate::topology::pace::Pace;
 /// storm of frames does not stop the clock.
 const FRAMES_BETWEEN_TICKS: usize = 4096;
 
-/// Most events of devices that are acted on together: the ports of a lost spine.
+/// Most events of devices that are handled together: enough for the ports of a lost spine.
 const EVENTS_AT_ONCE: usize = 512;
 
-/// How often what is remembered of links is stored.
+/// How often the state of links is stored.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where the store keeps what is remembered of a link.
@@ -63,6 +63,7 @@ impl<S: Store> Controller<S> {
                         let end = (SwitchIndex(device.0), port);
                         changes.extend(self.links_locked().reported(end, up));
                     }
+                    Event::OnWire(port, now) => self.wire.note(device, port, now),
                     Event::Announced { attachment, by } => self.announced(device, &attachment, by),
                     _ => {}
                 }
@@ -96,7 +97,8 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// Whether a spine does not hold yet what it should. A leaf has no stand-in: what is under it is reached through it alone.
+    /// Whether a spine does not yet hold what it should. Only spines count: nothing can replace a leaf, because its
+    /// hosts are reached only through it.
     pub(super) fn is_filling(&self, fabric: &Fabric, switch: SwitchIndex) -> bool {
         let is_spine = fabric.switch(switch).is_some_and(|s| s.spec.role == Role::Spine);
         let device = self.registry.get(fabric.switch_device(switch));
@@ -162,24 +164,33 @@ impl<S: Store> Controller<S> {
             let faults: Vec<_> = changed.into_iter().map(|link| (link, links.fault(link))).collect();
             (faults, links.pace().hold())
         };
-        let mut paths = 0;
-        for (link, fault) in &faults {
+        let links = faults.iter().map(|(link, fault)| {
             let used = fault.map_or(Use::Up, Fault::used);
-            paths += state
-                .model
-                .set_link(*link, used != Use::Down, used == Use::Avoided)
-                .len();
+            (*link, used != Use::Down, used == Use::Avoided)
+        });
+        let paths = state.model.set_links(links).len();
+        // The groups of next hops, on which all traffic depends, come before the copies of flooded frames, of which a large fabric
+        // has many more.
+        let is_path = |source: &Source| matches!(source, Source::Path(..));
+        let (groups, floods): (BTreeSet<_>, BTreeSet<_>) = state.model.take_touched().into_iter().partition(is_path);
+        let (mut touched, mut devices) = (groups.into_iter().chain(floods), BTreeSet::new());
+        loop {
+            let part: BTreeSet<Source> = touched.by_ref().take(RENDERED_AT_ONCE).collect();
+            if part.is_empty() {
+                break;
+            }
+            let rendered = self.rendered(&state.model, part);
+            devices.extend(self.write_published().render(rendered, state.revision));
+            // What is ready goes to the devices.
+            tokio::task::yield_now().await;
         }
-        let touched = state.model.take_touched();
-        let rendered = self.rendered(&state.model, touched);
-        let devices = self.write_published().render(rendered, state.revision).len();
         for (link, fault) in faults {
             self.say_of_link(&state.model.fabric, link, fault, hold);
         }
-        info!(paths, devices, "paths follow the links");
+        info!(paths, devices = devices.len(), "paths follow the links");
     }
 
-    /// Notes in the events and in the log that a link is used again, or why it is not.
+    /// Writes to the events and the log that a link is used again, or why it is not.
     fn say_of_link(&self, fabric: &Fabric, link: LinkIndex, fault: Option<Fault>, hold: Duration) {
         let Some(Link { a, b }) = fabric.link(link).map(|l| &l.spec) else {
             return;
@@ -264,6 +275,7 @@ impl<S: Store> Controller<S> {
                 reason: fault
                     .map(|f| reason(&fabric, index, f, links.pace().hold()))
                     .or(unobserved),
+                mismatch: self.wire.mismatch(&fabric, &link.spec),
             }
         };
         fabric.links().map(state).collect()

@@ -18,7 +18,7 @@ use super::tests::*;
 use crate::device::machine::{MachineError, Maintenance, Package};
 use crate::images::{Bounds, Shelf};
 
-/// Machines that do as they are asked, or have no services, or a trouble.
+/// Fake machines: they do as they are asked, or have no services, or have a trouble.
 #[derive(Default)]
 struct Access {
     missing: Vec<String>,
@@ -127,7 +127,7 @@ async fn a_switch_is_drained_before_it_restarts_unless_the_operator_wants_it_now
     let reboot = world.restart("spine2", spec(true, "")).await.unwrap();
     assert!(!reboot.drained);
     assert_eq!(world.state_of("spine2").await, ItemState::InService);
-    // One that was drained by somebody else stays as it is.
+    // A switch that somebody else drained stays drained.
     assert!(!world.restart("spine1", spec(false, "")).await.unwrap().drained);
     let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
     let restarts = access.restarts.lock().unwrap().clone();

@@ -1,7 +1,8 @@
 //! Switches as machines: they are asked for their clock, software and health, restarted on request, and get newer certificates.
 //!
-//! A switch is asked when it has come into sync, and every [`LOOK`] from then on. It gets a newer certificate when the one that it shows
-//! has [`RENEW_LAST_PART`] of its life left: a switch that renews its certificate itself does so earlier.
+//! A switch is asked when it comes into sync, and every [`LOOK`] from then on. It gets a newer certificate when one
+//! part in [`RENEW_LAST_PART`] of its certificate's life is left. A switch that renews its certificate itself does so
+//! earlier.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -29,17 +30,18 @@ use crate::events::News;
 use crate::model::fabric::Node;
 use crate::store::Store;
 
-/// From one look at the machines to the next: what has come into sync is asked as soon.
+/// Time between two looks at the list of switches. A switch that comes into sync is asked within this time.
 const ROUND: Duration = Duration::from_secs(1);
-/// From one question to a switch to the next.
+/// Time between two questions to the same switch.
 const LOOK: Duration = Duration::from_secs(60);
 /// Switches that are asked at a time.
 const AT_ONCE: usize = 8;
 /// A certificate is renewed when one part in this many of its life is left; switches renew their own at a third.
 const RENEW_LAST_PART: u32 = 4;
-/// For so long, a switch that restarts is asked each round whether it has: it may be away for less than a round.
+/// For this long after a restart was requested, the switch is asked in each round, because it may be away for
+/// less than a round.
 const RESTART: Duration = Duration::from_secs(900);
-/// Wait after a renewal that failed, doubled up to the second.
+/// Wait after a failed renewal: it begins with the first value and doubles up to the second.
 const RENEW_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
 /// What is known of a switch that is in sync.
@@ -55,11 +57,11 @@ struct Known {
 struct Restarting {
     /// When it was started before.
     started_ms: Option<u64>,
-    /// From then on it is asked no more often than others.
+    /// When the frequent questions end.
     until: Instant,
 }
 
-/// What is known of all of them.
+/// What is known of all switches.
 #[derive(Default)]
 pub(super) struct Machines {
     access: OnceLock<Arc<dyn Maintenance>>,
@@ -77,7 +79,7 @@ impl Machines {
         self.restarting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a switch said when it was last asked, if it has any of the services.
+    /// What a switch said when it was last asked; none if it has none of the services.
     pub(super) fn status(&self, switch: &Name) -> Option<MachineStatus> {
         let says = |known: &&Known| known.status != MachineStatus::default();
         self.known().get(switch).filter(says).map(|known| known.status.clone())
@@ -129,7 +131,8 @@ impl<S: Store> Controller<S> {
         })
     }
 
-    /// Drains a switch that is in service, and waits until every device has applied it. Whether it did so.
+    /// Drains a switch that is in service, and waits until every device has applied that. Returns whether
+    /// the switch was drained by this call.
     pub(super) async fn drain_for(
         &self,
         name: &Name,
@@ -155,7 +158,7 @@ impl<S: Store> Controller<S> {
         Err(ApiError::new(ErrorCode::Unavailable, detail))
     }
 
-    /// Restarts a switch. Unless the caller wants it at once, paths avoid the switch before.
+    /// Restarts a switch. Unless the caller wants that at once, the switch is drained first.
     pub(super) async fn reboot_switch(
         &self,
         name: &Name,
@@ -164,7 +167,7 @@ impl<S: Store> Controller<S> {
     ) -> Result<Reboot, ApiError> {
         let (switch, state) = self.machine(name)?;
         let access = self.access()?;
-        // A switch that cannot do it is not drained for it.
+        // A switch that cannot be restarted must not be drained.
         let before = access.look(&switch).await.map_err(|error| refused(&error, name))?;
         if before.clock_ahead_ms.is_none() {
             let error = match before.missing.iter().any(|service| service == "gnoi.system") {
@@ -219,7 +222,7 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// Switches that are in sync and were not asked for a while, each with the certificate that it showed.
+    /// Switches that are in sync and are due to be asked, each with the certificate that it showed.
     fn machines_to_ask(&self) -> Vec<(Switch, Option<Validity>)> {
         let (fabric, now) = (self.fabric_now(), Instant::now());
         let in_sync: Vec<_> = fabric
@@ -232,7 +235,7 @@ impl<S: Store> Controller<S> {
             })
             .collect();
         let mut known = self.machines.known();
-        // One that was away is asked as soon as it is back.
+        // A switch that was away is asked as soon as it is back.
         known.retain(|name, _| in_sync.iter().any(|(switch, _)| switch.name == *name));
         let mut restarting = self.machines.restarting();
         restarting.retain(|_, restarting| restarting.until > now);

@@ -1,7 +1,7 @@
-//! Attachments that migrate: what makes a migration go on, and what ends it.
+//! Attachments that migrate: the steps of a migration, and its end.
 //!
 //! **Model.** The intent says how far a migration is ([`Migration`]); each step is an ordinary transaction. This module
-//! proposes those that nobody asks for (`docs/adr/host-8` has the table of states):
+//! proposes the steps that no user asks for (`docs/adr/host-8` has the table of states):
 //!
 //! | phase | what happens | the controller proposes |
 //! | --- | --- | --- |
@@ -11,11 +11,11 @@
 //! | active | the target has confirmed, and [`PATIENCE`] has passed since | the same |
 //! | active | the target refuses to serve, and [`PATIENCE`] has passed | a roll-back |
 //!
-//! A target that is away after `active` is waited for. Until it serves, nothing else changes ([`crate::device::handover`]), and a user may
-//! call the migration off.
+//! If the target is away after `active`, the controller waits for it. Until the target serves, nothing else changes
+//! ([`crate::device::handover`]), and a user may call the migration off.
 //!
-//! **Invariants.** A proposal names the revision that it was decided on, so that a change of somebody else wins. An announcement
-//! counts only if it comes from the target. Times begin again when the controller starts.
+//! **Invariants.** A proposal names the revision on which it was based, so that another change in between wins. An
+//! announcement counts only if it comes from the target. Times begin again when the controller starts.
 //!
 //! **Cost.** The attachments that migrate, each time a device has confirmed something.
 
@@ -46,7 +46,8 @@ use crate::store::Store;
 
 /// How long the source forwards late frames once all devices know the target: longer than any queue holds a frame.
 const LATE: Duration = Duration::from_secs(1);
-/// How long it forwards at most, once the target serves, while a connected device is behind; and how long a target may refuse to serve.
+/// How long the source forwards at most while a connected device is behind, once the target serves. Also how long a
+/// target may refuse to serve.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is known of migrations besides the intent.
@@ -77,7 +78,7 @@ struct Tended {
     why: BTreeMap<Key, String>,
 }
 
-/// A migration in time. Pure.
+/// The times of a migration. Pure.
 #[derive(Debug, Clone)]
 struct Clock {
     target: Place,
@@ -149,7 +150,7 @@ pub(super) fn under_way(spec: &AttachmentSpec) -> Option<(&Migration, Place)> {
     Some((migration, migration.target(&spec.place)?))
 }
 
-/// After a start: what waits for the targets of active migrations.
+/// After a start: restores the waits for the targets of active migrations.
 pub(super) fn resumed(model: &Model, published: &Published, revision: u64) -> Vec<Handover> {
     let active = model.migrating().filter(|(_, spec)| {
         let migration = spec.migration.as_ref();
@@ -172,7 +173,8 @@ impl<S: Store> Controller<S> {
             .and_then(|(vdc, name)| Some(Key::new(vdc.parse().ok()?, Kind::Attachment, name.parse().ok()?)));
         let host = self.registry.get(device).map(|device| device.name.clone());
         let (Some(key), Some(host)) = (key, host) else { return };
-        // Only of an attachment that is to come there, so that no host fills the memory.
+        // An announcement counts only for an attachment that migrates to that host, so
+        // that no host can fill the memory.
         let target = match self.published().object(&key).map(|object| object.stored.spec()) {
             Some(Spec::Attachment(spec)) => under_way(&spec)
                 .filter(|(m, _)| m.host == host)
@@ -187,7 +189,8 @@ impl<S: Store> Controller<S> {
         self.migrations.woken.notify_one();
     }
 
-    /// Refuses to make a migration active whose target is not ready: frames would be sent to nobody.
+    /// Refuses to make a migration active while its target is not ready, because frames to the
+    /// target would be lost.
     pub(super) fn check_activation(&self, applied: &Applied) -> Result<(), ApiError> {
         for (key, before, after) in applied.updated() {
             let (Spec::Attachment(before), Spec::Attachment(after)) = (before.spec(), after.spec()) else {
@@ -228,7 +231,8 @@ impl<S: Store> Controller<S> {
         Err(not_yet(not_applied(&applied).detail))
     }
 
-    /// Whether an attachment that a host gives up is served elsewhere: then it stays, and the migration is over.
+    /// Whether an attachment that a host gives up is served by another host: then it stays, and the migration is
+    /// over.
     pub(super) async fn has_moved_on(&self, host: &Name, key: &Key) -> Result<bool, ApiError> {
         let found = self
             .published()
@@ -275,7 +279,8 @@ impl<S: Store> Controller<S> {
             }
             match self.change_migration(&key, revision, patch, why).await {
                 Ok(_) => info!(%key, host = %migration.host, ?due, why, "a migration goes on"),
-                // Somebody else was faster, or the target is not ready yet: it is looked at again.
+                // Another change came first, or the target is not ready yet: the next round looks
+                // again.
                 Err(e)
                     if matches!(
                         e.code,
@@ -367,7 +372,8 @@ impl<S: Store> Controller<S> {
     }
 
     fn note_migration(&self, key: &Key, reason: EventReason, host: &Name, detail: String) {
-        // Held until the event is noted: a vDC that goes meanwhile takes its events with it.
+        // The lock is held until the event is noted: if the vDC is deleted meanwhile, its
+        // events are deleted with it.
         let published = self.published();
         if published.vdcs.contains_key(&key.vdc) {
             self.events.note(News {
@@ -390,7 +396,8 @@ impl<S: Store> Controller<S> {
     ) -> Result<u64, ApiError> {
         let origin = Origin {
             reason: format!("migration: {why}"),
-            // An attachment that somebody owns goes on, too, and keeps its owner.
+            // The migration of an attachment with an owner goes on, too, and the
+            // attachment keeps its owner.
             force: true,
             ..Origin::default()
         };
@@ -468,7 +475,7 @@ mod tests {
         let ms = Duration::from_millis;
         assert_eq!(clock.look(active, start), None);
         assert_eq!(clock.look(confirmed, start + ms(10)), None);
-        // A device that was away comes back, and has not heard of it.
+        // A device that was away comes back, and does not know of the migration.
         assert_eq!(clock.look(active, start + ms(500)), None);
         assert_eq!(clock.look(confirmed, start + ms(1200)), None);
         assert_eq!(clock.look(confirmed, start + ms(1200) + LATE), Some(Due::Finish));
@@ -480,7 +487,7 @@ mod tests {
         let start = Instant::now();
         let mut clock = clock(start);
         let away = seen(MigrationPhase::Active);
-        // Everybody else who is connected has confirmed: that says nothing about the target.
+        // All other connected devices have confirmed, but perhaps not the target.
         let others = Seen {
             confirmed: true,
             ..away
@@ -498,7 +505,7 @@ mod tests {
             refusing.look(refused, start + PATIENCE),
             Some(Due::RollBack(_))
         ));
-        // Once it serves, those who are behind have their time.
+        // Once the target serves, the devices that are behind get their time.
         let served = Seen { served: true, ..away };
         let back = start + Duration::from_secs(3700);
         assert_eq!(clock.look(served, back), None);

@@ -151,8 +151,8 @@ async fn mac(world: &Fast) -> vfabric_api::ident::Mac {
     }
 }
 
-/// A target that is away does not serve, however long it is away. Frames go to the source all that time, and none to the
-/// silent target: those would be dropped.
+/// A target that is away does not serve, however long it is away. All that time frames go to the source, and none to
+/// the target, which would drop them.
 #[tokio::test(start_paused = true)]
 async fn a_target_that_does_not_confirm_gets_no_frames() {
     let world = world().await;
@@ -179,7 +179,7 @@ async fn a_target_that_does_not_confirm_gets_no_frames() {
         }
     }
     assert_eq!(spec(&world).await.migration.unwrap().phase, MigrationPhase::Active);
-    // It comes back: it serves first, and then everybody knows.
+    // The target comes back: it serves first, and then all devices send to it.
     world.devices[TARGET].go_online();
     until("moved", async || modes(&world) == [None, Some(Mode::Serving), None]).await;
     assert_ne!(sends_to(&world, OTHER, mac), old);
@@ -423,7 +423,7 @@ async fn a_restarted_controller_still_waits_for_the_target() {
     }
 }
 
-/// A pod that host1 has asked for, and how its host names it.
+/// A pod's attachment that host1 has asked for, and its name on that host.
 async fn pod() -> (Fast, Key, Ask) {
     let world = World::over(topology(), MemoryStore::default(), fakes()).await;
     let mut changes = basics();
@@ -481,7 +481,8 @@ async fn active(world: &Fast, key: &Key) {
     until("accepted", async || force(world, key, phase.clone()).await.is_ok()).await;
 }
 
-/// The runtime of the old host ends its pod late, asks for it again, or swaps it: the pod has moved, and stays where it is.
+/// The old host's runtime ends the pod late, asks for it again, or swaps it. The pod has moved, so it stays where it
+/// is.
 #[tokio::test]
 async fn after_a_move_the_old_host_changes_nothing() {
     let (world, key, ask) = pod().await;
@@ -498,7 +499,7 @@ async fn after_a_move_the_old_host_changes_nothing() {
     };
     let swap = below.swap(n("host1"), blue).await.unwrap_err();
     assert_eq!(swap.code, ErrorCode::Forbidden, "{swap}");
-    // Nor does a DEL of the new host for the pod as it was named at the old one.
+    // A DEL of the new host with the pod's old name changes nothing, either.
     below.detach(n("host2"), ask.spot.clone()).await.unwrap();
     assert_eq!(attached(&world, &key).await, moved);
     for device in 0..7 {
@@ -519,7 +520,7 @@ async fn a_late_del_of_the_source_ends_the_migration_at_the_target() {
     for device in 0..7 {
         world.settled(device).await;
     }
-    // Before that, the pod is gone with its DEL, and the target has nothing.
+    // Before the migration is active, DEL removes the pod, and the target has nothing.
     let (world, key, ask) = pod().await;
     prepare(&world, &key).await;
     let below = Arc::clone(&world.controller).below();

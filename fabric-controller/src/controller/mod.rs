@@ -43,6 +43,9 @@ mod inventory_start_tests;
 mod inventory_tests;
 #[cfg(test)]
 mod isolation;
+mod lifecycle;
+#[cfg(test)]
+mod lifecycle_tests;
 #[cfg(test)]
 mod link_tests;
 mod links;
@@ -91,6 +94,7 @@ mod upgrade_tests;
 mod users;
 #[cfg(test)]
 mod values_tests;
+mod wire;
 mod writer;
 #[cfg(test)]
 mod writer_tests;
@@ -145,6 +149,9 @@ pub enum StartError {
     /// The topology that was to be imported contradicts the inventory.
     #[error("the topology cannot be imported: {0}")]
     Import(#[source] ApiError),
+    /// The system gives no thread to load objects on.
+    #[error("no thread to load objects: {0}")]
+    Thread(#[source] std::io::Error),
 }
 
 /// A controller over a store.
@@ -172,7 +179,7 @@ pub struct Controller<S> {
     followed: Followed,
     /// The actors, once they are started.
     fleet: std::sync::OnceLock<Fleet>,
-    /// Of this process, for metrics; none in tests.
+    /// This process's credentials, for metrics; none in tests.
     credentials: std::sync::OnceLock<Arc<Credentials>>,
     /// Images for switches, if there is a place for them.
     images: std::sync::OnceLock<Arc<Shelf>>,
@@ -185,13 +192,14 @@ pub struct Controller<S> {
     token_enrolment: std::sync::OnceLock<Arc<Desk>>,
     /// Held while a backup is made.
     backing_up: Mutex<()>,
-    /// Changes that look whether addresses have become free.
+    /// Changes that check whether addresses have become free.
     lookers: Semaphore,
     /// Receives the events of devices.
     reports: Reports,
     migrations: migration::Migrations,
     machines: machines::Machines,
     software: software::Jobs,
+    wire: wire::Wire,
 }
 
 /// The time; tests can stop it.
@@ -199,9 +207,33 @@ fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Contributions that are rendered together at a start. No device is followed yet, so the parts make no difference to any; all
-/// at once would need memory for everything twice.
+/// Contributions that are rendered together at a start, and after paths have changed. At a start no actor runs yet, so no
+/// device can see the parts. Rendering all at once would need memory for everything twice.
 const RENDERED_AT_ONCE: usize = 4096;
+
+/// Renders what is touched, and publishes it on this thread while the next part is rendered on another.
+fn render_at_start(
+    published: &mut Published,
+    (model, touched): (&Model, BTreeSet<Source>),
+    render: &dyn Render,
+    revision: u64,
+) {
+    std::thread::scope(|scope| {
+        let (parts, rendered) = std::sync::mpsc::sync_channel(1);
+        scope.spawn(move || {
+            let mut touched = touched.into_iter();
+            loop {
+                let part: BTreeSet<Source> = touched.by_ref().take(RENDERED_AT_ONCE).collect();
+                if part.is_empty() || parts.send(Rendered::new(render, model, part)).is_err() {
+                    return;
+                }
+            }
+        });
+        for part in rendered {
+            published.render(part, revision);
+        }
+    });
+}
 
 /// Kinds of devices, as metrics name them.
 const SWITCH: &str = "switch";
@@ -236,17 +268,11 @@ impl<S: Store> Controller<S> {
         let registry = Arc::clone(published.engine.devices());
         start.claim.loaded(revision);
         for link in links.down() {
-            model.set_link(link, false, false);
+            model.set_links([(link, false, false)]);
         }
         let import = inventory::compare(&mut model, &start)?;
-        let mut touched = model.take_touched().into_iter();
-        loop {
-            let some: BTreeSet<Source> = touched.by_ref().take(RENDERED_AT_ONCE).collect();
-            if some.is_empty() {
-                break;
-            }
-            published.render(Rendered::new(render.as_ref(), &model, some), revision);
-        }
+        let touched = model.take_touched();
+        render_at_start(&mut published, (&model, touched), render.as_ref(), revision);
         let handovers = migration::resumed(&model, &published, revision);
         published.publish_waits(model.take_changed_waits());
         published.quarantined = model.quarantined();
@@ -303,6 +329,7 @@ impl<S: Store> Controller<S> {
             migrations: migration::Migrations::default(),
             machines: machines::Machines::default(),
             software: software::Jobs::default(),
+            wire: wire::Wire::default(),
         });
         for handover in handovers {
             tokio::spawn(handover.carry_out(Arc::clone(&controller.progress)));

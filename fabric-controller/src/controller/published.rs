@@ -8,8 +8,8 @@
 //! **Invariants.** Everything here is in the store. An object that waits for a number is published together with its
 //! reasons, and stops waiting in the same step that sends it to devices. So nobody can take "not rendered" for "applied".
 //!
-//! **Cost.** Publishing costs the objects and contributions that a transaction changed. Memory: what an object is stored as is
-//! shared with the model; what is held twice is its place in the indexes.
+//! **Cost.** Publishing costs the objects and contributions that a transaction changed. Memory: the stored form of an
+//! object is shared with the model; only its place in the indexes is held twice.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
+use std::sync::mpsc;
 
 use tracing::warn;
 use vfabric_api::access::UserKey;
@@ -65,6 +66,35 @@ pub(super) struct Row {
     pub(super) damage: Option<String>,
 }
 
+/// Rows of objects that are passed on together.
+const BATCH: usize = 256;
+/// Such batches that wait. They bound the memory of a start.
+const BATCHES: usize = 8;
+
+/// The row of an object, as far as it can be read.
+struct ObjectRow {
+    key: Vec<u8>,
+    /// What it is a row of; none if the key cannot be read.
+    of: Option<Key>,
+    object: Result<Stored, String>,
+    /// Revision that wrote it; 0 if that cannot be read.
+    revision: u64,
+    /// Why its value is damaged, if it is.
+    damage: Option<String>,
+}
+
+impl ObjectRow {
+    fn new(key: &[u8], value: &[u8], revision: u64, damage: Option<String>) -> Self {
+        Self {
+            key: key.to_vec(),
+            of: parse_store_key(key),
+            object: serde_json::from_slice(value).map_err(|e| e.to_string()),
+            revision,
+            damage,
+        }
+    }
+}
+
 /// A restart in progress.
 struct Restoring {
     model: Model,
@@ -84,8 +114,8 @@ struct Restoring {
 /// Reads everything back into a model. A store without an inventory starts with that of `topology`. `publish` makes what
 /// readers see, without objects, of a model that has the inventory, and its revision.
 ///
-/// Objects are by far the most: each is put into the model and published as its row is read, and no copy of the rows is
-/// made. All other rows are read before them.
+/// Objects are by far the most: each is put into the model and published soon after its row is read, and no copy of all rows
+/// is made. All other rows are read before them.
 ///
 /// # Errors
 /// The store cannot be read; or rows of an older format cannot be rewritten; or there is neither an inventory nor a
@@ -127,18 +157,47 @@ pub(super) async fn restore<S: Store>(
     for row in rows {
         restoring.row(row);
     }
-    let mut visit = |key: &[u8], value: &Versioned| {
-        restoring.object(key, &value.value, value.revision, None);
-        ControlFlow::Continue(())
-    };
-    let scanned = store.scan(STORE_PREFIX, &mut visit).await?;
-    for d in scanned.damaged {
-        restoring.object(&d.key, &d.value, 0, Some(d.reason));
-    }
+    let mut restoring = objects(restoring, store).await?;
     for row in later {
         restoring.row(row);
     }
     restoring.end(store).await
+}
+
+/// Loads all objects. Rows are read and parsed here, and put into the model on a thread beside.
+async fn objects<S: Store>(mut restoring: Restoring, store: &S) -> Result<Restoring, StartError> {
+    let (parsed, batches) = mpsc::sync_channel::<Vec<ObjectRow>>(BATCHES);
+    let work = move || {
+        for batch in batches {
+            batch.into_iter().for_each(|row| restoring.object(row));
+        }
+        restoring
+    };
+    let work = std::thread::Builder::new().name("load".into()).spawn(work);
+    let work = work.map_err(StartError::Thread)?;
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut visit = |key: &[u8], value: &Versioned| {
+        batch.push(ObjectRow::new(key, &value.value, value.revision, None));
+        if batch.len() < BATCH {
+            return ControlFlow::Continue(());
+        }
+        match parsed.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))) {
+            Ok(()) => ControlFlow::Continue(()),
+            // The thread has panicked, which is passed on below.
+            Err(_) => ControlFlow::Break(()),
+        }
+    };
+    let scanned = store.scan(STORE_PREFIX, &mut visit).await;
+    if let Ok(scanned) = &scanned {
+        let damaged = scanned.damaged.iter();
+        batch.extend(damaged.map(|d| ObjectRow::new(&d.key, &d.value, 0, Some(d.reason.clone()))));
+        // As above.
+        let _ = parsed.send(batch);
+    }
+    drop(parsed);
+    let restoring = work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    scanned?;
+    Ok(restoring)
 }
 
 /// The rows of a range, damaged ones too, and the revision of the store.
@@ -303,14 +362,20 @@ impl Restoring {
         Ok(())
     }
 
-    /// Loads an object from its row and publishes it, or sets it aside. `damage` says why the value is damaged, if it is.
-    fn object(&mut self, row: &[u8], value: &[u8], revision: u64, damage: Option<String>) {
-        let Some(key) = parse_store_key(row) else {
+    /// Loads an object from its row and publishes it, or sets it aside.
+    fn object(&mut self, row: ObjectRow) {
+        let ObjectRow {
+            key: row,
+            of,
+            object,
+            revision,
+            damage,
+        } = row;
+        let Some(key) = of else {
             let reason = damage.unwrap_or_else(|| "is not a key of an object".into());
-            return self.name(format!("row `{}`", String::from_utf8_lossy(row)), reason);
+            return self.name(format!("row `{}`", String::from_utf8_lossy(&row)), reason);
         };
-        let parsed = serde_json::from_slice::<Stored>(value).map_err(|e| e.to_string());
-        let mut object = match (parsed, damage) {
+        let mut object = match (object, damage) {
             (Ok(object), None) => object,
             (Ok(object), Some(damage)) => return self.aside(key, Some(object), damage),
             (Err(error), damage) => return self.aside(key, None, damage.unwrap_or(error)),
@@ -324,7 +389,7 @@ impl Restoring {
         if let Some(uid) = object.uid_mut() {
             if *uid == Uid::default() {
                 *uid = self.model.new_uid();
-                self.renewed.push(Op::Put(row.to_vec(), to_json(&object)));
+                self.renewed.push(Op::Put(row, to_json(&object)));
             } else {
                 self.model.restore_uid(*uid);
             }

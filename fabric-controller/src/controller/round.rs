@@ -1,14 +1,15 @@
 //! Rounds of the writer: groups of proposals. While one group is made durable, the next is checked.
 //!
-//! **Model.** A round has the lock of the model. Checked proposals are added to the *open* group. When no group is in flight, the
-//! open one is sent to the store and *flies*; meanwhile further proposals go into a new open group, each seeing all
-//! before it. When a group lands, its proposals are published and acknowledged one by one, while the open one flies. The round ends
-//! when nothing is left, or after [`FLIGHTS`], so that others can use the model too.
+//! **Model.** A round has the lock of the model. Checked proposals are added to the *open* group. When no group is in
+//! flight, the open one is sent to the store and *flies* until it is durable. Meanwhile further proposals go into a new
+//! open group, each seeing all before it. When a group *lands*, its proposals are published and acknowledged one by
+//! one, while the open one flies. The round ends when nothing is left, or after [`FLIGHTS`], so that others can use the
+//! model too.
 //!
-//! **Invariants.** Groups reach the store one after the other, in order. If one cannot be stored, the open group is undone
-//! first, then that one, each from its end; every proposal whose result could depend on it gets
-//! `unavailable`. Numbers leave quarantine only while nothing flies. So the new owner of a number is stored with the group that
-//! deletes the number's key, or after it.
+//! **Invariants.** Groups reach the store one after the other, in order. If one cannot be stored, the open group is
+//! undone first, then the failed one, each from its last proposal to its first. Every proposal whose result could
+//! depend on the failed group gets `unavailable`. Numbers leave quarantine only while nothing flies. So the new owner
+//! of a number is stored with the group that deletes the number's key, or after it.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -61,7 +62,7 @@ struct Asks {
     rendered: Rendered,
     /// The entries that it may add to tables, now or later.
     growth: Growth,
-    /// Of these, entries that contributions add later.
+    /// The part of `growth` that contributions add later.
     reserve: Vec<(Source, Growth)>,
 }
 
@@ -286,7 +287,8 @@ impl<'a, S: Store> Round<'a, S> {
                     self.state.model.undo(applied);
                     self.state.model.take_touched();
                     self.settle_all().await?;
-                    // If a proposal takes several rounds, only the first counts as fresh.
+                    // If a proposal takes several rounds, it counts as fresh only in the
+                    // first.
                     alternatives = vec![transaction];
                 }
             }

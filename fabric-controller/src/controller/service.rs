@@ -15,6 +15,7 @@ use vfabric_api::image::{Content, Image, NewImage};
 use vfabric_api::intent::Intent;
 use vfabric_api::inventory::Inventory;
 use vfabric_api::labels::Selector;
+use vfabric_api::lifecycle::{Lifecycle, ReplaceSpec, RetireSpec};
 use vfabric_api::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use vfabric_api::provisioning::Provisioning;
 use vfabric_api::service::{
@@ -246,6 +247,14 @@ impl<S: Store> FabricService for Controller<S> {
         self.reboot_switch(switch, spec, origin).await
     }
 
+    async fn replace_machine(&self, switch: &Name, spec: ReplaceSpec, origin: Origin) -> Result<Lifecycle, ApiError> {
+        self.replace_switch(switch, spec, origin).await
+    }
+
+    async fn retire(&self, switch: &Name, spec: RetireSpec, origin: Origin) -> Result<Lifecycle, ApiError> {
+        self.retire_switch(switch, spec, origin).await
+    }
+
     async fn hosts(&self) -> Vec<HostStatus> {
         let fabric = self.fabric_now();
         let status = |(index, entry): (HostIndex, &HostEntry)| {
@@ -440,7 +449,13 @@ impl<S: Store> Controller<S> {
                 reason,
             })
         };
-        own.chain(self.registry.all().into_iter().flat_map(of_device)).collect()
+        let mismatches = fabric.links().filter_map(|(_, link)| {
+            let reason = self.wire.mismatch(fabric, &link.spec)?;
+            let device = Some(link.spec.a.switch.clone());
+            Some(Warning { device, reason })
+        });
+        let of_devices = self.registry.all().into_iter().flat_map(of_device);
+        own.chain(of_devices).chain(mismatches).collect()
     }
 
     /// The numbers for which objects of a revision wait, and the devices that the revision concerns so far.

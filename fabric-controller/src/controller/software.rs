@@ -1,8 +1,8 @@
 //! Software of switches: installed, checked by the switch, then run.
 //!
-//! A call only begins it, because a transfer takes minutes. What the switch says is an event, `software_installed` or
-//! `software_refused`. A controller that ends meanwhile leaves the switch with the software that it had: the transfer breaks off, and
-//! the call is made again.
+//! A call only begins the installation, because a transfer takes minutes. The result is an event, `software_installed`
+//! or `software_refused`. If the controller ends during the transfer, the transfer breaks off, the switch keeps the
+//! software that it had, and the operator has to make the call again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,10 +32,10 @@ struct Job {
     origin: Origin,
 }
 
-/// Those that wait.
+/// Installations that wait.
 pub(super) struct Jobs {
     queue: mpsc::Sender<Job>,
-    /// Until somebody works on them.
+    /// Held until the task that works on them takes it.
     waiting: Mutex<Option<mpsc::Receiver<Job>>>,
 }
 

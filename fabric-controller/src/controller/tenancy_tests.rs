@@ -187,13 +187,14 @@ async fn a_tenants_subnets_lie_in_the_pools_of_its_vdc() {
     for (subnets, wrong) in [
         (["10.2.0.0/24", "fd00:1::/64"], "subnets[0].cidr"),
         (["10.1.9.0/24", "fd00:2::/64"], "subnets[1].cidr"),
-        // Part of it is inside, and part outside.
+        // Part of the subnet is inside the pool, and part outside.
         (["10.0.0.0/14", "fd00:1::/64"], "subnets[0].cidr"),
     ] {
         let error = ask(&world, put(with("blue", &subnets))).await.unwrap_err();
         assert_eq!(field(error), (ErrorCode::Forbidden, wrong.into()));
     }
-    // The administrator is not bound by it, and a tenant may change the other fields of such a network.
+    // The pools do not bind the administrator. A tenant may change the other fields of a network that
+    // the administrator made outside.
     world.applied(vec![put(with("blue", &["10.2.0.0/24"]))]).await;
     let change = NetworkSpec {
         mtu: 1400,
@@ -277,11 +278,12 @@ async fn reserved_addresses_are_given_only_to_those_who_name_them() {
     let error = commit(put("d", &[])).await.unwrap_err();
     assert_eq!(field(error.clone()), (ErrorCode::Exhausted, "ips".into()));
     assert!(error.errors[0].expected.contains("reserved"), "{error}");
-    // One that is given back is still reserved.
+    // A reserved address that is given back is still reserved.
     let named = Key::new(n("v"), Kind::Attachment, n("named"));
     world.applied(vec![Change::Delete(named)]).await;
     assert_eq!(field(commit(put("d", &[])).await.unwrap_err()).0, ErrorCode::Exhausted);
-    // A range that ends frees its addresses, and one that begins takes none away.
+    // When a range is removed, its addresses are free. When a range is added, attachments
+    // keep the addresses that they have.
     world.applied(vec![reserving(&[("10.1.0.5", "10.1.0.13")])]).await;
     assert_eq!(ip("a").await, "10.1.0.5");
     world.applied(vec![put("d", &[])]).await;
@@ -324,7 +326,7 @@ async fn a_tenant_migrates_only_to_hosts_of_its_vdc() {
         refused(Change::Put(n("v"), spec(migration)), host).await;
     }
     ask(&world, patch(serde_json::json!({"host": "host2"}))).await.unwrap();
-    // Nor is it led there once it is under way.
+    // A migration that is under way cannot be sent there, either.
     refused(patch(serde_json::json!({"host": "host3"})), "under way").await;
     refused(patch(serde_json::json!({"host": "host3", "phase": "active"})), "active").await;
     ask(&world, patch(serde_json::Value::Null)).await.unwrap();

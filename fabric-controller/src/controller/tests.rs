@@ -28,7 +28,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct World<S> {
     pub(super) controller: Arc<Controller<S>>,
-    /// Those that there were at the start.
+    /// The devices of the start.
     pub(super) devices: Vec<FakeDevice>,
     /// All of them, by name; those that come later begin empty.
     pub(super) plugged: Plugged,

@@ -54,7 +54,8 @@ impl<S: Store> Inventory for Controller<S> {
 }
 
 impl<S: Store> Controller<S> {
-    /// Sets the part that lets machines enrol with tokens; until then no token can be made.
+    /// Sets the desk that makes tokens and decides about machines; until then no token can
+    /// be made.
     pub fn enrol_by_tokens(&self, desk: Arc<Desk>) {
         // The first call counts; there is only one.
         let _ = self.token_enrolment.set(desk);

@@ -46,9 +46,9 @@ pub(super) struct State {
     pub(super) model: Model,
     /// Revision of the last durable transaction.
     pub(super) revision: u64,
-    /// Store keys of numbers that have left quarantine. They are deleted with the next transaction, because that is the first
-    /// one that can give these numbers to others; and before an object that waited for one of them is rendered. Otherwise the
-    /// new owner would have to wait again after a restart.
+    /// Store keys of numbers that have left quarantine. They are deleted with the next transaction, because that is the
+    /// first one that can give these numbers to others. They are also deleted before an object that waited for such a
+    /// number is rendered. Otherwise the new owner would have to wait again after a restart.
     pub(super) expired: BTreeSet<Vec<u8>>,
     /// Stored responses to calls that may be repeated.
     pub(super) requests: Requests,

@@ -252,7 +252,8 @@ impl<D: Driver> Actor<D> {
         }
     }
 
-    /// Decides whether the device may be written to. Once a session is enough: the device remembers it.
+    /// Decides whether the device may be written to. This is done once in a session, because the device
+    /// remembers it.
     async fn claim(&mut self) -> Result<(), DriverError> {
         if self.claimed {
             return Ok(());

@@ -26,7 +26,7 @@ const SHARE: usize = 4;
 pub struct Census {
     /// Entities that it holds.
     pub held: usize,
-    /// Of these, entities that nobody asks for.
+    /// How many of these entities nobody asks for.
     pub unwanted: usize,
     /// Whether it is a switch.
     pub of_switch: bool,
@@ -209,7 +209,7 @@ mod tests {
             Ok(Some(7)),
             "revisions of another store say nothing"
         );
-        // One that left and comes back is a new device: it was sent nothing yet.
+        // A device that left and comes back is a new one: nothing was sent to it yet.
         claim.left(&name, 70);
         assert_eq!(settle(memory(7, 70, 0)), Ok(None));
         assert!(settle(memory(7, 71, 0)).is_err());

@@ -13,6 +13,7 @@ use vfabric_api::ident::PortId;
 use super::packets::PacketPort;
 use super::ports::Ports;
 use super::reports::Milestone;
+use super::settings::OnWire;
 pub use crate::entity::counter::{CounterCell, CounterQuery, CounterValue};
 use crate::entity::{Entity, EntityKey};
 pub use crate::ident::DeviceIndex;
@@ -25,8 +26,8 @@ pub struct EntityError {
     /// The reason in words, for the status of the object.
     pub message: String,
     /// True when the device may accept the same write later (it is busy, a table is full, a
-    /// namespace does not exist yet). Others are tried again only when the entity changes,
-    /// the device reconnects, or at the next sweep.
+    /// namespace does not exist yet). Other writes are tried again only when the entity
+    /// changes, the device reconnects, or at the next sweep.
     pub retryable: bool,
     /// True when the device itself tries again and reports [`Event::EntityState`].
     pub device_retries: bool,
@@ -78,7 +79,7 @@ pub enum DriverError {
 pub struct Part {
     /// Entities that the device holds, in canonical form.
     pub entities: Vec<Entity>,
-    /// Of these, the ones that are not in place yet although the device is working on them, and why.
+    /// Those among them that are not in place yet, with the reason; the device is working on them.
     pub failing: Vec<(EntityKey, EntityError)>,
     /// True when it is the last part.
     pub last: bool,
@@ -98,6 +99,8 @@ pub enum Event {
         /// True when it carries traffic.
         up: bool,
     },
+    /// What a port of a switch uses on the wire (gNMI `ethernet/state`).
+    OnWire(PortId, OnWire),
     /// The device has retried an entity itself: the entity is in place (`Ok`) or no longer so (`Err`).
     EntityState(EntityKey, WriteResult),
     /// Somebody else changed something that is not part of the read-back, and the device or its driver corrected it.
@@ -109,7 +112,7 @@ pub enum Event {
         /// The frame by which the workload announced itself, in words.
         by: String,
     },
-    /// The device took a step on its way into service, after those of [`Driver::connect`].
+    /// The device took a step towards service, after the steps of [`Driver::connect`].
     Step(Milestone),
     /// Something about the device is wrong, in words; `None` when it is right again.
     Warning(Warning, Option<String>),
@@ -124,6 +127,14 @@ pub enum Warning {
     Clock,
     /// Its ports are not as the fabric asks.
     Ports,
+    /// Its host name.
+    HostName,
+    /// Speed or negotiation of its ports.
+    Speed,
+    /// Forward error correction of its ports.
+    Fec,
+    /// How its front-panel ports are split.
+    Breakout,
 }
 
 /// A device, seen from its actor. Methods are called one at a time; every one has its own
@@ -244,7 +255,8 @@ pub trait Driver: Send + 'static {
         async { Ok(Ok(Vec::new())) }
     }
 
-    /// Ends the session; says goodbye to the device if it still can. Also called before every new `connect`.
+    /// Ends the session, and lets the device know if that is still possible. Also called before every new
+    /// `connect`.
     fn disconnect(&mut self) -> impl Future<Output = ()> + Send;
 }
 

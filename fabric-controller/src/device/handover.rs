@@ -13,14 +13,15 @@
 //! | move | the attachment on its host | all that goes | the host has confirmed or refused it, or is away; or [`MOVE_PATIENCE`] |
 //! | break | all that goes | nothing | |
 //!
-//! When an attachment migrates ([`Opening`]), the host that begins to serve it has everything of it at once. All other changes of that
-//! attachment, on every other device, wait until that host has confirmed, however long it is away. So nobody sends to a host
-//! that is still silent. The wait ends without that when the host is no longer to serve: the migration was rolled back.
+//! When an attachment migrates ([`Opening`]), the host that begins to serve it gets all its changes at once. All
+//! changes of that attachment on other devices wait until that host has confirmed, however long it is away. So nobody
+//! sends to a host whose port is still closed. The wait also ends if the migration is rolled back, because then the
+//! host is not to serve.
 //!
 //! **Invariants.** A key that is held back is not confirmed, so no number of the old network is free before its entries
 //! are gone. A later change of a key ends its hold. A handover that ends early (the controller stops, its task panics)
-//! releases all keys: the order is lost, but nothing else. After a restart of the controller the wait for a host that begins to
-//! serve goes on ([`crate::engine::Engine::resume`]); nothing else is held back.
+//! releases all keys: the order is lost, but nothing else. After a restart of the controller only the wait for a host
+//! that begins to serve goes on ([`crate::engine::Engine::resume`]).
 //!
 //! **Cost.** Nothing for transactions without such an attachment. Otherwise one look at each device of the transaction
 //! whenever one of them confirms something.
@@ -38,7 +39,8 @@ use crate::ident::{AttachmentId, Owner, Source};
 
 /// Longest wait for new entries. A device that takes longer is behind with all its work.
 const MAKE_PATIENCE: Duration = Duration::from_secs(2);
-/// How often a host that begins to serve is looked at, besides each time that a device confirms something: it may be removed.
+/// How often the controller checks a host that begins to serve, because the host may be removed. It also checks
+/// whenever a device confirms something.
 const OPEN_LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for the host: a busy one has hundreds of interfaces before this.
 const MOVE_PATIENCE: Duration = Duration::from_secs(5);
@@ -55,7 +57,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether a key that waits for this step may be written once that one is reached.
+    /// Whether a key that waits for this step may be written once the handover has
+    /// reached the other one.
     pub(super) fn is_open_at(self, reached: Self) -> bool {
         self == reached || (self, reached) == (Self::Move, Self::Break)
     }
@@ -73,7 +76,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// True once the host serves, or is not to serve any more.
+    /// True once the host serves, or is no longer meant to.
     fn is_done(&self) -> bool {
         matches!(self.host.standing(&self.key), Standing::Applied) || !self.host.wants_serving(&self.key)
     }

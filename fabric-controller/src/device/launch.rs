@@ -19,8 +19,8 @@ use super::ports::Ports;
 /// What a driver is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hardware {
-    /// A switch.
-    Switch(Switch),
+    /// A switch, and when its machine was replaced, in seconds since 1970 (zero: never).
+    Switch(Switch, u64),
     /// A host.
     Host(Host),
 }
@@ -29,7 +29,7 @@ impl Hardware {
     /// Its name.
     pub fn name(&self) -> &Name {
         match self {
-            Self::Switch(s) => &s.name,
+            Self::Switch(s, _) => &s.name,
             Self::Host(h) => &h.name,
         }
     }
@@ -37,8 +37,9 @@ impl Hardware {
     /// Whether a session with one of them reaches the same device as a session with the other.
     pub(crate) fn is_reached_like(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Switch(a), Self::Switch(b)) => {
-                (&a.name, a.role, a.p4runtime, a.device_id) == (&b.name, b.role, b.p4runtime, b.device_id)
+            (Self::Switch(a, a_since), Self::Switch(b, b_since)) => {
+                let reached = |s: &Switch| (s.name.clone(), s.role, s.p4runtime, s.device_id);
+                (reached(a), a_since) == (reached(b), b_since)
             }
             // Hosts dial in by their names. Another network card may be in another machine.
             (Self::Host(a), Self::Host(b)) => (&a.name, a.mac) == (&b.name, b.mac),

@@ -21,8 +21,8 @@
 //!
 //! **Read-backs** are split into any number of calls ([`Ledger::begin_read_back`], [`Ledger::found`],
 //! [`Ledger::end_read_back`]). Changes and writes come in between, and a part may be older than a write that the device has
-//! confirmed since. So a read-back says nothing about a key that was written while it ran. Differences that it finds become
-//! *to do* together, at its end: what refers to what is known only then.
+//! confirmed since. So a read-back says nothing about a key that was written while it ran. At its end, all
+//! differences that it found become *to do* together, because only then is it known which entity refers to which.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -159,12 +159,12 @@ struct Reading {
 pub(super) struct Ledger {
     /// What it should hold, and what it holds.
     rows: Rows,
-    /// Of what it should hold, entries of each table, by P4Info id.
+    /// How many entries of each table it should hold, by P4Info id.
     entries: FxHashMap<u32, usize>,
     dirty: HashMap<EntityKey, Dirty>,
     /// Dirty keys by their oldest revision.
     dirty_since: Counts,
-    /// Of these, the ones that have not failed.
+    /// Dirty keys that have not failed, by their oldest revision.
     open_since: Counts,
     /// Keys in phase `ToDo`.
     to_do: HashSet<EntityKey>,
@@ -215,7 +215,8 @@ impl Ledger {
         self.open_since.any(revision)
     }
 
-    /// True if nothing up to `revision` is under way but what is held back. Costs what is held back.
+    /// True if only held-back keys up to `revision` are under way. Costs the number of held-back
+    /// keys.
     pub(super) fn has_made(&self, revision: u64) -> bool {
         let is_open = |d: &&Dirty| d.oldest <= revision && !matches!(d.phase, Phase::Failed(_));
         let held_back = self.held_back.keys().filter_map(|key| self.dirty.get(key));
@@ -240,7 +241,7 @@ impl Ledger {
         matches!(wanted, Some(Entity::Host(HostEntity::Attachment(a))) if a.mode == Mode::Serving)
     }
 
-    /// A key that is to be written is not, before this step of the handover of a revision.
+    /// Holds a key back: it is not written before this step of the handover of a revision.
     pub(super) fn hold_back(&mut self, key: EntityKey, revision: u64, step: Step) {
         let waits = self
             .dirty
@@ -453,7 +454,7 @@ impl Ledger {
     pub(super) fn entity_state(&mut self, key: &EntityKey, result: WriteResult) {
         let wanted = self.rows.wanted(key).map(|w| Arc::clone(&w.entity));
         if let Some(reading) = &mut self.reading {
-            // Later than the part of the read-back that has it.
+            // The report is later than the part of the read-back that has the entity.
             reading.failing.remove(key);
         }
         match (result, wanted) {
@@ -475,7 +476,8 @@ impl Ledger {
                 self.mark(key.clone(), self.last_change);
                 self.fail(key.clone(), Failure { entity, error });
             }
-            // What is not in place may be there in part, and the device tries again. It is gone when the device has confirmed that.
+            // An entity that is not in place may exist in part, and the device tries again. It is gone only when the
+            // device has confirmed that.
             (Err(_), None) => {}
         }
     }
@@ -489,7 +491,7 @@ impl Ledger {
         self.put_back(|phase| matches!(phase, Phase::Writing));
     }
 
-    /// Keys in such a phase are to do again.
+    /// Makes keys in this phase *to do* again.
     fn put_back(&mut self, is_such: impl Fn(&Phase) -> bool) {
         let such = self.dirty.iter().filter(|(_, d)| is_such(&d.phase));
         let keys: Vec<EntityKey> = such.map(|(key, _)| key.clone()).collect();
@@ -498,7 +500,8 @@ impl Ledger {
         }
     }
 
-    /// Whether a key was written since the read-back under way began: then what that finds of it may be out of date.
+    /// Whether a key was written after the current read-back began. Then the read-back's result for it may be out of
+    /// date.
     fn was_written(&self, key: &EntityKey) -> bool {
         self.reading
             .as_ref()

@@ -9,13 +9,13 @@ use vfabric_api::topology::Switch;
 /// Why something was not done to a switch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
-    /// It does not have the service.
+    /// The switch does not have the service.
     #[error("it has no {0}: its gRPC server replies UNIMPLEMENTED")]
     Missing(&'static str),
     /// It refused.
     #[error("it refuses: {0}")]
     Refused(String),
-    /// It cannot be reached, or did not reply in time.
+    /// The switch cannot be reached, or did not reply in time.
     #[error("{0}")]
     Unreachable(String),
     /// The controller lacks something for it.
@@ -34,7 +34,7 @@ pub struct Package {
     pub content: File,
 }
 
-/// Access to switches as machines. Each call makes a connection of its own, so that it also works while no session is open.
+/// Access to switches as machines. Each call opens a connection of its own, so it works also while no session is open.
 pub trait Maintenance: Send + Sync + 'static {
     /// Asks a switch for its clock, software and health. Services that it does not have are listed.
     fn look<'a>(&'a self, switch: &'a Switch) -> BoxFuture<'a, Result<MachineStatus, MachineError>>;
@@ -42,16 +42,17 @@ pub trait Maintenance: Send + Sync + 'static {
     /// Restarts it.
     fn reboot<'a>(&'a self, switch: &'a Switch, reason: &'a str) -> BoxFuture<'a, Result<(), MachineError>>;
 
-    /// Transfers software, and has the switch check it. The software that runs is as before.
+    /// Transfers software, and makes the switch check it. The switch goes on running its present
+    /// software.
     fn install<'a>(&'a self, switch: &'a Switch, package: Package) -> BoxFuture<'a, Result<(), MachineError>>;
 
-    /// Has it run an installed version, for which it restarts.
+    /// Makes the switch run an installed version; it restarts for that.
     fn activate<'a>(&'a self, switch: &'a Switch, version: &'a str) -> BoxFuture<'a, Result<(), MachineError>>;
 
     /// Whether certificates can be renewed: there is TLS, and an authority for switches.
     fn renews(&self) -> bool;
 
-    /// Gives it a newer certificate, for a key that it makes; the last second of the certificate, in seconds since 1970. After an
-    /// error it has the certificate of before.
+    /// Gives the switch a newer certificate, for a key that the switch makes. Returns the last second of the
+    /// certificate, in seconds since 1970. After an error the switch has its earlier certificate.
     fn renew<'a>(&'a self, switch: &'a Switch) -> BoxFuture<'a, Result<i64, MachineError>>;
 }

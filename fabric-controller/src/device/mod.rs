@@ -16,6 +16,7 @@ pub mod ports;
 mod registry;
 pub mod reports;
 mod rows;
+pub mod settings;
 mod shared;
 pub(crate) mod waits;
 

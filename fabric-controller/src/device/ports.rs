@@ -13,12 +13,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use vfabric_api::ident::PortId;
 
+use super::settings::{Settings, SettingsPlan};
+
 /// Least MTU of each port that the fabric uses, in octets of the Ethernet payload.
 pub type PortPlan = Arc<BTreeMap<PortId, u16>>;
 
-/// The plan of one switch; clones are the same one.
+/// The plan of one switch, and its settings; clones are the same one.
 #[derive(Debug, Clone, Default)]
-pub struct Ports(Arc<watch::Sender<PortPlan>>);
+pub struct Ports(Arc<watch::Sender<PortPlan>>, Arc<watch::Sender<SettingsPlan>>);
 
 impl Ports {
     /// Replaces the plan. Followers wake only if it differs.
@@ -30,6 +32,22 @@ impl Ports {
             }
             differs
         });
+    }
+
+    /// Replaces the settings. Followers wake only if they differ.
+    pub fn set_settings(&self, settings: Settings) {
+        self.1.send_if_modified(|now| {
+            let differs = **now != settings;
+            if differs {
+                *now = Arc::new(settings);
+            }
+            differs
+        });
+    }
+
+    /// Follows the settings.
+    pub fn follow_settings(&self) -> watch::Receiver<SettingsPlan> {
+        self.1.subscribe()
     }
 
     /// Follows the plan.

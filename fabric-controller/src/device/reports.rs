@@ -21,7 +21,7 @@ pub enum Report {
     Lost(String),
     /// It holds what it should.
     InSync,
-    /// It refuses this many entities.
+    /// The device refuses this many entities.
     Degraded(usize),
     /// It refused an entity, and why.
     Refused(EntityKey, String),

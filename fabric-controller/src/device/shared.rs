@@ -349,7 +349,7 @@ impl Device {
         self.lock().filling
     }
 
-    // What follows is for the actor.
+    // The methods from here on are for the actor.
 
     /// It reached a step on its way into service.
     pub(super) fn step(&self, milestone: Milestone) {
@@ -503,7 +503,8 @@ impl Device {
         if complete {
             inner.epoch = inner.epoch.max(revision);
             inner.filling &= inner.ledger.desired_count() == 0 || inner.ledger.dirty_count() > 0;
-            // Unless it was changed again meanwhile: then it stays behind.
+            // If the intent for the device has changed again meanwhile, the device stays
+            // behind.
             if inner.ledger.dirty_count() == 0
                 && let Some(since) = inner.behind_since.take()
             {
@@ -549,7 +550,7 @@ impl Edit<'_> {
         changed
     }
 
-    /// Does not let a key that this edit changed be written before this step of the revision's handover.
+    /// Holds a key back that this edit changed: it is not written before this step of the revision's handover.
     pub fn hold_back(&mut self, key: EntityKey, step: Step) {
         self.inner.ledger.hold_back(key, self.revision, step);
     }

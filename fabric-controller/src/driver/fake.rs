@@ -51,7 +51,7 @@ struct State {
     record: Option<(usize, Record)>,
     /// Whether read-backs stop after their first part.
     reads_stop: bool,
-    /// Read-backs that wait for the rest.
+    /// Read-backs that have stopped after their first part.
     stopped: u64,
 }
 
@@ -115,7 +115,8 @@ impl FakeDevice {
         self.lock().stopped
     }
 
-    /// Its read-backs go on. The parts that follow show what it held when they began.
+    /// Lets its read-backs continue. Their further parts show what the device held when
+    /// they began.
     pub fn resume_reads(&self) {
         let mut state = self.lock();
         (state.reads_stop, state.stopped) = (false, 0);
@@ -178,7 +179,8 @@ impl FakeDevice {
         }
     }
 
-    /// Cuts it off: sessions end, none begins. It keeps what it holds.
+    /// Cuts the device off: its session ends, and no other begins. It keeps what it
+    /// holds.
     pub fn go_offline(&self) {
         let mut state = self.lock();
         state.online = false;
@@ -229,7 +231,7 @@ impl FakeDevice {
         self.lock().refuse.insert(key, error);
     }
 
-    /// From now on it refuses nothing.
+    /// From now on the device refuses nothing.
     pub fn accept_all(&self) {
         self.lock().refuse.clear();
     }

@@ -45,7 +45,7 @@ impl Devices {
 impl Launcher for Devices {
     fn launch(&self, hardware: &Hardware, launch: Launch) -> Result<Running, String> {
         Ok(match hardware {
-            Hardware::Switch(switch) => launch.run(self.switch(switch)?),
+            Hardware::Switch(switch, since_s) => launch.run(self.switch(switch)?.expecting_since(*since_s)),
             Hardware::Host(host) => launch.run(self.hosts.driver(host.name.as_str())),
         })
     }

@@ -25,7 +25,7 @@ pub(super) struct Mark {
     revision: Option<u64>,
     written: Option<Instant>,
     refused: bool,
-    /// Whether it was written since the current read-back began, which therefore may not show it.
+    /// Whether the mark was written after the current read-back began; then the read-back may not show it.
     written_meanwhile: bool,
 }
 

@@ -8,4 +8,5 @@ pub mod machine;
 mod mark;
 pub mod p4runtime;
 mod ports;
+pub mod settings;
 pub mod vtep;

@@ -5,6 +5,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use fabric_bootz::authority::BACKDATED;
 use fabric_identity::{Dialer, Validity};
 use p4runtime_client::{
     Error,
@@ -26,6 +27,7 @@ use super::gnmi::{PortState, watch_ports};
 use super::losses;
 use super::mark::{self, Mark};
 use super::ports::{Names, keep_ports};
+use super::settings::keep_settings;
 use crate::device::{
     driver::{
         Batch, CounterCell, CounterQuery, CounterValue, Driver, DriverError, EntityError, Event, Limits, Losses, Part,
@@ -69,6 +71,8 @@ pub struct P4RuntimeDriver {
     codec: Arc<PacketCodec>,
     packets: Option<PacketPort>,
     plan: Option<Ports>,
+    /// Certificates that were made before are those of an earlier machine, in seconds since 1970.
+    since_s: u64,
     /// Interfaces of ports, over all sessions.
     names: Names,
     /// References between tables, from the pipeline.
@@ -164,6 +168,7 @@ impl P4RuntimeDriver {
             codec,
             packets: None,
             plan: None,
+            since_s: 0,
             names: Names::default(),
             order,
             election_id: now.as_millis().max(1),
@@ -175,6 +180,31 @@ impl P4RuntimeDriver {
     fn session(&self) -> Result<&Session, DriverError> {
         let closed = || DriverError::Unreachable("no session".into());
         self.open.as_ref().map(|open| &open.session).ok_or_else(closed)
+    }
+
+    /// Accepts certificates from this time on only, in seconds since 1970: the machine was replaced then.
+    #[must_use]
+    pub fn expecting_since(mut self, since_s: u64) -> Self {
+        self.since_s = since_s;
+        self
+    }
+
+    /// Whether the certificate that was shown is of the machine that is expected.
+    fn check_machine(&self) -> Result<(), DriverError> {
+        let Some(shown) = self.certificate().filter(|_| self.since_s > 0) else {
+            return Ok(());
+        };
+        let made = u64::try_from(shown.not_before)
+            .unwrap_or(0)
+            .saturating_add(BACKDATED.as_secs());
+        if made >= self.since_s {
+            return Ok(());
+        }
+        Err(DriverError::NotPermitted(format!(
+            "its certificate was made {} s before the machine of `{}` was replaced: is the old machine still connected?",
+            self.since_s - made,
+            self.config.name
+        )))
     }
 
     async fn open_session(&mut self) -> Result<Session, DriverError> {
@@ -329,6 +359,7 @@ impl Driver for P4RuntimeDriver {
         self.open = None;
         self.milestones.clear();
         let mut session = self.open_session().await?;
+        self.check_machine()?;
         match session.standing() {
             Standing::Primary => {}
             Standing::Backup { primary } => return Err(not_primary(primary)),
@@ -367,6 +398,7 @@ impl Driver for P4RuntimeDriver {
         if let Some(plan) = &self.plan {
             // Ends when `kept` is dropped.
             let names = Arc::clone(&self.names);
+            tokio::spawn(keep_settings(session.channel(), plan.follow_settings(), sender.clone()));
             tokio::spawn(keep_ports(session.channel(), plan.follow(), names, sender));
         }
         self.open = Some(Open {

@@ -74,7 +74,7 @@ pub(super) async fn keep_ports(
 struct Progress {
     /// Settings that the switch has accepted.
     set: usize,
-    /// Whether the ports have been as planned once. Only the first time is a step of the switch's time line.
+    /// Whether the ports have been as planned before. Only the first time is a step of the switch's time line.
     is_configured: bool,
 }
 
@@ -309,7 +309,8 @@ impl Seen {
                 });
             }
         }
-        // All numbers in one step, because ports may have exchanged them; and first, because the rest is about ports.
+        // All numbers are set in one step, because ports may have exchanged them. They are set first, because the
+        // other settings belong to ports.
         let numbers = Some(numbers).filter(|n| !n.set.is_empty());
         numbers.into_iter().chain(repairs).collect()
     }

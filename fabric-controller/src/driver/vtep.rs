@@ -125,13 +125,14 @@ impl VtepServer {
         let _ = self.below.set(below);
     }
 
-    /// Serves these too, also for peers without a certificate. It counts for [`VtepServer::serve`] calls that follow.
+    /// Sets further services, which also serve peers without a certificate. Later calls of [`VtepServer::serve`] use
+    /// them.
     pub fn serve_newcomers(&self, services: Routes) {
         // The first call counts; there is only one.
         let _ = self.for_newcomers.set(services);
     }
 
-    /// A host may not dial in any more; its stream ends.
+    /// Forbids a host to dial in, and ends its stream.
     pub fn remove(&self, host: &str) {
         if let Some(slot) = locked(&self.hosts).remove(host) {
             locked(&slot.current).cancel();
@@ -355,7 +356,7 @@ impl VtepDriver {
         timeout_at(end, self.receive()).await.map_err(late)?
     }
 
-    /// Keeps what is not the reply to a call: a report, or a part of the read-back under way.
+    /// Keeps a message that is not the reply to a call: a report, or a part of the read-back under way.
     fn keep_other(&mut self, message: agent_message::Message) -> Result<(), DriverError> {
         match (message, self.reading) {
             (agent_message::Message::Report(report), _) => self.keep(report),
@@ -515,7 +516,7 @@ impl Driver for VtepDriver {
                 continue;
             };
             match write {
-                // Its agent would open the port.
+                // An agent that does not know the mode would open the port.
                 Write::Insert(_) | Write::Modify(_) if too_old(entity) => {}
                 Write::Insert(_) | Write::Modify(_) => update.upserts.push(entity.into()),
                 Write::Delete(_) => update.removes.push((&entity.key()).into()),

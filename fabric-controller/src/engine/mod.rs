@@ -200,8 +200,8 @@ impl Engine {
         (changed, handover)
     }
 
-    /// After a start: what the other devices of an attachment hold back until the host that is to serve it has confirmed that. None
-    /// if only one host has it.
+    /// After a start: which changes of an attachment the other devices hold back until the host that is to serve it has
+    /// confirmed. None if only one host has the attachment.
     pub fn resume(&self, attachment: AttachmentId, revision: u64) -> Option<Handover> {
         let all: Vec<_> = self.asked_by(Owner::Attachment(attachment)).collect();
         let part = |mode: Mode| {

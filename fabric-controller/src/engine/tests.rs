@@ -92,6 +92,8 @@ fn item() -> impl Strategy<Value = Item> {
             mac: None,
             model: None,
             software: None,
+            ports: Vec::new(),
+            breakouts: Vec::new(),
         })
     });
     let link = (1..=3u8, 1..=2u8).prop_map(|(l, s)| Item::Link(link(l, s)));
@@ -311,7 +313,7 @@ impl World {
     }
 
     fn link(&mut self, link: u32, up: bool) {
-        self.model.set_link(LinkIndex(link), up, false);
+        self.model.set_links([(LinkIndex(link), up, false)]);
         self.update();
     }
 

@@ -10,6 +10,8 @@ pub enum Source {
     Switch(SwitchIndex),
     /// `Render::path` on the first, towards the second.
     Path(SwitchIndex, SwitchIndex),
+    /// `Render::behind` on the first: the second and the hosts under it.
+    Behind(SwitchIndex, SwitchIndex),
     /// `Render::local_host`, on the host's leaf.
     LocalHost(HostIndex),
     /// `Render::network_on_leaf`.
@@ -47,7 +49,7 @@ impl Source {
         match self {
             Self::Switch(s) => Owner::Switch(s),
             // A path to a switch exists because that switch exists.
-            Self::Path(_, to) => Owner::Switch(to),
+            Self::Path(_, to) | Self::Behind(_, to) => Owner::Switch(to),
             Self::LocalHost(h) => Owner::Host(h),
             Self::NetworkOnLeaf(n, _)
             | Self::RoutedOnLeaf(n, _)

@@ -9,7 +9,7 @@
 //! | none | A | happens, also if only the owner changes | the same | A |
 //! | A | A | happens | the same | A |
 //! | A | none | refused | happens | A |
-//! | A | B | refused; if the content stays, nothing happens | happens, also if only the owner changes | B |
+//! | A | B | refused; if the content stays the same, nothing happens | happens, also if only the owner changes | B |
 //!
 //! Tenants cannot set the owner of a vDC, since they cannot change the vDC either. A rollback also restores the
 //! owners.
@@ -93,7 +93,7 @@ pub struct By {
     pub owner: Option<OwnerName>,
     /// Whether objects of other owners are changed, too.
     pub force: bool,
-    /// Whether it is a user of a vDC.
+    /// Whether the author is a user of a vDC.
     pub is_tenant: bool,
     /// Whether to delete attachments that use something that their vDC loses.
     pub cascade: bool,
@@ -330,7 +330,7 @@ impl Model {
 
     /// Deletes the attachments that use what a vDC would lose.
     fn drain_vdc(&mut self, path: &str, key: &Key, spec: &VdcSpec, applied: &mut Applied) -> Result<(), ApiError> {
-        // The caller asked for the cascade and could see in the plan what it deletes.
+        // The caller asked for the cascade, and its plan shows what it deletes.
         let by = By {
             force: true,
             ..By::default()

@@ -23,7 +23,8 @@ use crate::ident::{DeviceIndex, HostIndex, SwitchIndex};
 use crate::topology::LinkIndex;
 use crate::view::{FabricView, HostView, SwitchView};
 
-/// Greatest number of a VTEP: that of its replicas, whose top bit marks access ports.
+/// Greatest number of a VTEP. Its replicas have the same number in 16 bits, and the top
+/// bit marks access ports.
 pub(super) const GREATEST_VTEP: u32 = 0x7fff;
 
 /// A switch.
@@ -39,6 +40,8 @@ pub struct SwitchEntry {
     pub state: ItemState,
     /// Whether an operator declared it dead.
     pub gone: bool,
+    /// When its machine was replaced, in seconds since 1970; zero: never.
+    pub replaced_s: u64,
     /// Its view, from which entities are rendered.
     view: SwitchView,
 }
@@ -131,7 +134,7 @@ pub struct Fabric {
     links_of: HashMap<SwitchIndex, BTreeSet<LinkIndex>>,
     /// Numbers of VTEPs that are in use.
     pub(super) vteps: Space,
-    /// Revisions that shut out devices which are gone; unset until they are stored.
+    /// For each gone device, the revision that shut it out; unset until that is stored.
     pub(super) fences: BTreeMap<DeviceIndex, u64>,
     /// The known state of links that were removed by transactions which are not stored yet.
     pub(super) removed_links: BTreeMap<LinkIndex, (bool, bool)>,

@@ -120,8 +120,8 @@ impl Addresses {
         }
     }
 
-    /// A usable offset; none if there is none. `barred` returns the last offset of a range that is not usable, if the offset
-    /// it is asked for is in one. So a range costs one step, however large it is.
+    /// A usable offset, if there is one. If an offset lies in a range that is not usable, `barred` returns the last
+    /// offset of that range. So a range costs one step, however large it is.
     pub(super) fn find(&self, barred: impl Fn(u128) -> Option<u128>) -> Option<u128> {
         let mut offset = self.next;
         while offset < self.size {
@@ -144,8 +144,8 @@ impl Addresses {
         None
     }
 
-    /// Takes an offset. `passed` returns the last offset of a range whose offsets are in use or never allocated, if the offset
-    /// it is asked for is in one.
+    /// Takes an offset. If an offset lies in a range whose offsets are in use or never allocated, `passed` returns the
+    /// last offset of that range.
     pub(super) fn take(&mut self, offset: u128, passed: impl Fn(u128) -> Option<u128>) {
         if !self.set_low(offset, false) {
             self.freed.remove(&offset);
@@ -252,7 +252,7 @@ mod tests {
             pool.take(found, |o| barred(&used, o));
         }
         assert!(asked.get() < 20, "{asked:?} steps");
-        // A reserved address that an attachment had named does not become free for others when it is given back.
+        // If an attachment gives back a reserved address that it had named, the address stays reserved.
         pool.take(7, |_| None);
         pool.free(7);
         let barred = |o: u128| (o < end).then_some(end - 1);

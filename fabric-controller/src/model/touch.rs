@@ -21,9 +21,8 @@ impl Model {
     pub(super) fn touch_switch(&mut self, at: SwitchIndex) {
         self.touched.insert(Source::Switch(at));
         let others: Vec<SwitchIndex> = self.fabric.switches().map(|(s, _)| s).collect();
-        let paths = others
-            .into_iter()
-            .flat_map(|s| [Source::Path(at, s), Source::Path(s, at)]);
+        let pairs = others.into_iter().flat_map(|s| [(at, s), (s, at)]);
+        let paths = pairs.flat_map(|(on, to)| [Source::Path(on, to), Source::Behind(on, to)]);
         self.touched.extend(paths);
         let neighbours = self.fabric.neighbours(at);
         self.touched.extend(neighbours.into_iter().map(Source::Switch));
@@ -57,7 +56,7 @@ impl Model {
         self.touched.insert(Source::LocalHost(at));
         // Routes to it.
         let others: Vec<SwitchIndex> = self.fabric.switches().map(|(s, _)| s).collect();
-        self.touched.extend(others.into_iter().map(|s| Source::Path(s, leaf)));
+        self.touched.extend(others.into_iter().map(|s| Source::Behind(s, leaf)));
         for network in self.networks_at(DeviceIndex(at.0)) {
             self.touch_network_on_host(network, at);
             self.touched.insert(Source::Flood(network, leaf));
@@ -80,24 +79,21 @@ impl Model {
         }
     }
 
-    /// Paths through the fabric changed: the routes, and the copies of flooded frames on
-    /// these paths.
-    pub fn touch_paths(&mut self, changes: &[PathChange]) {
-        for change in changes {
-            let (on, to) = (change.on, change.to);
-            self.touched.insert(Source::Path(on, to));
-            let (Some(here), Some(there)) = (self.on_switch.get(&on), self.on_switch.get(&to)) else {
+    /// Paths through the fabric changed: the groups of next hops, and the copies of flooded frames on these paths. The changes
+    /// are in order. The networks of each switch whose paths changed are walked once, however many of its paths these are.
+    pub(super) fn touch_paths(&mut self, changes: &[PathChange]) {
+        self.touched.extend(changes.iter().map(|c| Source::Path(c.on, c.to)));
+        for of_one in changes.chunk_by(|a, b| a.on == b.on) {
+            let Some(on) = of_one.first().map(|c| c.on) else {
                 continue;
             };
-            let (here, there) = (&here.networks, &there.networks);
-            // The smaller of the two sets is walked.
-            let (few, many) = if here.len() < there.len() {
-                (here, there)
-            } else {
-                (there, here)
-            };
-            self.touched
-                .extend(few.iter().filter(|n| many.contains(n)).map(|n| Source::Flood(*n, on)));
+            let Some(here) = self.on_switch.get(&on) else { continue };
+            let is_changed = |to: &SwitchIndex| of_one.binary_search_by_key(to, |c| c.to).is_ok();
+            let floods = here.networks.iter().filter(|n| {
+                let network = self.networks.get(**n);
+                network.is_some_and(|n| n.used().leaves.keys().any(is_changed))
+            });
+            self.touched.extend(floods.map(|n| Source::Flood(*n, on)));
         }
     }
 

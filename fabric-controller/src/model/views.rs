@@ -3,7 +3,7 @@
 use super::fabric::Fabric;
 use super::{HostIndex, Model, NetworkId, SwitchIndex};
 use crate::ident::{DeviceIndex, Owner, Source};
-use crate::view::{FabricPort, PathView, View};
+use crate::view::{BehindView, FabricPort, PathView, View};
 
 impl Fabric {
     /// The device index of a switch.
@@ -21,6 +21,7 @@ impl Fabric {
         Some(match source {
             Source::Switch(s)
             | Source::Path(s, _)
+            | Source::Behind(s, _)
             | Source::NetworkOnLeaf(_, s)
             | Source::RoutedOnLeaf(_, s)
             | Source::Flood(_, s)
@@ -31,13 +32,18 @@ impl Fabric {
     }
 }
 
+/// The number of the groups of next hops towards a switch.
+fn group_id(to: SwitchIndex) -> u32 {
+    to.0 + 1
+}
+
 impl Model {
     /// Whether the object of a contribution waits for a number that still means something else on some device. Then no
     /// device gets any of it.
     fn is_held_back(&self, source: Source) -> bool {
         let of_network = |n: NetworkId| self.waits(Owner::Network(n));
         match source {
-            Source::Switch(_) | Source::Path(..) | Source::LocalHost(_) => false,
+            Source::Switch(_) | Source::Path(..) | Source::Behind(..) | Source::LocalHost(_) => false,
             Source::NetworkOnLeaf(n, _)
             | Source::RoutedOnLeaf(n, _)
             | Source::Flood(n, _)
@@ -60,8 +66,9 @@ impl Model {
         let host = |h| self.fabric.host_view(h);
         Some(match source {
             Source::Switch(s) => View::Switch(switch(s)?),
-            Source::Path(on, to) if on == to => return None,
+            Source::Path(on, to) | Source::Behind(on, to) if on == to => return None,
             Source::Path(on, to) => View::Path(switch(on)?, self.path_view(on, to)?),
+            Source::Behind(on, to) => View::Behind(switch(on)?, self.behind_view(to)?),
             Source::LocalHost(h) => View::LocalHost(leaf_of(h)?, host(h)?),
             Source::NetworkOnLeaf(n, s) => {
                 let network = self.networks.get(n)?;
@@ -121,12 +128,19 @@ impl Model {
     }
 
     fn path_view(&self, on: SwitchIndex, to: SwitchIndex) -> Option<PathView> {
-        let behind = self.fabric.hosts_under(to).filter_map(|h| self.fabric.host_view(h));
+        self.fabric.switch(to)?;
         Some(PathView {
-            group_id: to.0 + 1,
-            destination: self.fabric.switch_view(to)?.vtep.clone(),
-            hosts: behind.map(|h| h.vtep.clone()).collect(),
+            group_id: group_id(to),
             next_hops: self.fabric_ports(on, to),
+        })
+    }
+
+    fn behind_view(&self, to: SwitchIndex) -> Option<BehindView> {
+        let hosts = self.fabric.hosts_under(to).filter_map(|h| self.fabric.host_view(h));
+        Some(BehindView {
+            group_id: group_id(to),
+            destination: self.fabric.switch_view(to)?.vtep.clone(),
+            hosts: hosts.map(|h| h.vtep.clone()).collect(),
         })
     }
 
@@ -134,7 +148,8 @@ impl Model {
     pub(super) fn fabric_sources(&self) -> Vec<Source> {
         let switches = || self.fabric.switches().map(|(s, _)| s);
         let mut sources: Vec<Source> = switches().map(Source::Switch).collect();
-        sources.extend(switches().flat_map(|a| switches().map(move |b| Source::Path(a, b))));
+        let pairs = || switches().flat_map(|a| switches().map(move |b| (a, b)));
+        sources.extend(pairs().flat_map(|(a, b)| [Source::Path(a, b), Source::Behind(a, b)]));
         sources.extend(self.fabric.hosts().map(|(h, _)| Source::LocalHost(h)));
         sources
     }

@@ -12,7 +12,7 @@ use vtep_proto::HostEntity;
 use super::{Render, attachment, host, network, underlay};
 use crate::entity::counter::{CounterCell, CounterQuery, CounterValue};
 use crate::entity::{Entity, EntityKey};
-use crate::view::{AttachmentView, FabricView, FloodView, HostView, NetworkView, PathView, SwitchView};
+use crate::view::{AttachmentView, BehindView, FabricView, FloodView, HostView, NetworkView, PathView, SwitchView};
 
 /// [`Render`] for `leaf.p4`, `spine.p4` and `vtep-agent`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,8 +23,12 @@ impl Render for FabricRender {
         underlay::switch(fabric, switch, out);
     }
 
-    fn path(&self, fabric: &FabricView, switch: &SwitchView, path: &PathView, out: &mut Vec<Entity>) {
-        underlay::path(fabric, switch, path, out);
+    fn path(&self, path: &PathView, out: &mut Vec<Entity>) {
+        underlay::path(path, out);
+    }
+
+    fn behind(&self, fabric: &FabricView, switch: &SwitchView, behind: &BehindView, out: &mut Vec<Entity>) {
+        underlay::behind(fabric, switch, behind, out);
     }
 
     fn local_host(&self, fabric: &FabricView, leaf: &SwitchView, host: &HostView, out: &mut Vec<Entity>) {

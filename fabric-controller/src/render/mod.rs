@@ -25,7 +25,9 @@ use vfabric_api::topology::Role;
 
 use crate::entity::Entity;
 use crate::entity::counter::{CounterQuery, CounterValue};
-use crate::view::{AttachmentView, FabricView, FloodView, HostView, NetworkView, PathView, SwitchView, View};
+use crate::view::{
+    AttachmentView, BehindView, FabricView, FloodView, HostView, NetworkView, PathView, SwitchView, View,
+};
 
 /// What is rendered for each device; the implementation depends on the pipeline.
 pub trait Render: Send + Sync + 'static {
@@ -33,9 +35,12 @@ pub trait Render: Send + Sync + 'static {
     /// router MACs, neighbours of fabric ports, default entries ...).
     fn switch(&self, fabric: &FabricView, switch: &SwitchView, out: &mut Vec<Entity>);
 
-    /// On every switch, for each other switch: group, members and underlay routes towards it
-    /// and the hosts behind it. (Leaves: also the `remote_vtep` entries.)
-    fn path(&self, fabric: &FabricView, switch: &SwitchView, path: &PathView, out: &mut Vec<Entity>);
+    /// On every switch, for each other switch: the group of next hops towards it.
+    fn path(&self, path: &PathView, out: &mut Vec<Entity>);
+
+    /// On every switch, for each other switch: underlay routes to it and to the hosts behind it. (Leaves: also the
+    /// `remote_vtep` entries.)
+    fn behind(&self, fabric: &FabricView, switch: &SwitchView, behind: &BehindView, out: &mut Vec<Entity>);
 
     /// On a leaf, for each of its hosts: route, neighbour, admission of its address.
     fn local_host(&self, fabric: &FabricView, leaf: &SwitchView, host: &HostView, out: &mut Vec<Entity>);
@@ -116,7 +121,8 @@ pub fn render(render: &dyn Render, fabric: &FabricView, view: &View<'_>) -> Vec<
     let mut out = Vec::new();
     match view {
         View::Switch(switch) => render.switch(fabric, switch, &mut out),
-        View::Path(switch, path) => render.path(fabric, switch, path, &mut out),
+        View::Path(_, path) => render.path(path, &mut out),
+        View::Behind(switch, behind) => render.behind(fabric, switch, behind, &mut out),
         View::LocalHost(leaf, host) => render.local_host(fabric, leaf, host, &mut out),
         View::NetworkOnLeaf(leaf, network) => render.network_on_leaf(fabric, leaf, network, &mut out),
         View::RoutedOnLeaf(leaf, network) => render.routed_network_on_leaf(fabric, leaf, network, &mut out),

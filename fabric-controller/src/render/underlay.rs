@@ -15,7 +15,7 @@ use vfabric_api::topology::{IpFamily, Role};
 
 use super::convert;
 use crate::entity::Entity;
-use crate::view::{FabricView, HostView, PathView, SwitchView, VtepView};
+use crate::view::{BehindView, FabricView, HostView, PathView, SwitchView, VtepView};
 
 /// Untagged frames.
 const UNTAGGED: Bits<12> = Bits::masked(0);
@@ -70,28 +70,38 @@ fn member_id(port: PortId) -> u32 {
     port.get().into()
 }
 
+/// The number of a path in the pipeline: paths are numbered by the switches of the topology, of which there are less than 2^16.
+fn path_id(group_id: u32) -> Bits<16> {
+    Bits::masked(u128::from(group_id) & Bits::<16>::MAX)
+}
+
 /// `Render::path`.
-pub(super) fn path(fabric: &FabricView, switch: &SwitchView, to: &PathView, out: &mut Vec<Entity>) {
-    // Paths are numbered by the switches of the topology, of which there are less than 2^16.
-    let id = Bits::masked(u128::from(to.group_id) & Bits::<16>::MAX);
+pub(super) fn path(to: &PathView, out: &mut Vec<Entity>) {
+    // Without next hops the routes stay, and packets are counted as having no route.
+    if to.next_hops.is_empty() {
+        return;
+    }
+    let member = |port: PortId| GroupMember {
+        member_id: member_id(port),
+        weight: 1,
+        watch_port: Some(Port(port.get().into())),
+    };
+    let members = to.next_hops.iter().map(|p| member(p.port)).collect();
+    out.push(entity::Entity::group(path::PROFILE_ID, to.group_id, members, 0).into());
+    let path = path_id(to.group_id);
+    let key = TableKey::new(path::ID, path::Key { path }.to_match());
+    out.push(entity::Entity::table(key, TableAction::Group(to.group_id)).into());
+}
+
+/// `Render::behind`.
+pub(super) fn behind(fabric: &FabricView, switch: &SwitchView, to: &BehindView, out: &mut Vec<Entity>) {
+    let path = path_id(to.group_id);
     let destinations = std::iter::once(&to.destination).chain(&to.hosts);
     for address in destinations.clone().flat_map(addresses) {
         let key = underlay_route::Key {
             dst: Lpm::host(convert::underlay(address)),
         };
-        out.push(key.entry(underlay_route::Action::ToPath { path: id }).into());
-    }
-    // Without next hops the routes stay, and packets are counted as having no route.
-    if !to.next_hops.is_empty() {
-        let member = |port: PortId| GroupMember {
-            member_id: member_id(port),
-            weight: 1,
-            watch_port: Some(Port(port.get().into())),
-        };
-        let members = to.next_hops.iter().map(|p| member(p.port)).collect();
-        out.push(entity::Entity::group(path::PROFILE_ID, to.group_id, members, 0).into());
-        let key = TableKey::new(path::ID, path::Key { path: id }.to_match());
-        out.push(entity::Entity::table(key, TableAction::Group(to.group_id)).into());
+        out.push(key.entry(underlay_route::Action::ToPath { path }).into());
     }
     if switch.role == Role::Leaf {
         for vtep in destinations.filter(|v| v.vtep_id != 0) {

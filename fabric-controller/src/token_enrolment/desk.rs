@@ -1,4 +1,4 @@
-//! Who gets a certificate, and for which member of the inventory.
+//! Decides which machine gets a certificate, and for which member of the inventory.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -34,7 +34,7 @@ impl Member {
         }
     }
 
-    /// As a token's subject and a SPIFFE id name it.
+    /// Its name in a token's subject and in a SPIFFE id, such as `host/h1`.
     fn subject(&self) -> String {
         match self {
             Self::Host(name) => format!("host/{name}"),
@@ -42,7 +42,7 @@ impl Member {
         }
     }
 
-    /// The member of a token's subject.
+    /// The member that a token's subject names.
     fn of(subject: &str) -> Option<Self> {
         match subject.split_once('/')? {
             ("host", name) => Some(Self::Host(name.parse().ok()?)),
@@ -68,7 +68,7 @@ impl fmt::Display for Member {
     }
 }
 
-/// What the inventory says of a member, as far as it matters here.
+/// What the inventory says about a member, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// Its identity, which is never reused.
@@ -95,7 +95,7 @@ pub enum Place {
     },
 }
 
-/// What a switch's machine says of itself.
+/// What a switch's machine says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     /// Its serial number.
@@ -104,9 +104,9 @@ pub struct Machine {
     pub model: String,
 }
 
-/// The inventory as far as it matters here.
+/// The part of the inventory that matters here.
 pub trait Inventory: Send + Sync + 'static {
-    /// The member, if it is there.
+    /// The member, if the inventory has it.
     fn find(&self, member: &Member) -> Option<Found>;
 
     /// Takes note of an event.
@@ -126,7 +126,8 @@ pub struct Signer {
     pub valid: Duration,
 }
 
-/// Who signs for which kind of member; without a signer no such member can enrol.
+/// The signer for each kind of member; without a signer, no member of that kind can
+/// enrol.
 #[derive(Default)]
 pub struct Signers {
     /// For hosts.
@@ -138,23 +139,24 @@ pub struct Signers {
 /// Why a machine gets nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Its token opens nothing.
+    /// The token is not valid.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// It is not in the inventory, or was replaced.
+    /// The member is not in the inventory, or another one has its name now.
     #[error("{0} is not in the inventory, or is another one than the token was made for")]
     NotThere(Member),
     /// It is leaving.
     #[error("{0} was retired")]
     Retired(Member),
-    /// The token is for another machine. The words do not say which: whether a caller knows that is part of the check.
+    /// The token is for another machine. The message does not say for which one, because knowing that is part of the
+    /// proof.
     #[error("the token is for another machine: its {what} is not {said:?}")]
     OtherMachine {
         /// Whose token.
         member: Member,
         /// What differs.
         what: &'static str,
-        /// What the machine says.
+        /// The machine's own value.
         said: String,
     },
     /// The token is for a host and the caller is a switch, or the reverse.
@@ -175,7 +177,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The member that it is about, as far as that is proven.
+    /// The member that the refusal is about, as far as that is proven.
     pub fn member(&self) -> Option<Member> {
         match self {
             Self::Token(error) => error.subject().and_then(Member::of),
@@ -196,7 +198,7 @@ impl Refusal {
     }
 }
 
-/// What a machine gets.
+/// What a machine receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Granted {
     /// Who it is.
@@ -245,7 +247,7 @@ fn key_of(request: &[u8]) -> Result<String, Refusal> {
 }
 
 impl Desk {
-    /// With the inventory, the file of tokens, authorities, and the credentials of the controller.
+    /// A desk with the inventory, the file of tokens, authorities, and the controller's credentials.
     pub fn new(inventory: Arc<dyn Inventory>, tokens: Tokens, signers: Signers, credentials: Arc<Credentials>) -> Self {
         Self {
             inventory,
@@ -310,7 +312,7 @@ impl Desk {
     /// for the disk.
     ///
     /// # Errors
-    /// Why it gets none; the token is as it was then.
+    /// Why the machine gets none. In that case the token is as it was.
     pub fn enrol(
         &self,
         token: &str,
@@ -318,7 +320,8 @@ impl Desk {
         request: &[u8],
         now: SystemTime,
     ) -> Result<Granted, Refusal> {
-        // Signing costs more than looking: a caller without a token cannot cause it.
+        // The token is checked first, because signing costs more: a caller without a
+        // token cannot cause it.
         let claim = self.tokens.find(token, ms(now))?;
         let member = Member::of(&claim.subject).ok_or(TokenError::Unknown)?;
         let found = self.inventory.find(&member).filter(|found| found.uid == claim.uid);
@@ -333,7 +336,7 @@ impl Desk {
     /// A newer certificate for a host, for the key that it enrolled with.
     ///
     /// # Errors
-    /// Why it gets none.
+    /// Why the host gets none.
     pub fn renew(&self, host: &Name, request: &[u8], now: SystemTime) -> Result<Granted, Refusal> {
         let member = Member::Host(host.clone());
         let found = self.inventory.find(&member);
@@ -363,7 +366,8 @@ impl Desk {
         let Signer { authority, valid } = self.signer(&member)?;
         let issued = authority.issue(&identity, names, Some(request), *valid, now);
         let issued = issued.map_err(|error| match error {
-            // It has the key of the authority; what it cannot read is the request.
+            // The authority can always sign, so an error here means that the request
+            // cannot be read.
             BootzError::Certificate { problem, .. } => Refusal::Request(problem),
             other => Refusal::Authority(other),
         })?;

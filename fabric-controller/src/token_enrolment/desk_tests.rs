@@ -100,7 +100,8 @@ fn a_switchs_token_is_bound_to_its_serial_number_and_to_one_key() {
     let world = World::new(true);
     let token = world.token("switch/leaf1");
     let (own, right) = (request(), machine("af40", "vs32"));
-    // Another machine, by its serial number or its model: the token is not used up, and the words do not name the right one.
+    // Another machine, with another serial number or model: the token is not used up, and the refusal does not name the
+    // right one.
     for (other, what) in [
         (machine("AF41", "vs32"), "serial number"),
         (machine("", "vs32"), "serial number"),
@@ -118,7 +119,7 @@ fn a_switchs_token_is_bound_to_its_serial_number_and_to_one_key() {
     let (_, pem) = x509_parser::pem::parse_x509_pem(granted.certificate.as_bytes()).unwrap();
     let text = format!("{:?}", pem.parse_x509().unwrap().subject_alternative_name().unwrap());
     assert!(text.contains("spiffe://test/switch/leaf1"), "{text}");
-    // Replayed by the same key: its reply was lost. Replayed by another: refused and named.
+    // The same key asks again, because its reply was lost. Another key is refused and named.
     world.desk.enrol(&token, Some(&right), &own, now).unwrap();
     let replayed = world.refused(&token, Some(&right), &request());
     assert!(replayed.to_string().contains("used by another key"), "{replayed}");

@@ -1,4 +1,4 @@
-//! What machines ask, over gRPC on the port of the agents.
+//! The calls of machines that enrol, over gRPC on the port of the agents.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,16 +1,17 @@
 //! One-time tokens with which a machine without a certificate enrols.
 //!
 //! **Model.** A token is `vfenrol_<id>_<secret>`, both parts random. It belongs to one subject (such as `host/h1` or `switch/leaf1`) with one identity of
-//! the inventory, which is never reused: the token of a host that was removed does not open the next host of that name. The first
-//! key that comes with the token takes it. The same key may come again until the token expires, so a reply that was lost costs
-//! nothing; another key is refused. A subject has one token: a new one ends the one before. The key that took the last one is the
-//! *holder* of the subject, which may renew its certificate.
+//! the inventory, which is never reused: the token of a removed host is not valid for the next host of that name. The
+//! first key that comes with the token takes it. The same key may come again until the token expires, so a reply that
+//! was lost costs nothing; another key is refused. A subject has one token: a new token ends the earlier one. The key
+//! that took the last token is the *holder* of the subject: it may renew its certificate.
 //!
-//! **Invariants.** Only a hash of the secret is stored. That a key took a token is on the disk when [`Tokens::take`] returns, so before
-//! a certificate can leave. The file is beside the store: a store that is restored from a backup brings no used token back.
+//! **Invariants.** Only a hash of the secret is stored. When [`Tokens::take`] returns, it is on the disk which key took
+//! the token. So it is there before a certificate is sent. The file is beside the store: a store that is restored from
+//! a backup brings no used token back.
 //!
-//! **Cost.** A look-up is one read. Making a token walks all tokens, to delete old ones; there is at most one for a subject, and
-//! those of the last week.
+//! **Cost.** A look-up is one read. Making a token walks all tokens, to delete old ones. There is at most one valid
+//! token for a subject; expired ones are kept for a week.
 
 use std::path::Path;
 
@@ -27,7 +28,7 @@ const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
 const OF_SUBJECTS: TableDefinition<'_, &str, &str> = TableDefinition::new("of_subjects");
 /// Subject to the key that took its last token, as JSON.
 const HOLDERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("holders");
-/// What every token begins with, so that scanners of repositories can find one that was lost.
+/// What every token begins with. Scanners of repositories can find a lost token by it.
 const PREFIX: &str = "vfenrol_";
 /// Octets of the id and of the secret; twice as many characters.
 const OCTETS: (usize, usize) = (8, 32);
@@ -54,7 +55,7 @@ struct Holder {
     key: String,
 }
 
-/// Whom a valid token is for.
+/// The subject of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The subject, as its SPIFFE id names it.
@@ -71,7 +72,7 @@ pub struct Made {
     pub expires_ms: u64,
 }
 
-/// Why a token opens nothing.
+/// Why a token is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// It does not have the form of a token, it is not known, or its secret is wrong.
@@ -102,7 +103,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// Whose token was refused, as far as a token proves it.
+    /// The subject whose token was refused, as far as the token proves it.
     pub fn subject(&self) -> Option<&str> {
         match self {
             Self::Expired { subject, .. } | Self::Taken { subject, .. } => Some(subject),
@@ -247,10 +248,10 @@ impl Tokens {
         })
     }
 
-    /// Whom a token is for. Changes nothing.
+    /// The subject of a token. Changes nothing.
     ///
     /// # Errors
-    /// Why it opens nothing.
+    /// Why the token is refused.
     pub fn find(&self, text: &str, now_ms: u64) -> Result<Claim, TokenError> {
         let id = id_of(text).ok_or(TokenError::Unknown)?;
         self.with(|database| {
@@ -263,10 +264,11 @@ impl Tokens {
         })
     }
 
-    /// Takes a token for a key (its SHA-256 in hexadecimal), which is on the disk when this returns; or finds it taken by this key.
+    /// Marks a token as taken by a key (its SHA-256 in hexadecimal), which is on the disk when this returns. A token
+    /// that this key has taken before stays as it is.
     ///
     /// # Errors
-    /// Why it opens nothing; nothing has changed then.
+    /// Why the token is refused. In that case nothing has changed.
     pub fn take(&self, text: &str, key: &str, now_ms: u64) -> Result<Claim, TokenError> {
         let id = id_of(text).ok_or(TokenError::Unknown)?;
         self.with(|database| {
@@ -374,7 +376,7 @@ mod tests {
         let second = tokens.make(&claim("h1"), HOUR, 0).unwrap().text;
         assert!(is_unknown(tokens.find(&first, 0)) && is_unknown(tokens.take(&first, "key", 0)));
         assert_eq!(tokens.find(&second, 0).unwrap(), claim("h1"));
-        // The id of one with the secret of another.
+        // The id of one token with the secret of another.
         let mixed = format!("{}{}", &second[..25], &other[25..]);
         for wrong in [
             "",
@@ -401,7 +403,7 @@ mod tests {
         let first = tokens.make(&h1, HOUR, 0).unwrap().text;
         assert!(!holds(&h1, "a"));
         tokens.take(&first, "a", 0).unwrap();
-        // A token alone takes nothing away.
+        // A new token alone does not end what the old key may do.
         let second = tokens.make(&h1, HOUR, 0).unwrap().text;
         assert!(holds(&h1, "a") && !holds(&h1, "b"));
         tokens.take(&second, "b", 0).unwrap();

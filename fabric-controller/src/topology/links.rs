@@ -11,10 +11,10 @@
 //! | silent | an end that has heard probes hears none for [`Pace::hold`] | it hears one |
 //! | unanswered | the controller has a session with one end, and for [`Pace::hold`] none with the other | it has one with both |
 //! | filling | a spine at an end of it is new, or came back empty | the spine holds all that it should |
-//! | inherited | the link was down when the last controller ended | ports at both ends are reported up, a probe arrives, or [`Pace::hold`] without a sign |
+//! | inherited | the link was down when the last controller ended | ports at both ends are reported up, a probe arrives, or both switches have been ready for [`Pace::hold`] |
 //!
-//! An unanswered link may work, because its far switch forwards without us, and one whose spine is being filled will soon. So
-//! they are *avoided*: used only where there is no other path. All other faults take a link out of use.
+//! An unanswered link may work, because its far switch forwards without us. A link whose spine is being filled will
+//! work soon. So both are *avoided*: used only where there is no other path. All other faults take a link out of use.
 //!
 //! **Invariants.** Silence counts only while both switches are ready, from the moment at which
 //! both became so, and only while the clock runs. Probes that a switch misses while it is synchronised,
@@ -200,7 +200,7 @@ pub struct Links {
     links: BTreeMap<LinkIndex, Link>,
     by_end: HashMap<End, (LinkIndex, usize)>,
     switches: HashMap<SwitchIndex, Since>,
-    /// The last tick, and since when ticks have been on time.
+    /// When the last tick was, and since when ticks have been on time.
     ticked: Option<(Instant, Instant)>,
     turn: usize,
     sequence: u64,

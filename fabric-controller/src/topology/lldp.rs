@@ -22,7 +22,7 @@ const ETHERTYPE: u16 = 0x88cc;
 /// Locally administered, as the MAC addresses of the fabric's routers.
 const OUI: [u8; 3] = [0x02, 0xfa, 0xb0];
 const SUBTYPE: u8 = 1;
-/// How long another LLDP agent may believe the frame, in seconds: as long as we do.
+/// How long another LLDP agent may rely on the frame, in seconds: as long as the controller does.
 const TTL_S: u16 = 3;
 /// Subtype of chassis and port ids: locally assigned (tables 8-2 and 8-3).
 const LOCALLY_ASSIGNED: u8 = 7;

@@ -14,7 +14,7 @@ use crate::ident::SwitchIndex;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkIndex(pub u32);
 
-/// The ports of `on` that lead to `to` have changed.
+/// The ports of switch `on` that lead to switch `to` have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathChange {
     /// The switch whose ports changed.

@@ -100,9 +100,9 @@ impl Loaded {
                 self.target.add(&entry).unwrap();
                 if let Some(meter) = value.extra.as_ref().and_then(|e| e.meter) {
                     let rates = Rates {
-                        cir: meter.cir as u64,
+                        cir: meter.cir as u64 * 1_000_000,
                         cbs: meter.cburst as u64,
-                        pir: meter.pir as u64,
+                        pir: meter.pir as u64 * 1_000_000,
                         pbs: meter.pburst as u64,
                     };
                     self.target.direct_meter(&entry, rates).unwrap();

@@ -62,26 +62,28 @@ pub(crate) fn entities() -> Vec<SwitchEntity> {
         fabric_ports: vec![link(1, 3), link(3, 4), link(4, 4)],
         access_ports: vec![],
     };
-    let path = |group_id, leaf, hosts: Vec<VtepView>, next_hops| PathView {
-        group_id,
-        destination: VtepView {
-            vtep_id: group_id as u16,
-            ..loopback(leaf)
-        },
-        hosts,
-        next_hops,
-    };
     let mut out = Vec::new();
     FabricRender.switch(&fabric, &spine, &mut out);
-    FabricRender.path(&fabric, &spine, &path(3, 3, vec![host(1)], vec![link(1, 3)]), &mut out);
-    FabricRender.path(
-        &fabric,
-        &spine,
-        &path(4, 4, vec![host(3)], vec![link(3, 4), link(4, 4)]),
-        &mut out,
-    );
-    // Leaf 5 cannot be reached now.
-    FabricRender.path(&fabric, &spine, &path(5, 5, vec![], vec![]), &mut out);
+    let leaves = [
+        (3u8, vec![host(1)], vec![link(1, 3)]),
+        (4, vec![host(3)], vec![link(3, 4), link(4, 4)]),
+        // Leaf 5 cannot be reached now.
+        (5, vec![], vec![]),
+    ];
+    for (leaf, hosts, next_hops) in leaves {
+        let group_id = leaf.into();
+        FabricRender.path(&PathView { group_id, next_hops }, &mut out);
+        let destination = VtepView {
+            vtep_id: leaf.into(),
+            ..loopback(leaf)
+        };
+        let behind = BehindView {
+            group_id,
+            destination,
+            hosts,
+        };
+        FabricRender.behind(&fabric, &spine, &behind, &mut out);
+    }
     let switch = |e| match e {
         Entity::Switch(e) => e,
         Entity::Host(e) => panic!("{e:?} on a spine"),

@@ -214,22 +214,20 @@ impl World {
         let (render, fabric, leaf) = (FabricRender, &self.fabric, &self.leaf);
         let mut out = Vec::new();
         render.switch(fabric, leaf, &mut out);
-        let next_hops = leaf.fabric_ports.clone();
-        let spine = PathView {
-            group_id: 1,
-            destination: switch_vtep(0, 1),
-            hosts: vec![],
-            next_hops: next_hops.clone(),
-        };
-        render.path(fabric, leaf, &spine, &mut out);
-        let hosts = vec![host_vtep(3)];
-        let path = PathView {
-            group_id: 4,
-            destination: self.leaf2.clone(),
-            hosts,
-            next_hops,
-        };
-        render.path(fabric, leaf, &path, &mut out);
+        let others = [
+            (1, switch_vtep(0, 1), vec![]),
+            (4, self.leaf2.clone(), vec![host_vtep(3)]),
+        ];
+        for (group_id, destination, hosts) in others {
+            let next_hops = leaf.fabric_ports.clone();
+            render.path(&PathView { group_id, next_hops }, &mut out);
+            let behind = BehindView {
+                group_id,
+                destination,
+                hosts,
+            };
+            render.behind(fabric, leaf, &behind, &mut out);
+        }
         for n in [1, 2] {
             render.local_host(fabric, leaf, &self.host_view(n), &mut out);
         }

@@ -118,7 +118,7 @@ pub(super) async fn try_other_certificates(lab: &Lab, agents: &str) -> Result<us
     Ok(attempts)
 }
 
-/// Tries to be the lab's first host on the agents' port, with the certificate of somebody else.
+/// Poses as the lab's first host on the agents' port, with the certificate of somebody else.
 ///
 /// # Errors
 /// Somebody was let in.

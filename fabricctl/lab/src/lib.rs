@@ -120,7 +120,7 @@ pub struct Options {
     pub target: Target,
     /// Compile the pipelines with `p4c` instead of the embedded ones.
     pub p4c: bool,
-    /// Start with switches that are blank: they get addresses, certificates and settings by themselves.
+    /// Start with blank switches, which get addresses, certificates and settings at power-on.
     #[serde(default)]
     pub ztp: bool,
     /// Time between two probes of a link's end, such as `200ms`; `None` leaves it to the controller.
@@ -188,7 +188,7 @@ impl Lab {
         };
         let options = serde_json::from_str(&read("options.json")?)?;
         let mut lab = Self::new(options, &read("topology.yaml")?, &read("intent.yaml")?)?;
-        // Missing after a start that was cut short.
+        // The file is missing after a start that was cut short.
         lab.startup = read(STARTUP)
             .ok()
             .and_then(|s| Duration::try_from_secs_f64(s.parse().ok()?).ok());

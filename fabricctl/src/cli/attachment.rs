@@ -44,7 +44,7 @@ pub(super) enum Command {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Prepare the move of a running workload to another host. It moves when it announces itself there
+    /// Prepare the move of a running workload to another host. The attachment moves when the workload announces itself there
     Migrate {
         #[command(flatten)]
         object: Object,
@@ -60,7 +60,7 @@ pub(super) enum Command {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Call a migration off: the attachment is where it was
+    /// Call a migration off: the attachment stays where it was
     Cancel {
         #[command(flatten)]
         object: Object,

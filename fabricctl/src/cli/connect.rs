@@ -1,8 +1,8 @@
 //! Which controller a command talks to, and with which credentials.
 //!
-//! Each setting is that of its flag, else of its environment variable, else of the context or settings file in force:
-//! `--context`, `--config`, `VFABRIC_CONTEXT`, `VFABRIC_CONFIG`, the current context, `~/.config/vfabric/client.yaml`;
-//! the first of these that exists.
+//! Each setting comes from its flag, or else from its environment variable, or else from the context or settings file
+//! in force. That is the first of these that exists: `--context`, `--config`, `VFABRIC_CONTEXT`, `VFABRIC_CONFIG`, the
+//! current context, `~/.config/vfabric/client.yaml`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub(super) struct Connect {
     /// File with the authorities to trust, PEM (VFABRIC_CA_FILE)
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
-    /// File with the token (VFABRIC_TOKEN_FILE; VFABRIC_TOKEN is a token)
+    /// File with the token (VFABRIC_TOKEN_FILE; VFABRIC_TOKEN holds the token itself)
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
     /// File with a client certificate, PEM (VFABRIC_CLIENT_CERT)

@@ -16,7 +16,7 @@ use super::history::time;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Create a token with which the agent of a host gets its certificate, once, and print it with the authority's fingerprint
+    /// Create a one-time token with which a host's agent gets its certificate, and print it with the authority's fingerprint
     Token(TokenArgs),
 }
 

@@ -36,10 +36,10 @@ pub(super) struct PushArgs {
     /// Name of the image [default: that of the file]
     #[arg(long)]
     name: Option<Label>,
-    /// The release that it is, as the inventory's `software` names it
+    /// The release in the image, as the inventory's `software` names it
     #[arg(long)]
     software: Option<Label>,
-    /// A model that it is for; may be given more than once [default: all models]
+    /// A model that the image is for; repeat it for several [default: all models]
     #[arg(long = "model")]
     models: Vec<Label>,
 }
@@ -54,7 +54,7 @@ pub(super) struct ListArgs {
 pub(super) struct DeleteArgs {
     /// The image
     name: Label,
-    /// Also if it is the software of a switch
+    /// Delete it even if it is the software of a switch
     #[arg(long)]
     force: bool,
 }

@@ -63,7 +63,7 @@ enum Command {
     Delete(delete::DeleteArgs),
     /// Print vDCs as an intent file
     Export(export::ExportArgs),
-    /// Attach and detach workloads, and move them into other networks
+    /// Attach and detach workloads, and move them into other networks or to other hosts
     #[command(subcommand)]
     Attachment(attachment::Command),
     /// Show what changed, when, by whom and why
@@ -96,7 +96,7 @@ enum Command {
     /// Create tokens with which hosts enrol
     #[command(subcommand)]
     Host(host::Command),
-    /// Create tokens with which switches without an IDevID enrol, and restart switches
+    /// Restart, replace and retire switches, install their software, and create tokens with which they enrol
     #[command(subcommand)]
     Switch(switch::Command),
     /// Show how switches come into service

@@ -75,7 +75,7 @@ pub(super) fn object(t: &mut Table, vdc: Option<&Name>, view: &View) {
     }
 }
 
-/// Where an attachment is and, while it migrates, where it goes; the one that serves is marked with a star.
+/// The place of an attachment and, while it migrates, its target. A star marks the place that serves.
 fn places(spec: &AttachmentSpec) -> String {
     let here = place(&spec.place);
     let Some((migration, target)) = spec.migration.as_ref().and_then(|m| Some((m, m.target(&spec.place)?))) else {
@@ -163,17 +163,19 @@ pub(super) fn host(t: &mut Table, h: &HostStatus) {
 }
 
 pub(super) fn link(t: &mut Table, l: &LinkStatus) {
+    let state = match (&l.reason, l.up) {
+        (Some(reason), _) => reason.clone(),
+        (None, true) => "up".into(),
+        (None, false) => "down".into(),
+    };
+    let state = match &l.mismatch {
+        Some(mismatch) => format!("{state}; {mismatch}"),
+        None => state,
+    };
     t.row([
         ("A", format!("{}:{}", l.a.switch, l.a.port)),
         ("B", format!("{}:{}", l.b.switch, l.b.port)),
-        (
-            "STATE",
-            match (&l.reason, l.up) {
-                (Some(reason), _) => reason.clone(),
-                (None, true) => "up".into(),
-                (None, false) => "down".into(),
-            },
-        ),
+        ("STATE", state),
     ]);
 }
 

@@ -37,7 +37,7 @@ pub struct FieldDecl {
 pub enum FieldWidth {
     /// This many bits.
     Bits(u32),
-    /// Known only when the header is extracted.
+    /// The width is known only when the header is extracted.
     Variable,
 }
 

@@ -17,13 +17,17 @@
 //! - Reading checks shape, not meaning: references between objects are resolved by the switch.
 //! - A document of another major version is refused.
 //!
+//! # Cost
+//! A document is read and written as a whole, in time and memory linear in its size. That happens when a program is
+//! compiled or loaded, never for a packet.
+//!
 //! # Errors
 //! [`Program::from_slice`] names the place as a path, e.g.
 //! `pipelines[0].tables[3].key[0].match_type: unknown variant`.
 //!
 //! Source of the facts: `docs/JSON_format.md` of p4lang/behavioral-model and documents written by p4c. Each type names
-//! the section of `JSON_format.md` that describes it; a type that names none is part of one that does. `field_lists`,
-//! `force_arith` and `source_info` are not in that file: they are as p4c writes them.
+//! the section of `JSON_format.md` that describes it; a type that names no section is a part of another type.
+//! `field_lists`, `force_arith` and `source_info` are not in that file: they are as p4c writes them.
 
 mod error;
 mod header;

@@ -155,7 +155,7 @@ pub struct Table {
     pub action_ids: Vec<u32>,
     /// Names of the actions.
     pub actions: Vec<String>,
-    /// Next node where `next_tables` has none for the action.
+    /// Next node for the actions that `next_tables` does not name.
     #[serde(default)]
     pub base_default_next: Option<String>,
     /// Next node by action name, or by `__HIT__` and `__MISS__`.

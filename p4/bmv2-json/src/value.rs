@@ -190,7 +190,7 @@ impl<'de> Deserialize<'de> for LogArguments {
     }
 }
 
-/// All members of the three kinds of object that can be an operand.
+/// The keys of an object that stands for an operand, an operator or a call. No object has all of them.
 #[derive(Default)]
 struct Parts {
     value: Option<Value>,

@@ -1,8 +1,8 @@
 //! P4_16 on v1model to BMv2 JSON and P4Info.
 //!
 //! # Problem
-//! No package registry has a P4 compiler, so without this one nobody could change a pipeline on a fresh machine. This crate
-//! compiles pipelines with nothing else installed, from a `build.rs` ([`compile_file`]) or from the command line.
+//! No package registry has a P4 compiler. So without this crate nobody could change a pipeline on a fresh machine. This
+//! crate compiles pipelines with nothing else installed, from a `build.rs` ([`compile_file`]) or from the command line.
 //!
 //! # Model
 //! The phases run from left to right; each is a folder and knows only the ones before it:
@@ -15,8 +15,9 @@
 //! - `types` resolves names, infers types, makes implicit casts explicit, folds constants, specialises generic
 //!   functions; the result is `ir`, still structured as the source is.
 //! - `passes::lower` evaluates `main` and inlines controls, parsers, actions and functions with copy-in/copy-out;
-//!   effects come in source order, `return`, `exit`, loops and short circuit are edges of a block graph. The result
-//!   is `lir`: storage (fields, headers, stacks), graphs, tables, objects. `passes::optimise` shortens it.
+//!   effects keep the order of the source, and `return`, `exit`, loops and short circuit become edges of a block
+//!   graph. The result is `lir`: storage (fields, headers, stacks), graphs, tables, objects. `passes::optimise`
+//!   shortens it.
 //! - `backend::bmv2` and `backend::p4info` read `lir`. Another back end would start there. `lir` has P4's arithmetic;
 //!   the back end for bmv2 cuts results to their width.
 //!
@@ -26,8 +27,8 @@
 //! - Phases report into [`diagnostics::Sink`] and go on, so one run shows several errors.
 //!
 //! # Cost
-//! The fabric's leaf compiles in some 20 ms (`p4-compiler bench`). An analysis that would exceed its bound leaves the program
-//! as it is.
+//! The fabric's leaf compiles in some 20 ms (`p4-compiler bench`). If an analysis would exceed its bound,
+//! that part of the program is left unoptimised.
 //!
 //! # What it does not do
 //! Architectures other than v1model, P4_14, instances with abstract methods. Externs that v1model does not declare
@@ -176,7 +177,7 @@ pub fn compile(name: &str, dir: Option<&Path>, text: &str, options: &Options) ->
 /// Compiles a text like [`compile`], and returns one of the stages as text instead of the results.
 ///
 /// # Errors
-/// Those of [`compile`]; for a dump of the syntax tree, it is enough that the text can be parsed.
+/// The same as for [`compile`]. For a dump of the syntax tree, it is enough that the text can be parsed.
 pub fn dump(
     name: &str,
     dir: Option<&Path>,
@@ -207,7 +208,7 @@ pub fn dump(
 /// Preprocesses a text: what the compiler would parse, as text, with the warnings and the files that were read.
 ///
 /// # Errors
-/// Those of the preprocessor.
+/// Errors of the preprocessor.
 pub fn preprocess(
     name: &str,
     dir: Option<&Path>,

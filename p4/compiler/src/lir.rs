@@ -302,6 +302,6 @@ pub struct Program {
     pub field_lists: Vec<(u32, Vec<(Rc<str>, Rc<str>)>)>,
     /// Names that v1model gives fields of the standard metadata.
     pub aliases: Vec<(String, Rc<str>, Rc<str>)>,
-    /// Header types with their controller header name: name, struct.
+    /// The struct of all headers, as the parser declares it.
     pub header_struct: Option<Type>,
 }

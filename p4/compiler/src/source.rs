@@ -63,7 +63,8 @@ const MAX_MADE: usize = 64 << 20;
 /// Upper bound on files per compilation; a cycle of includes ends here at the latest.
 pub const MAX_FILES: usize = 4096;
 
-/// Longest line whose columns are counted in characters: counting reads the line once for each place in a message.
+/// Longest line whose columns are counted in characters, because counting reads the line once for each place in a
+/// message.
 const MAX_COUNTED_LINE: usize = 4096;
 
 impl SourceMap {
@@ -136,7 +137,7 @@ impl SourceMap {
         let line = file.line_starts.partition_point(|s| *s <= span.lo);
         let start = file.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let before = file.text.get(start as usize..span.lo as usize).unwrap_or("");
-        // In a line too long to read, columns are octets.
+        // In a longer line, columns are counted in octets.
         let col = if before.len() > MAX_COUNTED_LINE {
             before.len()
         } else {

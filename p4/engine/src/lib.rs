@@ -2,6 +2,10 @@
 //!
 //! This is a library: it opens no port or socket, and knows no control plane protocol. `p4-switch` is built around it.
 //!
+//! # Problem
+//! A program is known only when a controller loads it, and it must run at millions of packets a second on one core, while
+//! control planes change its tables.
+//!
 //! # Model
 //! `lower` turns the JSON document into a flat program once: names become indexes, fields become
 //! slots of words, expressions become trees over machine words, keys become lists of slots.
@@ -15,7 +19,7 @@
 //! | `term`, `expr`, `value`, `pick` | expressions of any width, of machine words, their destinations, elements by index |
 //! | `program`, `lower` | the program, and how it is made from JSON |
 //! | `parse`, `control`, `action`, `hash`, `deparse` | the interpreter, in this order |
-//! | `native` | the same as machine code, once that is compiled (feature `native`, on by default) |
+//! | `native` | machine code that does the same (feature `native`, on by default) |
 //! | `worker`, `packet` | the path of a packet, its copies and its buffers |
 //! | `externs`, `counts` | counters, meters, registers; the counts of a burst |
 //! | [`tables`], [`trace`] | the data that control planes write and packets read; packets as text |

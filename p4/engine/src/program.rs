@@ -312,13 +312,13 @@ pub(crate) struct Control {
     /// Nodes from here on are parts of conditions that became several branches.
     pub(crate) parts: Next,
     pub(crate) conditions: Box<[Condition]>,
-    /// By node: the condition that it belongs to.
+    /// For each node, the condition that it belongs to.
     pub(crate) condition_of: Box<[u32]>,
 }
 
 impl Control {
-    /// The condition that a node decides by leading to `to`, and the outcome; `None` if another part of the condition
-    /// comes first.
+    /// The condition that is decided when a node leads to `to`, and its outcome; `None` if another part of the
+    /// condition comes first.
     pub(crate) fn decided(&self, node: Next, to: Next) -> Option<(u32, bool)> {
         let condition = *self.condition_of.get(node as usize)?;
         let of = self.conditions.get(condition as usize)?;
@@ -331,7 +331,7 @@ impl Control {
 #[derive(Debug, Clone)]
 pub(crate) enum ParserOp {
     Extract(u32),
-    /// Reads ahead: up to 64 bits, from an octet boundary, to a word. How they are read, where they end.
+    /// Reads up to 64 bits ahead, from an octet boundary, into a word: how they are read, and where they end.
     Look(Load, u32),
     /// Extracts a header; the expression gives the bits of its variable field.
     ExtractVariable(u32, Expr<u64>),
@@ -496,7 +496,7 @@ pub(crate) struct Program {
     pub(crate) update: Vec<Checksum>,
     /// Headers in the order in which the deparser writes the valid ones.
     pub(crate) deparse: Vec<u32>,
-    /// Field lists by id: the first word of each field, and how many words it has.
+    /// Field lists by id. Each field has its first word and its number of words.
     pub(crate) field_lists: FxHashMap<u32, Vec<(u32, u32)>>,
     pub(crate) digests: Vec<Digest>,
     pub(crate) counters: Vec<(String, usize)>,

@@ -88,7 +88,7 @@ impl Buffers {
 }
 
 impl Worker {
-    /// A worker. `name` is in the error of a writer that waits for it in vain.
+    /// A worker. If a writer waits for it in vain, the error has its `name`.
     pub fn new(pipeline: &Arc<Pipeline>, name: &str) -> Self {
         Self {
             reader: pipeline.store.reader(name),

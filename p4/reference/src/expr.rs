@@ -30,7 +30,7 @@ pub(crate) enum HeaderRef {
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     Field(Field),
-    /// By its number in the header.
+    /// A header and the number of a field in it.
     Of(HeaderRef, usize),
 }
 
@@ -55,7 +55,7 @@ pub(crate) enum Binary {
     Ge,
     And,
     Or,
-    /// Cut to a width, read as two's complement of it.
+    /// Cut to a width, and read as a two's complement number of that width.
     TwosComplement,
     /// Held inside the bounds of an unsigned width.
     SaturateUnsigned,

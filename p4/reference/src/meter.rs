@@ -9,15 +9,15 @@ pub(crate) const GREEN: u8 = 0;
 const YELLOW: u8 = 1;
 const RED: u8 = 2;
 
-/// Rates per second and bursts, in packets or octets.
+/// Rates in millionths of a unit a second, and bursts in units: packets or octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
     /// Committed information rate.
-    pub cir: u64,
+    pub cir: u128,
     /// Committed burst size.
     pub cbs: u64,
     /// Peak information rate.
-    pub pir: u64,
+    pub pir: u128,
     /// Peak burst size.
     pub pbs: u64,
 }
@@ -25,14 +25,14 @@ pub struct Rates {
 /// Tokens missing in a bucket; 0 when it is full.
 #[derive(Debug, Clone, Default)]
 struct Bucket {
-    rate: u64,
+    rate: u128,
     burst: u64,
-    /// Missing tokens, in units of 10^-9 token: what a rate of 1 adds in a nanosecond.
+    /// Missing tokens, in units of 10^-15 token: what a rate of a millionth adds in a nanosecond.
     missing: BigUint,
 }
 
 impl Bucket {
-    fn full(rate: u64, burst: u64) -> Self {
+    fn full(rate: u128, burst: u64) -> Self {
         Self {
             rate,
             burst,
@@ -71,7 +71,7 @@ struct Buckets {
 pub struct Meter(Mutex<Option<Buckets>>);
 
 /// Parts of a token.
-const PARTS: u64 = 1_000_000_000;
+const PARTS: u64 = 1_000_000_000_000_000;
 
 impl Meter {
     /// Sets the rates; the buckets start full.
@@ -110,9 +110,9 @@ mod tests {
         assert_eq!(meter.colour(1_000_000, 0), GREEN);
         meter.configure(
             Some(Rates {
-                cir: 10,
+                cir: 10_000_000,
                 cbs: 2,
-                pir: 20,
+                pir: 20_000_000,
                 pbs: 3,
             }),
             0,

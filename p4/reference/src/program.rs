@@ -119,7 +119,7 @@ pub(crate) struct Pipeline {
 pub(crate) enum ParserStep {
     /// A header; the length of its variable field in bits.
     Extract(usize, Option<Expr>),
-    /// The next element of a stack, of a union stack this member of it.
+    /// The next element of a stack: the header, or this member of the union in a stack of unions.
     ExtractNext(usize, usize, Option<Expr>),
     Set(Dest, Expr),
     /// From bits ahead: offset, width.
@@ -173,7 +173,7 @@ pub(crate) struct Checksum {
     pub(crate) update: bool,
 }
 
-/// Codes of parser errors that the engine itself raises.
+/// Codes of parser errors that the evaluator itself raises.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Errors {
     pub(crate) too_short: u32,
@@ -230,7 +230,7 @@ impl Standard {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Program {
     pub(crate) headers: Vec<Header>,
-    /// Elements of each stack: one header, of a union stack the union's members.
+    /// Elements of each stack. An element is one header, or the members of the union in a stack of unions.
     pub(crate) stacks: Vec<Vec<Vec<usize>>>,
     pub(crate) slots: usize,
     pub(crate) variables: usize,

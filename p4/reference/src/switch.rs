@@ -70,14 +70,14 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Puts an entry in. It may take over `counter` and the like from the entry that it replaces.
+    /// Inserts an entry. It may take over `counter` and the like from the entry that it replaces.
     pub fn put(&mut self, table: usize, key: &[Match], entry: Entry) {
         if let Some(t) = self.entries.get_mut(table) {
             t.put(key, entry);
         }
     }
 
-    /// Takes an entry out.
+    /// Removes an entry.
     pub fn remove(&mut self, table: usize, key: &[Match], priority: i32) {
         if let Some(t) = self.entries.get_mut(table) {
             t.remove(key, priority);
@@ -322,7 +322,7 @@ impl Switch {
         }
     }
 
-    /// A number that programs cannot foresee well enough to matter (xorshift64*).
+    /// A pseudorandom number, good enough for programs (xorshift64*).
     pub(super) fn next_random(&self) -> u64 {
         let step = |mut x: u64| {
             x ^= x >> 12;

@@ -24,7 +24,7 @@ pub struct ActionCall {
     pub args: Box<[num_bigint::BigUint]>,
 }
 
-/// What an entry leads to.
+/// What an entry makes the packet do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// An action.
@@ -171,7 +171,8 @@ pub(crate) struct Entries {
     tuples: Vec<Tuple>,
 }
 
-/// A key split into the hashed value, its mask, and the bounds that are compared separately.
+/// A key, split into the value to hash, its mask, and the bounds that are compared
+/// separately.
 struct Split {
     key: Box<[u8]>,
     mask: Box<[u8]>,
@@ -234,7 +235,7 @@ impl Entries {
         split
     }
 
-    /// Puts an entry in, in place of one with the same key and priority.
+    /// Inserts an entry. It replaces one with the same key and priority.
     pub(crate) fn put(&mut self, key: &[Match], mut entry: Entry) {
         let split = self.split(key);
         entry.ranges = split.ranges;
@@ -274,7 +275,7 @@ impl Entries {
         self.order(by_prefix);
     }
 
-    /// Takes an entry out.
+    /// Removes an entry.
     pub(crate) fn remove(&mut self, key: &[Match], priority: i32) {
         let split = self.split(key);
         if self.exact {
@@ -299,7 +300,7 @@ impl Entries {
         }
     }
 
-    /// Few masks are in use, so this is short; it is stable, so mostly there is nothing to do.
+    /// Sorts the tuples. There are few, and they are nearly always in order already, so this is quick.
     fn order(&mut self, by_prefix: bool) {
         if by_prefix {
             self.tuples.sort_by_key(|t| std::cmp::Reverse(t.prefix));

@@ -10,6 +10,10 @@
 //! **Invariants.** Every lost frame is counted. A P4Runtime `Write` takes effect for packets as a whole. Packets never wait for a
 //! server, nor a server for a slow client.
 //!
+//! **Cost.** Without queues, traces and captures a packet pays only for tests of flags. An entry is held twice, as a
+//! row for control planes and as a record for packets; `docs/adr/switch-3` and `docs/p4-switch.md` have the octets per
+//! entry, and the packets and updates per second. A change of a table is made in two copies, one after the other.
+//!
 //! # Example
 //! ```
 //! use p4_switch::p4runtime::derive;

@@ -13,6 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tonic::Status;
 
 use crate::device::Dataplane;
+use crate::gnmi::ethernet::Settings;
 use crate::gnmi::netdev::NetdevInterfaces;
 use crate::gnmi::tree::{Interface, Interfaces, PipelineState};
 use crate::port::closed::Closed;
@@ -232,6 +233,10 @@ impl Interfaces for SwitchPorts {
 
     fn set_description(&self, name: &str, description: &str) -> Result<(), Status> {
         self.devices.set_description(name, description)
+    }
+
+    fn set_ethernet(&self, name: &str, settings: Settings) -> Result<(), Status> {
+        self.devices.set_ethernet(name, settings)
     }
 
     fn check_new(&self, name: &str, id: u32) -> Result<(), Status> {

@@ -349,6 +349,7 @@ async fn run(mut options: Options) -> Result<Option<Restart>, Error> {
         machine: Arc::clone(&machine) as _,
         came_from: restart::came_from(),
         profile,
+        os: options.os_settings(),
     };
     let config = ServeConfig {
         device_id: options.device_id,

@@ -20,7 +20,7 @@ pub(crate) struct Management {
 }
 
 impl Management {
-    /// Begins to ask for addresses.
+    /// Begins to ask for addresses over DHCP.
     ///
     /// # Errors
     /// There is no such interface, or this process may not change it.
@@ -45,7 +45,8 @@ impl Management {
         }
     }
 
-    /// Waits until there is an address of the kind that the switch serves at. One that is on the machine anyway needs no lease.
+    /// Waits until there is an address of the version of IP at which the switch serves. If the machine has that address
+    /// already, no lease is needed.
     pub(crate) async fn address_for(&mut self, listen: IpAddr) {
         match listen {
             own if own.is_unspecified() || own.is_loopback() => {}

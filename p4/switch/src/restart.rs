@@ -31,7 +31,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// With its forwarding threads, and how long they may take to reply.
+    /// A process with these forwarding threads, which may take this long to reply.
     pub(crate) fn new(ports: Arc<Ports>, answer: Duration) -> Self {
         Self {
             ports,

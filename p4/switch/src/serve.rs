@@ -77,6 +77,9 @@ pub enum ServeError {
     /// The pipeline to start with cannot be run.
     #[error("the program cannot be run")]
     Pipeline(#[from] EntityError),
+    /// The directory of packages cannot be used.
+    #[error("the directory of packages")]
+    Packages(#[from] std::io::Error),
     /// The reflection service refused the descriptors.
     #[error("gRPC reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -124,19 +127,20 @@ pub async fn serve(
     }
     let p4runtime = P4Runtime::new(P4RuntimeService(state.clone()), MAX_MESSAGE_LEN);
     let gnmi = GNmiServer::new(GnmiService::new(interfaces));
-    let gnoi = config.gnoi.map(|gnoi| {
-        let system = SystemService::new(Arc::clone(&gnoi.machine), gnoi.came_from);
-        let healthz = HealthzService::new(gnoi.machine);
-        let certz = gnoi.profile.map(|profile| CertzServer::new(CertzService::new(profile)));
-        (
-            SystemServer::new(system),
-            HealthzServer::new(healthz),
-            OsServer::new(OsService),
-            certz,
-        )
-    });
-    let (system, healthz, os, certz) = match gnoi {
-        Some((system, healthz, os, certz)) => (Some(system), Some(healthz), Some(os), certz),
+    let (system, healthz, os, certz) = match config.gnoi {
+        Some(gnoi) => {
+            let system = SystemService::new(Arc::clone(&gnoi.machine), gnoi.came_from);
+            let os = OsService::new(Arc::clone(&gnoi.machine), gnoi.os).await?;
+            let healthz = HealthzService::new(gnoi.machine);
+            let os = OsServer::new(os).max_decoding_message_size(MAX_MESSAGE_LEN);
+            let certz = gnoi.profile.map(|profile| CertzServer::new(CertzService::new(profile)));
+            (
+                Some(SystemServer::new(system)),
+                Some(HealthzServer::new(healthz)),
+                Some(os),
+                certz,
+            )
+        }
         None => (None, None, None, None),
     };
     let (health, health_service) = tonic_health::server::health_reporter();

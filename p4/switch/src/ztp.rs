@@ -7,6 +7,7 @@ use fabric_bootz::client::{Client, Enrolled, waits};
 use fabric_bootz::data::SwitchConfig;
 use fabric_bootz::token::TokenClient;
 use fabric_identity::Files;
+use p4_switch::gnoi::os;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Error;
@@ -18,9 +19,10 @@ pub(crate) struct Ztp(Option<Enrolment>);
 
 struct Enrolment {
     hostname: String,
-    /// Keeps its certificate from expiring; with a token the controller does that.
+    /// Renews the switch's certificate before it expires. With a token this is not
+    /// needed, because the controller renews the certificate.
     bootz: Option<(Client, Enrolled)>,
-    /// Keeps the leases while the switch runs, and knows the Bootz servers of now.
+    /// Keeps the leases while the switch runs, and knows the current Bootz servers.
     management: Option<Management>,
 }
 
@@ -60,6 +62,8 @@ async fn by_bootz(options: &Options, dir: &Path) -> Outcome {
         Some(program) => Client::open_with_signer(dir, program)?,
         None => Client::open(dir)?,
     };
+    let running = os::running_version(options.os_settings()).await;
+    let client = client.running(&running);
     let mut management = manage(options, dir, client.model(), client.serial()).await?;
     let server = options.ztp_server.as_deref();
     tracing::info!(
@@ -74,6 +78,13 @@ async fn by_bootz(options: &Options, dir: &Path) -> Outcome {
         // The command line has exactly one of the two.
         (None, None) => std::future::pending().await,
     };
+    if let Some(wanted) = enrolled.software.as_ref().filter(|wanted| **wanted != running) {
+        tracing::warn!(
+            wanted,
+            running,
+            "the owner asks for other software: `fabricctl switch install` brings it"
+        );
+    }
     let files = client.install(&enrolled)?;
     let config = enrolled.config.clone();
     let enrolment = Enrolment {
@@ -110,7 +121,7 @@ async fn by_token(options: &Options, dir: &Path, token: &Path, controller: &str)
     Ok((config, files, enrolment))
 }
 
-/// Begins to keep the management interface supplied with addresses, if one is named.
+/// Starts the DHCP clients of the management interface, if one is named.
 async fn manage(options: &Options, dir: &Path, model: &str, serial: &str) -> Result<Option<Management>, Error> {
     match &options.ztp_interface {
         Some(interface) => Ok(Some(Management::start(interface, dir, model, serial).await?)),

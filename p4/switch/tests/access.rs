@@ -210,8 +210,8 @@ impl Log {
     }
 }
 
-/// Emergency access: each call that changes something leaves its line, with who, from where and which call; one that reads leaves
-/// none.
+/// Emergency access: each call that changes something leaves a line with who called, from where, and which call; a call
+/// that reads leaves none.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_who_acts_instead_of_the_controller_leaves_a_line_for_each_call() {
     let log = Log::of_all();

@@ -181,6 +181,8 @@ async fn direct_meters_and_counters_are_those_of_entries() {
         "table_add measured forward_fast 7 => 2\n\
          meter_array_set_rates shaped 0.000001:1 0.00001:2\n\
          meter_get_rates shaped 0\n\
+         meter_array_set_rates shaped 0.0000005:1 0.00000125:2\n\
+         meter_get_rates shaped 0\n\
          meter_array_set_rates shaped 0:1 0:1\n\
          table_add measured forward_fast 8 => 2\n",
     )
@@ -188,6 +190,11 @@ async fn direct_meters_and_counters_are_those_of_entries() {
     assert!(!said.contains("Error"), "{said}");
     let rates = "0: info rate = 0.000001, burst size = 1\n1: info rate = 0.00001, burst size = 2\n";
     assert!(said.contains(rates), "{said}");
+    let rates = "0: info rate = 0.0000005, burst size = 1\n1: info rate = 0.00000125, burst size = 2\n";
+    assert!(
+        said.contains(rates),
+        "half a unit a second, and one and a quarter: {said}"
+    );
     let [one, two] = &switch.wires;
     let colours = |entry: u32| {
         [(); 3].map(|()| {
@@ -219,6 +226,54 @@ async fn direct_meters_and_counters_are_those_of_entries() {
     )
     .await;
     assert!(said.contains("packets=0,") && said.contains("handle 9"), "{said}");
+}
+
+/// P4Runtime has whole units a second; the rates themselves keep their fractions, also under another pipeline.
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_below_one_a_second_are_kept_when_the_program_is_replaced() {
+    let switch = started().await;
+    let said = run(
+        &switch,
+        "meter_array_set_rates shaped 0.0000005:1 0.0000015:2\n\
+         table_add measured forward_fast 7 => 2\n\
+         meter_set_rates police 3 0.00000025:4 9000000000000:5\n",
+    )
+    .await;
+    assert!(said.contains("Error"), "a rate that P4Runtime cannot express: {said}");
+    let said = run(&switch, "meter_set_rates police 3 0.00000025:4 8000000000:5\n").await;
+    assert!(!said.contains("Error"), "{said}");
+    let mut c = Controller::primary(switch.address).await;
+    let compiled = p4_compiler::compile("program.p4", None, PROGRAM, &p4_compiler::Options::default());
+    let compiled = compiled.unwrap_or_else(|diagnostics| panic!("{}", diagnostics.short()));
+    let police = compiled.p4info.meters[0].preamble.as_ref().unwrap().id;
+    let cell = v1::entity::Entity::MeterEntry(v1::MeterEntry {
+        meter_id: police,
+        index: Some(v1::Index { index: 3 }),
+        ..v1::MeterEntry::default()
+    });
+    let found = c.read(cell).await.unwrap();
+    let [v1::entity::Entity::MeterEntry(found)] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    let config = found.config.unwrap();
+    assert_eq!(
+        (config.cir, config.pir),
+        (0, 8_000_000_000_000_000),
+        "whole units, rounded down"
+    );
+    let config = v1::ForwardingPipelineConfig {
+        p4info: Some(compiled.p4info.clone()),
+        p4_device_config: compiled.json.into_bytes(),
+        cookie: None,
+    };
+    c.set(Set::ReconcileAndCommit, Some(config)).await.unwrap();
+    let said = run(&switch, "meter_get_rates shaped 0\nmeter_get_rates police 3\n").await;
+    for rates in [
+        "0: info rate = 0.0000005, burst size = 1\n1: info rate = 0.0000015, burst size = 2\n",
+        "0: info rate = 0.00000025, burst size = 4\n1: info rate = 8000000000, burst size = 5\n",
+    ] {
+        assert!(said.contains(rates), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

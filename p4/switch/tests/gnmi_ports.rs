@@ -304,3 +304,57 @@ fn ports_come_and_go_while_the_switch_runs() {
         c.set(&["p2"], vec![]).await.expect("a missing port counts as deleted");
     });
 }
+
+#[test]
+fn speeds_are_set_where_a_device_can_do_it_and_a_refusal_names_path_and_port() {
+    in_namespace(async {
+        ip("link set lo up");
+        veth(1);
+        ip("tuntap add p2 mode tap");
+        ip("link set p2 addrgenmode none up");
+        let (_switch, client) = start(&["-i", "1@p1", "-i", "2@p2", "--cpu-port", "510", PROGRAM]).await;
+        let mut c = Operator(client);
+        let wire = |name: &str, leaf: &str| format!("{}/ethernet/{leaf}", interface(name));
+        let text = |word: &str| format!("openconfig-if-ethernet:{word}");
+        // A veth has 10 Gbit/s, and neither another speed nor error correction.
+        let since = Instant::now();
+        while c.get(&wire("p1", "state/port-speed")).await != [text("SPEED_10GB")] {
+            assert!(since.elapsed() < PATIENCE, "the speed of p1 is known");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for (leaf, value) in [("port-speed", "\"SPEED_25GB\""), ("fec-mode", "\"FEC_RS528\"")] {
+            let path = wire("p1", &format!("config/{leaf}"));
+            let words = format!("{path}: port 1 (p1) cannot do it: Operation not supported");
+            c.refuses(vec![json(&path, value)], Code::FailedPrecondition, &words)
+                .await;
+        }
+        // A tap takes any speed.
+        let speed = json(&wire("p2", "config/port-speed"), "\"SPEED_25GB\"");
+        let fixed = json(&wire("p2", "config/auto-negotiate"), "false");
+        c.set(&[], vec![speed, fixed]).await.unwrap();
+        for leaf in ["config/port-speed", "state/port-speed"] {
+            assert_eq!(c.get(&wire("p2", leaf)).await, [text("SPEED_25GB")], "{leaf}");
+        }
+        assert_eq!(c.get(&wire("p2", "state/auto-negotiate")).await, ["false"]);
+        let both = r#"{"port-speed":"SPEED_100GB","fec-mode":"FEC_RS528"}"#;
+        let both = json(&wire("p2", "config"), both);
+        c.refuses(vec![both], Code::FailedPrecondition, "config/fec-mode: port 2 (p2)")
+            .await;
+        assert_eq!(
+            c.get(&wire("p2", "state/port-speed")).await,
+            [text("SPEED_25GB")],
+            "all or nothing"
+        );
+        let shown = Command::new("ethtool").arg("p2").output();
+        if let Ok(shown) = shown {
+            let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+            assert!(shown.contains("25000Mb/s"), "{shown}");
+        }
+        c.refuses(
+            vec![json(&wire("p2", "config/port-speed"), "\"SPEED_26GB\"")],
+            Code::InvalidArgument,
+            "SPEED_25GB",
+        )
+        .await;
+    });
+}

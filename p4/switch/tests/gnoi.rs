@@ -116,6 +116,7 @@ impl World {
                 machine: Arc::new(Idle),
                 came_from: None,
                 profile: Some(Arc::new(Profile::new(credentials, files.clone()))),
+                os: None,
             }),
             commands: None,
         };
@@ -149,7 +150,8 @@ impl World {
     }
 }
 
-/// Whether each call was let through, whether or not it then succeeded; those that read come first.
+/// For each call, whether access control let it pass (it may still have failed afterwards). Calls
+/// that only read come first.
 async fn calls(channel: &Channel) -> [(&'static str, bool); 11] {
     let mut system = SystemClient::new(channel.clone());
     let mut healthz = HealthzClient::new(channel.clone());

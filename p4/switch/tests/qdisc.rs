@@ -80,7 +80,7 @@ fn frames_go_through_a_discipline_that_is_attached() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
 
-        // One that takes three frames: the others are lost and counted.
+        // A discipline that takes three frames: the others are lost and counted.
         run("tc qdisc replace dev p1 root tbf rate 8bit burst 1500 limit 3000");
         let counters = port.counters();
         let lost = counters.out_lost();

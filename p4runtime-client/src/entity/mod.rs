@@ -281,7 +281,7 @@ pub struct Entity {
     value: EntityValue,
 }
 
-/// Coarse order in which entities are made; they are removed in reverse.
+/// Coarse order in which entities are created; they are removed in reverse.
 /// [`crate::order::Order`] refines it by the references between tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rank {

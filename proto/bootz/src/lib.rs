@@ -8,6 +8,9 @@
 //! [`request`] is our own: a field that other servers and devices skip, the service through which a Bootz server asks the owner,
 //! and the enrolment of switches with a token. Nothing here validates or interprets messages.
 //!
+//! **Cost.** Reading and writing a message is linear in its size. Messages and stubs are one crate, because all its
+//! users speak gRPC: each of them is built with tonic and hyper.
+//!
 //! # Example
 //! ```
 //! use bootz_proto::bootz::GetBootstrapDataRequest;

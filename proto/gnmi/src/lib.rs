@@ -10,6 +10,9 @@
 //! validates or interprets: client and server do that with paths and
 //! values.
 //!
+//! **Cost.** Reading and writing a message is linear in its size. Messages and stubs are one crate, because all its
+//! users speak gRPC: each of them is built with tonic and hyper.
+//!
 //! # Example
 //! ```
 //! use gnmi_proto::gnmi::{Path, PathElem};

@@ -1,12 +1,15 @@
 //! gNOI and gNSI Certz as Rust types: messages, client and server stubs.
 //!
-//! gNOI System, Healthz and OS, and gNSI Certz, as far as something here calls or serves them. The `.proto` files under `proto/`
+//! It has gNOI System, Healthz and OS, and gNSI Certz, as far as this workspace calls or serves them. The `.proto` files under `proto/`
 //! were written for this project and share only names and numbers, which are the wire format, with the originals;
-//! `tests/numbers.rs` compares every message, field, enum value and RPC with a list. A call that is in the published services only
-//! gets UNIMPLEMENTED from a server here.
+//! `tests/numbers.rs` compares every message, field, enum value and RPC with a list. A server here replies with
+//! UNIMPLEMENTED to a call that only the published services have.
 //!
 //! The parts of a TLS profile ([`gnsi::certz::v1::UploadRequest`]) are generated from the same file as in `bootz-proto`; on the
 //! wire they are the same. Maps are `BTreeMap`, so that the keys of a path have a fixed order.
+//!
+//! **Cost.** Reading and writing a message is linear in its size. Messages and stubs are one crate, because all its
+//! users speak gRPC: each of them is built with tonic and hyper.
 //!
 //! # Example
 //! ```

@@ -3,6 +3,9 @@
 //! Client and server share only these two crates. Code that only reads or writes messages, such as the compiler, does not need
 //! this crate, and so does not need gRPC.
 //!
+//! **Cost.** A crate that depends on this one is built with tonic and hyper. The stubs encode and decode messages,
+//! nothing else.
+//!
 //! # Example
 //! ```
 //! use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;

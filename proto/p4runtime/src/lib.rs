@@ -15,6 +15,10 @@
 //! `Vec<u8>`. Nothing here validates: client and server do that; they
 //! share only these types.
 //!
+//! **Cost.** Reading and writing a message is linear in its size; each message and each field of bytes inside it is an
+//! allocation. Where that is too much, as for table entries in the switch, a reader takes the octets of the request
+//! instead.
+//!
 //! # Example
 //! ```
 //! use p4runtime_proto::p4::v1::{TableEntry, Update, update};

@@ -236,7 +236,7 @@ fn thread<S: Decides + 'static>(
     std::thread::Builder::new().name(name.into()).spawn(run)
 }
 
-/// Certificate and key of a server of this process.
+/// Certificate and key of one of this process's servers.
 fn credentials(setting: &str, ca: &Path, cert: &Path, key: &Path) -> Result<Arc<Credentials>> {
     let files = Files {
         ca: ca.to_owned(),

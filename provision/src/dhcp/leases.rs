@@ -137,7 +137,8 @@ impl<A> Default for Leases<A> {
 }
 
 impl<A: Address> Leases<A> {
-    /// With the leases of an earlier process, oldest first: a later lease replaces earlier ones of its holder and its address.
+    /// Begins with the leases of an earlier process, oldest first: a later lease replaces earlier ones of its holder
+    /// and its address.
     pub fn new(stored: impl IntoIterator<Item = Lease<A>>) -> Self {
         let mut leases = Self::default();
         for lease in stored {
@@ -220,8 +221,8 @@ impl<A: Address> Leases<A> {
         self.declined.get(&address).is_some_and(|until| *until > now)
     }
 
-    /// The lease of an address, if another machine has it. The same machine may have had another name: a stranger that was
-    /// enrolled, a switch that was renamed.
+    /// The lease of an address, if another machine has it. A lease under another name may belong to the same machine: a
+    /// stranger was enrolled, or a switch was renamed.
     fn held(&self, address: A, holder: &Holder, mac: Mac, now: Seconds) -> Option<&Lease<A>> {
         let lease = self.at(address)?;
         (lease.expires > now && lease.holder != *holder && lease.mac != mac).then_some(lease)
@@ -249,7 +250,7 @@ impl<A: Address> Leases<A> {
     /// Chooses an address for a holder and keeps it for a while.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why there is no address.
     pub fn offer(
         &mut self,
         holder: &Holder,

@@ -41,7 +41,7 @@ pub enum Malformed {
     /// A reply, or an unknown operation.
     #[error("it is not a request")]
     NotRequest,
-    /// Not of an Ethernet machine.
+    /// The message is not from an Ethernet machine.
     #[error("its hardware address is not an Ethernet one")]
     NotEthernet,
     /// Without the magic cookie: BOOTP.

@@ -1,8 +1,8 @@
 //! The shell of the DHCP server: sockets, batches, and the order of disk and wire.
 //!
-//! It runs on a thread of its own, because it waits for the disk. Each turn takes what has arrived, decides about all of
-//! it, makes all changes durable with one write, and only then sends. If the write fails, the changes are taken back and
-//! the replies that depend on them are not sent; clients ask again.
+//! It runs on a thread of its own, because it waits for the disk. Each turn takes the datagrams that have arrived,
+//! decides about all of them, makes all changes durable with one write, and only then sends. If the write fails, the
+//! changes are taken back and the replies that depend on them are not sent; clients ask again.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -28,7 +28,8 @@ use crate::settings::Settings;
 
 /// Most datagrams that one turn takes from one socket; all of them share one write to the disk.
 const BATCH: usize = 256;
-/// Longest wait without a datagram; offers expire and the stop flag is looked at as often.
+/// Longest wait without a datagram. The stop flag is read, and expired offers are removed, at
+/// least this often.
 const TURN: Duration = Duration::from_millis(200);
 /// How often expired offers and the enrolment window are checked.
 const TICK: Duration = Duration::from_secs(1);
@@ -38,7 +39,7 @@ pub trait Serve: Send {
     /// What it leases.
     type Address: Address;
 
-    /// Decides about one datagram that came from `source`; `interface` are our subnets on the interface that it came in by.
+    /// Decides about one datagram that came from `source`; `interface` has our subnets on the interface on which it arrived.
     fn handle(
         &mut self,
         octets: &[u8],
@@ -107,7 +108,7 @@ pub fn open(settings: &Settings) -> Result<Vec<Port>, ProvisionError> {
 pub struct Shell<S: Serve = Server> {
     /// The sockets.
     pub ports: Vec<Port<S::Address>>,
-    /// Who decides.
+    /// The server that decides.
     pub server: S,
     /// Where leases are kept.
     pub keeper: Box<dyn Keeper<S::Address>>,
@@ -152,7 +153,7 @@ impl<S: Serve> Shell<S> {
         }
     }
 
-    /// Takes what has arrived, decides, writes, sends.
+    /// Takes the datagrams that have arrived, decides, writes, sends.
     fn turn(&mut self, now: u64) {
         let directory = self.directory.load_full();
         let mut outcomes: Vec<(usize, Outcome<S::Address>)> = Vec::new();

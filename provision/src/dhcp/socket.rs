@@ -10,7 +10,7 @@ use super::address::Address;
 use super::run::Port;
 use crate::error::ProvisionError;
 
-/// Room for requests while the disk is waited for: some thousands of them.
+/// Room for some thousands of requests that arrive during a wait for the disk.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Where a server listens.
@@ -23,9 +23,10 @@ pub(crate) struct Place<'a, A: Address> {
     pub(crate) port: u16,
     /// Interfaces on which clients without an address are heard.
     pub(crate) interfaces: &'a [String],
-    /// The subnet of an address of an interface, if it is one of this version of IP and of the settings.
+    /// The subnet of an interface's address, if the address has this version of IP and the settings name
+    /// the subnet.
     pub(crate) subnet: &'a dyn Fn(&InterfaceAddress) -> Option<(A::Net, bool)>,
-    /// Opens the socket for an interface, or for none in particular.
+    /// Opens the socket for an interface, or one that is bound to no interface.
     pub(crate) open: fn(Option<&str>, A, u16) -> io::Result<UdpSocket>,
     /// The address of no interface.
     pub(crate) unspecified: A,
@@ -69,7 +70,8 @@ impl<A: Address> Place<'_, A> {
     }
 }
 
-/// A datagram socket that is bound once `prepare` has set what the version of IP needs.
+/// A datagram socket. `prepare` sets the options for the version of IP before the socket
+/// is bound.
 pub(crate) fn udp(
     domain: Domain,
     interface: Option<&str>,

@@ -59,10 +59,10 @@ pub enum Malformed {
     /// Too many relays.
     #[error("it came through more than {RELAYS} relays")]
     Relays,
-    /// A relay's message without the client's.
+    /// A relay's message that contains no client's message.
     #[error("a relay sent no message")]
     Empty,
-    /// A client identifier that is none.
+    /// A client identifier that is too long.
     #[error("its client identifier is too long")]
     Duid,
 }
@@ -76,7 +76,7 @@ pub struct Relay {
     hops: u8,
     /// An address of the link that the client or the next relay is on; unspecified if the relay does not say.
     pub link: Ipv6Addr,
-    /// Whom it had the message from.
+    /// The address from which the relay received the message.
     pub peer: Ipv6Addr,
     options: Options,
 }
@@ -183,7 +183,7 @@ impl Packet {
         self.option(code::CLIENT_ID).filter(|duid| !duid.is_empty())
     }
 
-    /// Which server it is for; every one, if none.
+    /// The server that it is for; none if it is for every server.
     pub fn server(&self) -> Option<&[u8]> {
         self.option(code::SERVER_ID)
     }
@@ -209,7 +209,7 @@ impl Packet {
     /// The first class of its user.
     pub fn user_class(&self) -> &[u8] {
         let classes = self.option(code::USER_CLASS).unwrap_or_default();
-        // Some clients leave the length away, as in DHCPv4.
+        // Some clients omit the length, as in DHCPv4.
         texts(classes).next().unwrap_or(classes)
     }
 
@@ -218,7 +218,7 @@ impl Packet {
         let all = self.options.get(&code::IA_NA).map(Vec::as_slice).unwrap_or_default();
         let read = |octets: &Vec<u8>| {
             let (id, rest) = octets.split_first_chunk::<4>()?;
-            // The times of a client are wishes.
+            // T1 and T2 of a client are only hints, so they are skipped.
             let inner = options(rest.get(8..)?).ok()?;
             let addresses = inner.get(&code::IA_ADDRESS).map(Vec::as_slice).unwrap_or_default();
             Some(Association {
@@ -229,7 +229,8 @@ impl Packet {
         all.iter().take(ASSOCIATIONS).filter_map(read).collect()
     }
 
-    /// Hardware addresses that it may have, the most trustworthy first: `source` is the address that it came from.
+    /// Hardware addresses that the client may have, the most trustworthy first. `source` is the address from which
+    /// the message came.
     pub fn hardware(&self, source: Ipv6Addr) -> Vec<Mac> {
         let client = self.relays.last();
         let seen = client.and_then(|relay| relay.options.get(&code::LINK_LAYER_ADDRESS)?.first());
@@ -249,7 +250,8 @@ impl Packet {
         all
     }
 
-    /// An address on the client's link, as its relays say; none if it is on ours, or they do not say.
+    /// An address on the client's link, according to its relays; none if the client is on our own link, or no
+    /// relay names an address.
     pub fn link(&self) -> Option<Ipv6Addr> {
         let links = self.relays.iter().rev().map(|relay| relay.link);
         links.into_iter().find(|link| !link.is_unspecified())
@@ -273,7 +275,8 @@ impl Packet {
             let mut outer = vec![u8::from(MessageType::RelayRepl), relay.hops];
             outer.extend(relay.link.octets());
             outer.extend(relay.peer.octets());
-            // What a relay must get back to find its client (RFC 8415, section 19.3; RFC 8357, section 5.3).
+            // Options that a relay needs in the reply to find its client (RFC 8415, section 19.3; RFC 8357,
+            // section 5.3).
             for code in [code::INTERFACE_ID, code::RELAY_PORT] {
                 let back = relay.options.get(&code).and_then(|all| all.first());
                 back.into_iter().for_each(|octets| push(&mut outer, code, octets));
@@ -380,10 +383,11 @@ pub(crate) mod tests {
         };
         let direct = packet(1, &[(1, &duid)]);
         assert_eq!(all(&direct, source), ["02:aa:00:00:00:01", "02:00:00:00:00:09"]);
-        // A private link-local address says nothing; a time in the DUID is skipped.
+        // A link-local address made for privacy shows no hardware address. A time in the
+        // DUID is skipped.
         let timed = packet(1, &[(1, &[0, 1, 0, 1, 9, 9, 9, 9, 2, 0, 0, 0, 0, 9])]);
         assert_eq!(all(&timed, "fe80::1234".parse().unwrap()), ["02:00:00:00:00:09"]);
-        // Of a UUID, of a group address, of another hardware.
+        // DUIDs of a UUID, of a group address, and of other hardware.
         for junk in [
             &[0u8, 4, 1, 2, 3, 4][..],
             &[0, 3, 0, 1, 3, 0, 0, 0, 0, 9],

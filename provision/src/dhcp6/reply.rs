@@ -21,11 +21,11 @@ use crate::settings::Settings;
 /// Longest label of a domain name in octets (RFC 1035, section 2.3.4).
 const LABEL: usize = 63;
 
-/// Who asks, and where it is.
+/// The client that asks, and where it is.
 pub struct Asker<'a> {
     /// Its message.
     pub packet: &'a Packet,
-    /// What it says of itself.
+    /// What it says about itself.
     pub client: &'a Client,
     /// The switch that it is; none for a machine in the enrolment window.
     pub switch: Option<&'a Switch>,

@@ -254,7 +254,8 @@ fn requests_for_another_server_and_those_against_the_rules_are_left_alone() {
     let source = "[fe80::aa:ff:fe00:1%7]:546".parse().unwrap();
     assert!(bench.got(&message(1, &[(3, &wish)]), source).is_none());
     assert_eq!(bench.got(&message(11, &[(6, &[0, 23])]), source).unwrap().kind, 7);
-    // Not by unicast from elsewhere, and not from a machine that shows no hardware address.
+    // There is no reply to unicast from elsewhere, and none to a machine that shows no
+    // hardware address.
     let far = "[2001:db8:1::11]:546".parse().unwrap();
     assert!(bench.got(&message(11, &[]), far).is_none());
     let private = "[fe80::1234%7]:546".parse().unwrap();

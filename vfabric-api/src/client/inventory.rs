@@ -8,6 +8,7 @@ use super::{Client, ClientError};
 use crate::enrolment::{EnrolmentTokenSpec, HostToken, SwitchToken};
 use crate::ident::{Name, PortId};
 use crate::inventory::{Inventory, ItemKey};
+use crate::lifecycle::{Lifecycle, ReplaceSpec, RetireSpec};
 use crate::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use crate::service::Outcome;
 use crate::topology::{PortRef, Topology};
@@ -55,7 +56,7 @@ fn seconds(wait: Option<Duration>) -> f64 {
     wait.unwrap_or_default().as_secs_f64()
 }
 
-/// The link at a port. Both ends name this port: the controller finds the other one.
+/// The key of the link at a port, with this port as both of its ends: the controller finds the other end.
 pub fn link_at(switch: Name, port: PortId) -> ItemKey {
     let end = PortRef { switch, port };
     ItemKey::Link(end.clone(), end)
@@ -143,6 +144,28 @@ impl Client {
         let path = format!("{}/install", path(&ItemKey::Switch(switch.clone())));
         let body = serde_json::to_value(spec).map_err(super::unreadable)?;
         self.call(Method::POST, &path, Some(body), None).await
+    }
+
+    /// Makes another machine this switch, or says what that would do.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn replace_machine(&self, switch: &Name, spec: &ReplaceSpec) -> Result<Lifecycle, ClientError> {
+        let path = format!("{}/replace", path(&ItemKey::Switch(switch.clone())));
+        let wait = spec.drain().wait().ok();
+        let body = serde_json::to_value(spec).map_err(super::unreadable)?;
+        self.call(Method::POST, &path, Some(body), wait).await
+    }
+
+    /// Takes a switch out of the fabric for good, or says what that would do.
+    ///
+    /// # Errors
+    /// As [`Client::apply`].
+    pub async fn retire(&self, switch: &Name, spec: &RetireSpec) -> Result<Lifecycle, ClientError> {
+        let path = format!("{}/retire", path(&ItemKey::Switch(switch.clone())));
+        let wait = spec.drain().wait().ok();
+        let body = serde_json::to_value(spec).map_err(super::unreadable)?;
+        self.call(Method::POST, &path, Some(body), wait).await
     }
 
     /// Removes an object, with `cascade` also what uses it, and waits up to `wait` for the devices.

@@ -36,7 +36,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const APPLY_TIMEOUT: Duration = Duration::from_secs(270);
 /// Time for a backup: some gigabytes over a slow connection.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Time for an image: the same.
+/// Time for an image: as for a backup.
 const IMAGE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Objects of a page: the most there can be.
 const LIST_LIMIT: usize = 1000;

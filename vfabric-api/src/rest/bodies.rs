@@ -1,7 +1,8 @@
 //! Octets of bodies that are being read, by caller.
 //!
-//! A body may have [`MAX_BODY_BYTES`], and a caller many requests at once, each of which may take a minute to arrive. So all of one
-//! caller's together have a limit. They count as they arrive: nothing is reserved for what a client only announces.
+//! A body may have [`MAX_BODY_BYTES`], and a caller may send many requests at once, which may each take a minute to
+//! arrive. So the bodies of one caller have a limit together. Octets count when they arrive: nothing is reserved for
+//! what a client only announces.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -11,14 +12,14 @@ use super::MAX_BODY_BYTES;
 /// Most octets of one caller's bodies: two of the largest at once.
 pub(super) const MOST: usize = 2 * MAX_BODY_BYTES;
 
-/// Octets by caller; those who send nothing are not in it. A caller is the same whichever server of this process it asks.
+/// Octets by caller, without callers that send nothing. All servers of this process share these counts.
 static READ: LazyLock<Mutex<HashMap<String, usize>>> = LazyLock::new(Mutex::default);
 
 fn read() -> MutexGuard<'static, HashMap<String, usize>> {
     READ.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What one request has of its caller's octets.
+/// The part of its caller's octets that one request has.
 pub(super) struct Share {
     caller: String,
     octets: usize,

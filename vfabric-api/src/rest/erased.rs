@@ -14,6 +14,7 @@ use crate::image::{Content, Image, NewImage};
 use crate::intent::Intent;
 use crate::inventory::Inventory;
 use crate::labels::Selector;
+use crate::lifecycle::{Lifecycle, ReplaceSpec, RetireSpec};
 use crate::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use crate::provisioning::Provisioning;
 use crate::service::{ApplyOptions, Backup, Committed, FabricService, Key, Kind, Origin, Page, Rollback, Transaction};
@@ -55,6 +56,8 @@ pub(super) trait ErasedService: Send + Sync {
     fn make_switch_token<'a>(&'a self, switch: &'a Name, spec: EnrolmentTokenSpec) -> Answer<'a, SwitchToken>;
     fn reboot<'a>(&'a self, switch: &'a Name, spec: RebootSpec, origin: Origin) -> Answer<'a, Reboot>;
     fn install<'a>(&'a self, switch: &'a Name, spec: InstallSpec, origin: Origin) -> Answer<'a, Install>;
+    fn replace_machine<'a>(&'a self, switch: &'a Name, spec: ReplaceSpec, origin: Origin) -> Answer<'a, Lifecycle>;
+    fn retire<'a>(&'a self, switch: &'a Name, spec: RetireSpec, origin: Origin) -> Answer<'a, Lifecycle>;
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>>;
     fn drops(&self) -> BoxFuture<'_, Drops>;
     fn health(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
@@ -153,6 +156,12 @@ impl<S: FabricService> ErasedService for S {
     }
     fn install<'a>(&'a self, switch: &'a Name, spec: InstallSpec, origin: Origin) -> Answer<'a, Install> {
         FabricService::install(self, switch, spec, origin).boxed()
+    }
+    fn replace_machine<'a>(&'a self, switch: &'a Name, spec: ReplaceSpec, origin: Origin) -> Answer<'a, Lifecycle> {
+        FabricService::replace_machine(self, switch, spec, origin).boxed()
+    }
+    fn retire<'a>(&'a self, switch: &'a Name, spec: RetireSpec, origin: Origin) -> Answer<'a, Lifecycle> {
+        FabricService::retire(self, switch, spec, origin).boxed()
     }
     fn links(&self) -> BoxFuture<'_, Vec<LinkStatus>> {
         FabricService::links(self).boxed()

@@ -187,7 +187,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_arrive_in_time_is_refused_however_slowly_it_comes() {
-        // An octet a second resets nothing; one that takes for ever neither.
+        // An octet a second does not extend the time, and neither does a body that never
+        // ends.
         for (parts, pause) in [(usize::MAX, 1), (1, 1_000_000)] {
             let (read, took) = read_slowly(parts, Duration::from_secs(pause)).await;
             let error = read.unwrap_err();

@@ -14,6 +14,7 @@ use crate::enrolment::{EnrolmentTokenSpec, HostToken, SwitchToken};
 use crate::error::{ApiError, ErrorCode};
 use crate::ident::{Name, PortId};
 use crate::inventory::{HostItem, Inventory, InventoryChange, Item, ItemKey, SwitchItem};
+use crate::lifecycle::{Lifecycle, ReplaceSpec, RetireSpec};
 use crate::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use crate::provisioning::Provisioning;
 use crate::service::{Change, Outcome};
@@ -131,7 +132,8 @@ async fn make_host_token(
     Ok((StatusCode::CREATED, Json(token)))
 }
 
-/// Makes a token with which this switch, if it has no IDevID, gets its certificate, once. It ends the token that was made before.
+/// Makes a token with which this switch, if it has no IDevID, gets its certificate, once. The token that was made
+/// before ends.
 #[utoipa::path(post, path = "/v1/inventory/switches/{name}/enrolment-token", tag = "inventory", params(("name" = Name, Path)),
     request_body = EnrolmentTokenSpec, responses((status = 201, body = SwitchToken), (status = "default", body = ApiError)))]
 async fn make_switch_token(
@@ -162,7 +164,8 @@ async fn reboot(
     Ok((StatusCode::ACCEPTED, Json(reboot)))
 }
 
-/// Installs an uploaded image on a switch (gNOI OS), then drains and restarts it. How it ends is an event.
+/// Installs an uploaded image on a switch (gNOI OS), then drains and restarts it. An event reports the
+/// result.
 #[utoipa::path(post, path = "/v1/inventory/switches/{name}/install", tag = "inventory", params(("name" = Name, Path)),
     request_body = InstallSpec, responses((status = 202, body = Install), (status = "default", body = ApiError)))]
 async fn install(
@@ -177,6 +180,40 @@ async fn install(
     };
     let install = service.install(&name, spec, drain.origin()?).await?;
     Ok((StatusCode::ACCEPTED, Json(install)))
+}
+
+/// Makes another machine this switch (RMA): drains it, revokes the identity of the old machine, and lets the new one enrol, which comes into
+/// service without a further call. With `dry_run`, says what would be done.
+#[utoipa::path(post, path = "/v1/inventory/switches/{name}/replace", tag = "inventory", params(("name" = Name, Path)),
+    request_body = ReplaceSpec, responses((status = 200, body = Lifecycle), (status = "default", body = ApiError)))]
+async fn replace_machine(
+    State(service): State<Service>,
+    Path(name): Path<Name>,
+    Body(spec): Body<ReplaceSpec>,
+) -> Result<Json<Lifecycle>, ApiError> {
+    spec.check()?;
+    let change = Mutation {
+        reason: spec.reason.clone(),
+        ..Mutation::default()
+    };
+    Ok(Json(service.replace_machine(&name, spec, change.origin()?).await?))
+}
+
+/// Takes a switch out of the fabric for good: drains it, removes its links and itself, and revokes its identity. With `dry_run`, says what
+/// would be done.
+#[utoipa::path(post, path = "/v1/inventory/switches/{name}/retire", tag = "inventory", params(("name" = Name, Path)),
+    request_body = RetireSpec, responses((status = 200, body = Lifecycle), (status = "default", body = ApiError)))]
+async fn retire(
+    State(service): State<Service>,
+    Path(name): Path<Name>,
+    Body(spec): Body<RetireSpec>,
+) -> Result<Json<Lifecycle>, ApiError> {
+    spec.drain().wait()?;
+    let change = Mutation {
+        reason: spec.reason.clone(),
+        ..Mutation::default()
+    };
+    Ok(Json(service.retire(&name, spec, change.origin()?).await?))
 }
 
 /// Cables two switches.
@@ -337,6 +374,8 @@ pub(super) fn router() -> OpenApiRouter<Service> {
         .routes(routes!(make_switch_token))
         .routes(routes!(reboot))
         .routes(routes!(install))
+        .routes(routes!(replace_machine))
+        .routes(routes!(retire))
         .routes(routes!(create_link))
         .routes(routes!(delete_link))
         .merge(switches::router())

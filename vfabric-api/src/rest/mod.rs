@@ -15,6 +15,7 @@
 //! | `/v1/inventory/switches/{name}/enrolment-token` | post: a token with which a switch without an IDevID enrols |
 //! | `/v1/inventory/switches/{name}/reboot` | post: drains and restarts it |
 //! | `/v1/inventory/switches/{name}/install` | post: installs software, drains and restarts it |
+//! | `/v1/inventory/switches/{name}/replace`, `…/retire` | post: another machine becomes it; it leaves the fabric |
 //! | `/v1/inventory/links`, `/v1/inventory/links/{switch}/{port}` | create, delete |
 //! | `/v1/apply` | a whole intent file as one transaction |
 //! | `/v1/history`, `…/{revision}`, `/v1/diff?from=&to=` | what changed, when, by whom and why |

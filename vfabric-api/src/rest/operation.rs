@@ -46,6 +46,8 @@ const OPERATIONS: &[(Method, &str, Needs)] = &[
     (Method::POST, "/v1/inventory/switches/{name}/enrolment-token", ADMIN),
     (Method::POST, "/v1/inventory/switches/{name}/reboot", ADMIN),
     (Method::POST, "/v1/inventory/switches/{name}/install", ADMIN),
+    (Method::POST, "/v1/inventory/switches/{name}/replace", ADMIN),
+    (Method::POST, "/v1/inventory/switches/{name}/retire", ADMIN),
     (Method::PUT, "/v1/inventory/fabric", ADMIN),
     (Method::POST, "/v1/inventory/links", ADMIN),
     (Method::DELETE, "/v1/inventory/links/{switch}/{port}", ADMIN),

@@ -42,10 +42,10 @@ struct Keyed {
 
 /// Whether requests of this method and path may carry a key: those that change intent or inventory. Users, tokens
 /// and images are neither: a secret is shown only once, and an upload is never held in memory to be compared. A
-/// restart of a switch happens outside the store.
+/// restart of a switch happens outside the store, and what replaces or retires one takes several transactions.
 pub(super) fn takes_key(method: &Method, template: &str) -> bool {
     let changes = matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
-    let is_elsewhere = ["/enrolment-token", "/reboot", "/install"]
+    let is_elsewhere = ["/enrolment-token", "/reboot", "/install", "/replace", "/retire"]
         .iter()
         .any(|end| template.ends_with(end));
     changes && !is_elsewhere && !template.contains("/users") && !template.contains("/images")

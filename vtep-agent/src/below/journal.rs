@@ -6,8 +6,9 @@
 //! | held | ADD has succeeded, or is about to return | stays as long as its namespace |
 //! | leaving | is being removed | is removed |
 //!
-//! An interface that is leaving differs in the name of its file only, so one directory has to become durable: DEL waits for the disk
-//! once. Its end need not be durable, because removing an interface a second time does nothing.
+//! For an interface that is leaving, only the name of its file changes. So only the directory has to become durable,
+//! and DEL waits for the disk once. The removal of the file need not be durable, because removing an interface a second
+//! time does nothing.
 //!
 //! A held interface may be moving into another network (`back` is set). Until that has ended, the caller has no reply
 //! about the new network, so after a crash the interface goes back.
@@ -70,9 +71,9 @@ pub(super) struct Journal {
 
 /// Extension of an interface's file.
 const KEPT: &str = "json";
-/// The same of an interface that is leaving, whatever state the file names.
+/// Extension of the file of an interface that is leaving, whatever state the file names.
 const LEAVING: &str = "leaving";
-/// The same of a file that could not be read; it is kept for people.
+/// The ending of a file that could not be read; it is kept for people to look at.
 const DAMAGED: &str = "damaged";
 
 fn unknown(path: PathBuf) -> AgentError {
@@ -110,12 +111,13 @@ impl Journal {
                     continue;
                 }
                 Some(DAMAGED) => continue,
-                // It may say what becomes of an interface, so nothing is done without it.
+                // The file may say what should become of an interface, so nothing is done without it.
                 _ => return Err(unknown(path)),
             };
             let read = fs::read(&path).map_err(fail)?;
             match serde_json::from_slice::<Entry>(&read) {
-                // Both files are there after a crash within an ADD that followed: that is removed as well.
+                // Both files exist after a crash within a later ADD: that ADD's interface is removed as
+                // well.
                 Ok(mut entry) if is_leaving => {
                     entry.state = State::Leaving;
                     entries.insert(entry.slot.clone(), entry);
@@ -164,7 +166,7 @@ impl Journal {
             .join(format!("{}.{KEPT}", digest([&slot.container, &slot.interface])))
     }
 
-    /// Whether an entry is the one that is there, but leaving.
+    /// Whether an entry is the same as the existing one, but leaving.
     fn only_leaves(&self, entry: &Entry) -> bool {
         let kept = self.get(&entry.slot).filter(|kept| kept.state != State::Leaving);
         let leaving = kept.map(|kept| Entry {
@@ -271,7 +273,8 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
-    /// A version that knows fewer kinds of files must not start: it would leave interfaces that are to be removed, for example.
+    /// A version that does not know all kinds of files must not start. For example, it would leave interfaces that
+    /// should be removed.
     #[test]
     fn a_file_of_a_newer_version_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
@@ -285,7 +288,7 @@ mod tests {
             assert!(file.exists());
             fs::remove_file(&file).unwrap();
         }
-        // What was moved aside stays, and stops nothing.
+        // Files that were moved aside stay, and do not stop the agent.
         fs::write(folder.path().join("0123.damaged"), b"{").unwrap();
         assert_eq!(Journal::open(folder.path()).unwrap().all(), [held]);
     }

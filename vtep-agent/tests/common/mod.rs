@@ -74,7 +74,7 @@ impl Netns {
         Self(name.to_owned())
     }
 
-    /// One that somebody else makes.
+    /// A link that somebody else makes.
     pub fn later(name: &str) -> Self {
         Self(name.to_owned())
     }

@@ -205,7 +205,8 @@ pub struct Attachment {
     pub mode: Mode,
 }
 
-/// The part that a host has in an attachment. All but [`Mode::Serving`] belong to a migration.
+/// What a host does for an attachment. All modes except [`Mode::Serving`] belong to a
+/// migration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     /// The workload is here: its frames pass in both directions.

@@ -9,6 +9,8 @@
 //!
 //! **Invariants.** A test fails if a file differs, is missing, or is not expected. It writes only when blessing.
 //!
+//! **Cost.** Each file of the folder is read once.
+//!
 //! ```no_run
 //! let mut golden = golden::Golden::folder("golden");
 //! golden.check("answer.txt", "42\n");

@@ -1,69 +1,58 @@
-//! Runs p4c's public test data through the project's compiler and switch.
+//! Runs trees of P4 programs through the project's compiler and switches, and compares with p4c and bmv2.
 //!
-//! It compiles every v1model program of `p4_16_samples`, runs every script beside one, and also gives every program that p4c
-//! rejects to the compiler. `cargo xtask p4c-corpus DIR` builds this in release mode and calls it.
+//! `cargo xtask p4c-corpus DIR...` builds this in release mode and calls it. There are two ways:
+//!
+//! - [`published`]: p4c's own test data. It has p4c's output as files, so it needs no p4c.
+//! - [`tree`]: any other programs. p4c and simple_switch_grpc are asked where they are installed.
 
-mod corpus;
-mod report;
+mod published;
+mod tree;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use bmv2_tests::on_path;
-use bmv2_tests::p4info_diff::{self, Difference};
-use bmv2_tests::program::{Core, compile, run_script, run_script_on};
-use bmv2_tests::stf::run::Ports;
+use anyhow::{Result, bail};
 use clap::Parser;
-use corpus::Sample;
-use indicatif::ProgressBar;
-use p4_compiler::{OptLevel, Options};
 
-/// The reference switch: scripts run on it too where it is installed.
-const PEER: &str = "simple_switch_grpc";
-
-/// Compile and run p4c's test data.
-#[derive(Parser)]
+/// Compile and run P4 programs, and compare with p4c and bmv2.
+///
+/// A folder with p4c's test data (`p4_16_samples`) is compared with the outputs that p4c publishes beside it. In any other folder, each
+/// file with a `main` is a program: verdict, P4Info and entries are compared with p4c-bm2-ss, and packets with simple_switch_grpc, where
+/// these are on PATH. The exit code is 1 if something differs.
+#[derive(Parser, Debug)]
+#[command(name = "p4c-corpus", version)]
 struct Cli {
-    /// p4c's folder `testdata`, or the one that has it
-    dir: PathBuf,
-    /// Write the whole table here
-    #[arg(long)]
+    /// Folders of programs, or p4c's checkout or `testdata`
+    #[arg(required = true)]
+    dirs: Vec<PathBuf>,
+    /// Write all results here, as JSON
+    #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Only programs with this in their name
-    #[arg(long)]
+    #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Level of optimisation of the programs that run
-    #[arg(short = 'O', value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
-    optimise: u8,
-    /// Also run scripts on this switch, which has the command line of simple_switch_grpc [default: that, if it is on PATH]
-    #[arg(long)]
+    /// Level of optimisation of the programs that run (p4c's test data)
+    #[arg(short = 'O', value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=1))]
+    optimise: Option<u8>,
+    /// Also run packets on this switch, which has the command line of simple_switch_grpc [default: that, if it is on PATH]
+    #[arg(long, value_name = "PROGRAM")]
     peer: Option<PathBuf>,
-    /// Show the programs that pass too
+    /// Show the programs that pass too (p4c's test data)
     #[arg(long, short)]
     verbose: bool,
-}
-
-/// The results for a sample.
-#[derive(Debug)]
-struct Outcome {
-    compiled: Result<(), Vec<String>>,
-    compile_time: Duration,
-    /// Results of the program's script, if it has one, on each switch of this project.
-    scripts: Vec<(Core, Result<(), Vec<String>>)>,
-    /// The same on the peer, if there is one.
-    peer: Option<Result<(), Vec<String>>>,
-    /// Where P4Info differs from p4c's; `None` if it is not compiled here or not published there.
-    p4info: Option<Vec<Difference>>,
-    /// The same for the entries.
-    entries: Option<Vec<Difference>>,
+    /// Treat p4c's test data like any other folder
+    #[arg(long)]
+    tree: bool,
+    #[command(flatten)]
+    of_tree: tree::Flags,
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    let done = match std::env::args_os().nth(1) {
+        Some(first) if first == tree::ONE => tree::one(),
+        _ => run(&Cli::parse()),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -74,110 +63,17 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<bool> {
-    let corpus = corpus::read(&cli.dir, cli.only.as_deref())?;
-    // Panics are caught and reported with their program, so that they do not disturb the progress bar.
-    std::panic::set_hook(Box::new(|_| {}));
-    let bar = ProgressBar::new((corpus.samples.len() + corpus.errors.len()) as u64);
-    let started = Instant::now();
-    let options = Options {
-        level: if cli.optimise == 0 { OptLevel::O0 } else { OptLevel::O1 },
-        ..Options::default()
-    };
-    let peer = cli.peer.clone().or_else(|| on_path(PEER));
-    let outcomes = in_parallel(&corpus.samples, &bar, |s| sample(s, &options, peer.as_deref()));
-    let accepted = in_parallel(&corpus.errors, &bar, is_accepted);
-    bar.finish_and_clear();
-    let report = report::Report {
-        samples: corpus.samples.iter().zip(&outcomes).collect(),
-        errors: corpus.errors.iter().zip(accepted).collect(),
-        elapsed: started.elapsed(),
-    };
-    if let Some(file) = &cli.json {
-        std::fs::write(file, report.json())?;
-    }
-    Ok(report.print(cli.verbose))
-}
-
-fn sample(sample: &Sample, options: &Options, peer: Option<&Path>) -> Outcome {
-    let started = Instant::now();
-    let compiled = compile(&sample.path, options);
-    let compile_time = started.elapsed();
-    let scripts = match (&sample.script, &compiled) {
-        (None, _) => Vec::new(),
-        (Some(_), Err(_)) => Core::ALL
-            .iter()
-            .map(|core| (*core, Err(vec!["the program does not compile".into()])))
-            .collect(),
-        (Some(script), Ok(compiled)) => {
-            let run = |core: &Core| (*core, run_script(compiled, script, *core, Ports::Named));
-            Core::ALL.iter().map(run).collect()
-        }
-    };
-    let peer = match (peer, &sample.script, &compiled) {
-        (Some(peer), Some(script), Ok(compiled)) => Some(run_script_on(peer, compiled, script, Ports::Named)),
+    let published = match cli.dirs.as_slice() {
+        [dir] if !cli.tree => published::corpus::testdata(dir),
         _ => None,
     };
-    let (p4info, entries) = compiled.as_ref().map_or((None, None), |c| {
-        let p4info = published(sample.p4info.as_deref(), |text| p4info_diff::p4info(&c.p4info, text));
-        let entries = published(sample.entries.as_deref(), |text| p4info_diff::entries(&c.entries, text));
-        (p4info, entries)
-    });
-    Outcome {
-        compiled: compiled.map(drop),
-        compile_time,
-        scripts,
-        peer,
-        p4info,
-        entries,
-    }
-}
-
-/// Compares with a published file, if there is one. A file that cannot be read is one difference.
-fn published(file: Option<&Path>, compare: impl Fn(&str) -> Result<Vec<Difference>>) -> Option<Vec<Difference>> {
-    let file = file?;
-    let found = std::fs::read_to_string(file)
-        .map_err(Into::into)
-        .and_then(|text| compare(&text));
-    Some(found.unwrap_or_else(|error| {
-        vec![Difference {
-            path: file.display().to_string(),
-            ours: None,
-            expected: Some(format!("{error:#}")),
-        }]
-    }))
-}
-
-/// Whether the compiler takes a program that p4c rejects.
-fn is_accepted(sample: &Sample) -> bool {
-    let options = Options {
-        check_only: !sample.has_main,
-        ..Options::default()
-    };
-    compile(&sample.path, &options).is_ok()
-}
-
-/// Maps over all cores; results come in the order of the items.
-fn in_parallel<T: Sync, R: Send>(items: &[T], bar: &ProgressBar, f: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::with_capacity(items.len()));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let (at, Some(item)) = {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    (at, items.get(at))
-                } {
-                    let result = f(item);
-                    done.lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .push((at, result));
-                    bar.inc(1);
-                }
-            });
+    let flags = &cli.of_tree;
+    match published {
+        Some(_) if *flags != tree::Flags::default() => {
+            bail!("with p4c's test data, -I, -D, --manifest, --p4c and the like need --tree")
         }
-    });
-    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    done.sort_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, result)| result).collect()
+        Some(testdata) => published::run(cli, &testdata),
+        None if cli.optimise.is_some() => bail!("-O is for p4c's test data: other programs run at both levels"),
+        None => tree::run(cli, flags),
+    }
 }

@@ -73,7 +73,7 @@ impl Names {
     /// Reads the names of a program.
     ///
     /// # Errors
-    /// The program contradicts itself where a name stands.
+    /// A name in the program contradicts the rest of the program.
     pub fn new(program: &Program) -> Result<Self, Wrong> {
         let widths = bmv2_json::FieldWidths::new(program);
         let mut names = Self {
@@ -221,7 +221,7 @@ impl Names {
         })
     }
 
-    /// An action of whatever table uses a profile.
+    /// An action of a table that uses the profile, with its arguments.
     pub fn member_call(&self, profile: &str, call: &command::Call) -> Result<Call, Wrong> {
         let table = self.tables.iter().find(|t| t.profile.as_deref() == Some(profile));
         self.call(table.ok_or_else(|| format!("no table uses profile {profile}"))?, call)

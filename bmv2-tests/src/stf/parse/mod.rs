@@ -363,13 +363,13 @@ mod tests {
 
     #[test]
     fn rates_are_read_a_microsecond() {
-        let rate = |per_second, burst| Rate { per_second, burst };
+        let rate = |millionths, burst| Rate { millionths, burst };
         assert_eq!(
-            one("meter_set_rates c.m 2 0.000005:4 2:5"),
+            one("meter_set_rates c.m 2 0.0000005:4 2:5"),
             Ok(Command::MeterSetRates {
                 meter: "c.m".into(),
                 cell: Some(2),
-                rates: vec![rate(5, 4), rate(2_000_000, 5)]
+                rates: vec![rate(500_000, 4), rate(2_000_000_000_000, 5)]
             })
         );
     }

@@ -174,7 +174,7 @@ impl<'a> Words<'a> {
             let per_us: f64 = text.parse().map_err(|_| format!("`{text}` is not a rate"))?;
             self.mark(":")?;
             out.push(Rate {
-                per_second: (per_us * 1e6).round() as u64,
+                millionths: (per_us * 1e12).round() as u64,
                 burst: self.integer()?,
             });
         }

@@ -142,10 +142,14 @@ fn replicas(replicas: &[Replica]) -> Vec<tables::Replica> {
 }
 
 fn rates(r: Rates) -> meter::Rates {
+    let rate = |millionths: u64| meter::Rate {
+        per_second: millionths / 1_000_000,
+        millionths: (millionths % 1_000_000) as u32,
+    };
     meter::Rates {
-        cir: r.cir,
+        cir: rate(r.cir),
         cbs: r.cbs,
-        pir: r.pir,
+        pir: rate(r.pir),
         pbs: r.pbs,
     }
 }

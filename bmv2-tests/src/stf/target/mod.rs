@@ -36,7 +36,7 @@ pub struct Call {
     pub args: Vec<Vec<u8>>,
 }
 
-/// What an entry leads to.
+/// What an entry makes the packet do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// An action.
@@ -78,7 +78,7 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// Rates of a two-rate three-colour meter: units a second, units.
+/// Rates of a two-rate three-colour meter: millionths of a unit a second, units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "RFC 2698's names")]
 pub struct Rates {
@@ -108,7 +108,8 @@ fn known_cell<T>(found: Option<T>, array: &str, cell: impl std::fmt::Display) ->
     found.ok_or_else(|| format!("{array} has no cell {cell}"))
 }
 
-/// A cell's number as an index; one that is not an index is beyond every array.
+/// A cell's number as an index. A number that cannot be an index is beyond the end of every
+/// array.
 fn index(cell: u64) -> usize {
     usize::try_from(cell).unwrap_or(usize::MAX)
 }

@@ -271,9 +271,9 @@ impl Target for Reference {
 
 fn core_rates(r: Rates) -> core::Rates {
     core::Rates {
-        cir: r.cir,
+        cir: r.cir.into(),
         cbs: r.cbs,
-        pir: r.pir,
+        pir: r.pir.into(),
         pbs: r.pbs,
     }
 }

@@ -458,7 +458,8 @@ fn news_of_what_a_device_holds_is_not_taken_for_what_it_was_not_sent() {
     assert!(written.contains(&Write::Insert(attachment(8))), "{written:?}");
 }
 
-/// A host reports that an attachment is not in place, because its network has gone first. It still has the interface.
+/// A host reports that an attachment is not in place, because the network was removed first. The host still has the
+/// interface.
 #[test]
 fn what_is_to_go_is_removed_even_if_it_is_not_in_place() {
     let gone = |ledger: &mut Ledger| ledger.remove(asker(0), &attachment(7), 2);
@@ -476,7 +477,7 @@ fn what_is_to_go_is_removed_even_if_it_is_not_in_place() {
         ledger.written(&delete, Ok(()));
         assert!(ledger.is_clean(2) && ledger.census().held == 0);
     }
-    // Found by a read-back, which says that it is not in place.
+    // A read-back finds it, and says that it is not in place.
     let mut ledger = Ledger::default();
     ledger.begin_read_back();
     ledger.found(Entity::clone(&attachment(7)), |wanted, held| wanted == held);

@@ -83,7 +83,7 @@ impl Talk {
 
     async fn ask(&mut self, ask: Ask) -> Result<Option<Reply>, MachineError> {
         let sent = self.asks.send(request(ask)).await;
-        // Why the switch has ended the stream stands in its last message.
+        // The last message of the stream says why the switch has ended it.
         let next = self.next().await?;
         sent.map_err(|_| unexpected("a stream that stays open")).map(|()| next)
     }
@@ -131,10 +131,11 @@ fn upload(certificate: &str) -> Ask {
 }
 
 impl Rotation<'_> {
-    /// Runs all of it. Returns the last second of the new certificate.
+    /// Carries out all steps. Returns the last second of the new certificate.
     ///
     /// # Errors
-    /// The switch has the certificate of before, or the words say otherwise.
+    /// A step failed. The switch has its earlier certificate, unless the message says
+    /// otherwise.
     pub(super) async fn run(&self, channel: Channel) -> Result<i64, MachineError> {
         let params = CsrParams {
             csr_suite: CsrSuite::CsrsuiteX509KeyTypeEcdsaPrime256v1SignatureAlgorithmSha2256.into(),
@@ -155,7 +156,7 @@ impl Rotation<'_> {
         self.shows(expected).await?;
         let finalized = talk.ask(Ask::FinalizeRotation(FinalizeRequest {})).await;
         drop(talk);
-        // What counts is what it shows from now on.
+        // From here on, only the certificate that the switch shows decides.
         match (finalized, self.shows(expected).await) {
             (Ok(_), Ok(())) => Ok(expected),
             (_, Err(error)) | (Err(error), Ok(())) => Err(error),

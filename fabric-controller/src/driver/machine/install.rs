@@ -1,7 +1,8 @@
 //! A switch gets another version of its software (gNOI OS): transferred with `Install`, checked by the switch, then activated, which
 //! restarts it.
 //!
-//! The content is read as the switch takes it: the stream holds [`PARTS`] parts of [`PART`] octets, whatever the size of the image.
+//! The content is read only as fast as the switch takes it: the stream holds at most [`PARTS`] parts of [`PART`]
+//! octets, whatever the size of the image.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -77,7 +78,7 @@ async fn send(mut content: File, asks: &mpsc::Sender<InstallRequest>) -> Result<
             return Ok(());
         }
         let sent = timeout(PATIENCE, asks.send(request(Ask::TransferContent(part)))).await;
-        // Why the switch has ended the stream, it says itself.
+        // The switch's own message says why it has ended the stream.
         sent.map_err(|_| late())?
             .map_err(|_| refused("the switch ended the transfer"))?;
     }
@@ -87,10 +88,12 @@ fn request(ask: Ask) -> InstallRequest {
     InstallRequest { request: Some(ask) }
 }
 
-/// Transfers a package, unless the switch has the version, and has the switch check it.
+/// Transfers a package, unless the switch has that version already, and makes the switch
+/// check it.
 ///
 /// # Errors
-/// What the switch says, or [`MachineError::Missing`]. The software that runs is as before.
+/// The switch's error, or [`MachineError::Missing`]. The switch goes on running its present
+/// software.
 pub async fn install(channel: Channel, package: Package) -> Result<(), MachineError> {
     let (asks, receiver) = mpsc::channel(PARTS);
     let transfer = TransferRequest {
@@ -111,7 +114,7 @@ pub async fn install(channel: Channel, package: Package) -> Result<(), MachineEr
                 let sent = asks.send(request(Ask::TransferEnd(TransferEnd {}))).await;
                 sent.map_err(|_| refused("the switch ended the transfer"))
             };
-            // The switch may refuse while it is being sent to, and its words say why.
+            // The switch may refuse during the transfer; its message says why.
             tokio::pin!(sending);
             let hearing = hear(&mut replies);
             tokio::pin!(hearing);
@@ -136,10 +139,10 @@ pub async fn install(channel: Channel, package: Package) -> Result<(), MachineEr
     }
 }
 
-/// Has the switch run an installed version, for which it restarts.
+/// Makes the switch run an installed version; it restarts for that.
 ///
 /// # Errors
-/// What the switch says, or [`MachineError::Missing`].
+/// The switch's error, or [`MachineError::Missing`].
 pub async fn activate(channel: Channel, version: &str) -> Result<(), MachineError> {
     let request = ActivateRequest {
         version: version.to_owned(),

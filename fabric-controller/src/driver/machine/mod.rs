@@ -1,7 +1,8 @@
 //! Switches as machines over gNOI and gNSI: System, Healthz and OS here, certificates in [`certz`], software in [`install`].
 //!
-//! Which services a target has is found by asking: UNIMPLEMENTED is an answer, and is shown in the inventory. bmv2 and Stratum have
-//! none of them; `p4-switch` has all but the installation of software, which is done by packages there.
+//! The controller finds out which services a target has by calling them. UNIMPLEMENTED means that a service is missing,
+//! and the inventory shows that. bmv2 and Stratum have none of them. `p4-switch` has all except the installation of
+//! software, which packages do there.
 
 pub mod certz;
 pub mod install;
@@ -38,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const CLOCK: Duration = Duration::from_secs(60);
 /// Components of one switch that are kept.
 const COMPONENTS: usize = 64;
-/// Longest words of a switch that are kept, in characters.
+/// Longest text of a switch that is kept, in characters.
 const WORDS: usize = 300;
 
 /// Names of the services.
@@ -67,7 +68,7 @@ fn plain(words: &str) -> String {
     words.chars().filter(|c| !c.is_control()).take(WORDS).collect()
 }
 
-/// What became of a call of `service`.
+/// The result of a call of `service`.
 fn failed(service: &'static str, status: &Status) -> MachineError {
     let words = || format!("{service}: {}", plain(status.message()));
     match status.code() {
@@ -98,7 +99,7 @@ fn ms(time: Duration) -> u64 {
 }
 
 impl Grpc {
-    /// With the controller's credentials; `signer` signs certificates of switches.
+    /// Access with the controller's credentials; `signer` signs certificates of switches.
     pub fn new(credentials: Arc<Credentials>, is_plain: bool, signer: Option<Signer>) -> Self {
         Self {
             credentials,
@@ -123,7 +124,7 @@ impl Grpc {
     }
 }
 
-/// How far the clock of a switch is ahead, in milliseconds. The reply is taken to be from the middle of the call.
+/// How far the clock of a switch is ahead, in milliseconds. The reply counts as made in the middle of the call.
 async fn clock(channel: Channel) -> Result<i64, MachineError> {
     let before = since_1970();
     let theirs = reply(SYSTEM, SystemClient::new(channel).time(TimeRequest {})).await?;
@@ -171,7 +172,7 @@ fn components(status: &ComponentStatus, into: &mut Vec<Component>) {
     status.subcomponents.iter().for_each(|part| components(part, into));
 }
 
-/// What a switch says over an open connection.
+/// Asks a switch over an open connection for everything that it says about itself.
 async fn look(channel: Channel) -> MachineStatus {
     let (clock, started, version, health) = tokio::join!(
         clock(channel.clone()),

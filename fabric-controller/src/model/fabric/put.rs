@@ -20,6 +20,7 @@ impl Fabric {
             vtep_id,
             state,
             gone,
+            replaced_s,
             spec,
             ..
         } = stored;
@@ -48,6 +49,7 @@ impl Fabric {
             vtep_id,
             state,
             gone,
+            replaced_s,
             view,
         };
         self.switches.insert(at, entry);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use vfabric_api::error::{ApiError, ErrorCode};
+use vfabric_api::ethernet;
 use vfabric_api::ident::PortId;
 use vfabric_api::inventory::{Item, ItemKey, ItemState};
 use vfabric_api::topology::{Fabric, Host, Link, OVERLAY_OVERHEAD_V6, PortRef, Role, Switch};
@@ -20,7 +21,7 @@ const LEAST_MTU: u16 = 1280 + OVERLAY_OVERHEAD_V6;
 const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
 
 impl Model {
-    /// Checks an object and completes it; returns what would be stored.
+    /// Checks and completes an object. Returns the object as it would be stored.
     pub(super) fn check_item(&mut self, path: &str, item: &Item) -> Result<StoredItem, ApiError> {
         let fields = Fields(path);
         let key = item.key();
@@ -107,6 +108,9 @@ impl Model {
                 return Err(fields.invalid(&format!("access_ports[{i}]"), port, "each port once"));
             }
         }
+        if let Some((field, value, expected)) = ethernet::problems(&spec.ports, &spec.breakouts).into_iter().next() {
+            return Err(fields.invalid(&field, value, expected));
+        }
         let before = match self.stored_item(key) {
             Some(StoredItem::Switch(before)) => Some(before),
             _ => None,
@@ -147,6 +151,7 @@ impl Model {
                 },
                 state: newcomer(),
                 gone: false,
+                replaced_s: 0,
                 spec: spec.clone(),
             },
         }))

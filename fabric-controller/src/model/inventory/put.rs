@@ -11,7 +11,7 @@ use crate::model::change::Applied;
 use crate::model::fabric::{GREATEST_VTEP, Node};
 use crate::model::number::Number;
 use crate::model::{HostIndex, Model, OnSwitch, SwitchIndex};
-use crate::topology::LinkIndex;
+use crate::topology::{LinkIndex, PathChange};
 
 /// The numbers of an object that occur in packets.
 pub(super) fn numbers_of(item: &StoredItem, leaf: Option<SwitchIndex>) -> Vec<Number> {
@@ -53,6 +53,7 @@ impl Model {
                 vtep_id,
                 state: ItemState::InService,
                 gone: false,
+                replaced_s: 0,
                 spec: spec.clone(),
             };
             put(self, StoredItem::Switch(switch));
@@ -222,16 +223,19 @@ impl Model {
     /// Updates the paths to the known state of a link and of its ends.
     fn update_link(&mut self, link: LinkIndex) {
         if let Some((up, avoided)) = self.fabric.link(link).map(|l| (l.up, l.avoided)) {
-            self.set_link(link, up, avoided);
+            self.set_links([(link, up, avoided)]);
         }
     }
 
-    /// Changes the known state of a link: whether it may be used, and whether only if there is no other path.
-    pub fn set_link(&mut self, link: LinkIndex, up: bool, avoided: bool) -> Vec<crate::topology::PathChange> {
-        self.fabric.set_used(link, up, avoided);
-        let usable = self.fabric.link(link).is_some_and(|l| self.fabric.is_usable(l));
-        let mut changes = self.paths.set_link(link, up && usable);
-        changes.extend(self.paths.avoid_link(link, avoided));
+    /// Changes the known state of links: for each, whether it may be used, and whether only if there is no other path.
+    pub fn set_links(&mut self, links: impl IntoIterator<Item = (LinkIndex, bool, bool)>) -> Vec<PathChange> {
+        let mut changes = Vec::new();
+        for (link, up, avoided) in links {
+            self.fabric.set_used(link, up, avoided);
+            let usable = self.fabric.link(link).is_some_and(|l| self.fabric.is_usable(l));
+            changes.extend(self.paths.set_link(link, up && usable));
+            changes.extend(self.paths.avoid_link(link, avoided));
+        }
         changes.sort_unstable();
         changes.dedup();
         self.touch_paths(&changes);
@@ -253,6 +257,7 @@ impl Model {
                     vtep_id: entry.vtep_id,
                     state: entry.state,
                     gone: entry.gone,
+                    replaced_s: entry.replaced_s,
                     spec: entry.spec.clone(),
                 })
             }

@@ -21,8 +21,15 @@ pub struct StoredSwitch {
     /// Whether an operator declared it dead.
     #[serde(default)]
     pub gone: bool,
+    /// When its machine was replaced, in seconds since 1970; zero: never. Certificates from before are not accepted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replaced_s: u64,
     /// As written.
     pub spec: Switch,
+}
+
+fn is_zero(seconds: &u64) -> bool {
+    *seconds == 0
 }
 
 /// A host.

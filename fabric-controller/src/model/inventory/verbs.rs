@@ -1,13 +1,16 @@
 //! The operations on the inventory.
 
 use vfabric_api::error::{ApiError, ErrorCode};
-use vfabric_api::inventory::{InventoryChange, Item, ItemKey, ItemState};
+use vfabric_api::ident::{Label, Name};
+use vfabric_api::inventory::{InventoryChange, Item, ItemKey, ItemState, NewMachine};
 use vfabric_api::service::{Change, Key, Kind};
+use vfabric_api::topology::Switch;
 
-use super::stored::StoredItem;
+use super::stored::{StoredItem, StoredSwitch};
 use crate::ident::DeviceIndex;
 use crate::model::change::{Applied, By, Undo};
 use crate::model::fabric::Node;
+use crate::model::fields::Fields;
 use crate::model::{Model, SwitchIndex};
 
 impl Model {
@@ -28,6 +31,11 @@ impl Model {
                 self.exchange(key.clone(), Some(item.in_state(ItemState::Gone)), applied);
                 Ok(())
             }
+            InventoryChange::NewMachine {
+                switch,
+                machine,
+                since_s,
+            } => self.new_machine(path, switch, machine, *since_s, applied),
             InventoryChange::Import(topology) => self.import(path, topology, applied),
             InventoryChange::Arrived(key) => {
                 let item = self.stored_item(key).filter(|i| i.state() == ItemState::Arriving);
@@ -71,6 +79,48 @@ impl Model {
         applied.undo.push(Undo::Item(key.clone(), before));
         applied.items.push((key.clone(), next.clone()));
         self.put_item(&key, next, applied);
+    }
+
+    /// Another machine becomes a switch. It arrives: it may have been in the fabric before.
+    fn new_machine(
+        &mut self,
+        path: &str,
+        switch: &Name,
+        machine: &NewMachine,
+        since_s: u64,
+        applied: &mut Applied,
+    ) -> Result<(), ApiError> {
+        let key = ItemKey::Switch(switch.clone());
+        let Some(StoredItem::Switch(before)) = self.stored_item(&key) else {
+            return Err(ApiError::not_found(&key));
+        };
+        let NewMachine {
+            serial,
+            mac,
+            model,
+            software,
+        } = machine.clone();
+        let mut spec = before.spec.clone();
+        spec.serial = serial.or(spec.serial);
+        spec.mac = mac.or(spec.mac);
+        spec.model = model.or(spec.model);
+        spec.software = software.or(spec.software);
+        let folded = |spec: &Switch| (spec.serial.as_ref().map(Label::folded), spec.mac);
+        if folded(&spec) == folded(&before.spec) {
+            let shown = spec.serial.as_ref().map(ToString::to_string).unwrap_or_default();
+            return Err(Fields(path).invalid("serial", shown, "another machine than the switch has now"));
+        }
+        let next = self.check_item(path, &Item::Switch(spec))?;
+        let StoredItem::Switch(next) = next else {
+            return Err(ApiError::not_found(&key));
+        };
+        let next = StoredSwitch {
+            state: ItemState::Arriving,
+            replaced_s: since_s,
+            ..next
+        };
+        self.exchange(key, Some(StoredItem::Switch(next)), applied);
+        Ok(())
     }
 
     /// A switch or host.

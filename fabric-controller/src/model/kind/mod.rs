@@ -335,7 +335,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// Checks an object and completes it: what it would be stored as, without an owner.
+            /// Checks and completes an object. Returns it as it would be stored, without an owner.
             pub(super) fn check(&self, path: &str, key: &Key, spec: &Spec) -> Result<Stored, ApiError> {
                 let fields = Fields(path);
                 if key.kind != Kind::Vdc && !self.vdcs.contains_key(&key.vdc) {
@@ -375,7 +375,7 @@ pub fn store_key(key: &Key) -> Vec<u8> {
     format!("object/{}/{}/{}", key.kind.rank(), key.vdc, key.name).into_bytes()
 }
 
-/// The object's key of a store key.
+/// The object that a key of the store stands for.
 pub fn parse_store_key(key: &[u8]) -> Option<Key> {
     let mut parts = std::str::from_utf8(key).ok()?.strip_prefix("object/")?.split('/');
     let kind = Kind::of_rank(parts.next()?.parse().ok()?)?;

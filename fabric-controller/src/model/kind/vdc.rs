@@ -103,7 +103,7 @@ fn check_assigned(fields: &Fields<'_>, spec: &VdcSpec) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Refuses to take away what is in use.
+/// Refuses a change that takes away what is in use.
 fn check_taken_away(model: &Model, fields: &Fields<'_>, vdc: &Vdc, spec: &VdcSpec) -> Result<(), ApiError> {
     for kind in Kind::ALL {
         let (count, limit) = (vdc.count(*kind), spec.limits.of(*kind));

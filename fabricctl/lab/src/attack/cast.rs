@@ -178,7 +178,8 @@ impl<'a> Cast<'a> {
         hosts.map(plan::namespace).collect()
     }
 
-    /// The fate of a frame to an address that no member of the sender's network has.
+    /// What should become of a frame to an address that no member of the sender's network
+    /// has.
     pub(super) fn flooded(&self, of: &Member) -> Fate {
         Fate::Flooded {
             network: self.network(of),

@@ -65,7 +65,8 @@ pub(super) fn operator(cast: &Cast<'_>) -> Result<String> {
     ))
 }
 
-/// The key of an operator with role admin: it deposes no controller, and opens no other door.
+/// The key of an operator with role admin: it cannot depose the controller, and gives access to
+/// nothing else.
 pub(super) fn stolen_admin(cast: &Cast<'_>) -> Result<String> {
     let lab = cast.cx.lab;
     if lab.options.target == Target::Bmv2 {
@@ -92,7 +93,7 @@ pub(super) fn stolen_admin(cast: &Cast<'_>) -> Result<String> {
     ))
 }
 
-/// Bids as much as possible for the default role, and writes.
+/// Bids the greatest election id for the default role, and writes.
 async fn beside_the_controller(cast: &Cast<'_>, switch: &Switch) -> Result<()> {
     let channel = intruder::channel(cast.cx.lab, ADMIN, switch).await?;
     let device_id = u64::from(switch.device_id);

@@ -5,8 +5,8 @@
 //! may enter the vDCs in which the host has attachments. Frames from a fabric link may enter every vDC, because a leaf
 //! trusts what other leaves have admitted.
 //!
-//! In the second half of the time the machines' ports have VLANs ([`super::vlans`]), one of them of another vDC, which these machines may
-//! then enter, too, and whose frames reach them there.
+//! In the second half of the time the machines' ports have VLANs ([`super::vlans`]). One of these belongs to another
+//! vDC: the machines may then send into that vDC, and receive its frames.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ fn places(range: &Range<'_>, first: u32, on_vlans: Option<&Vlans>) -> Result<Vec
             Way::Other(_) => {}
         }
     }
-    // Each once: a storm is thousands of equal frames.
+    // Each frame once, because a storm is thousands of equal frames.
     let mut by_port: BTreeMap<Port, BTreeSet<Vec<u8>>> = BTreeMap::new();
     for shot in seeds.shots {
         let of_port = by_port.entry(shot.port).or_default();
@@ -83,7 +83,7 @@ fn places(range: &Range<'_>, first: u32, on_vlans: Option<&Vlans>) -> Result<Vec
 /// Namespaces of members that may receive what this port sends.
 fn may_receive(range: &Range<'_>, port: &Port, on_vlans: Option<&Vlans>) -> Result<BTreeSet<String>> {
     let cast = &range.cast;
-    // A vDC's members, and machines of others at whose ports it has a VLAN.
+    // A vDC's members, and machines of other vDCs on whose ports it has a VLAN.
     let of_vdc = |vdc: &Name| {
         let machines = on_vlans.into_iter().flat_map(|ports| ports.machines_with(vdc));
         machines.chain(cast.vdc(vdc)).collect::<BTreeSet<_>>()
@@ -153,7 +153,7 @@ fn mutate(rng: &mut StdRng, seeds: &[Vec<u8>], token: [u8; TOKEN]) -> Option<Vec
     Some(frame)
 }
 
-/// What came of the random frames of one half.
+/// The results of one half of the time.
 #[derive(Default)]
 struct Fired {
     places: usize,
@@ -212,7 +212,7 @@ fn fire(range: &mut Range<'_>, rng: &mut StdRng, time: Duration, on_vlans: Optio
     Ok(fired)
 }
 
-/// The same while machines' ports have VLANs.
+/// The same, while machines' ports have VLANs.
 fn fire_on_vlans(range: &mut Range<'_>, rng: &mut StdRng, time: Duration) -> Result<Fired> {
     let ports = Vlans::open(&range.cast)?;
     let fired = fire(range, rng, time, Some(&ports));

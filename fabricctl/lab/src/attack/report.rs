@@ -33,7 +33,7 @@ pub struct Row {
     pub counted: String,
     /// Packets of the legitimate traffic beside it.
     pub legitimate_sent: usize,
-    /// Of these, packets that were lost.
+    /// How many of these packets were lost.
     pub legitimate_lost: usize,
     /// What is wrong; empty when all is well.
     pub faults: Vec<String>,

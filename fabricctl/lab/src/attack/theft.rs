@@ -1,4 +1,5 @@
-//! Stolen proofs of users: what their thief can do, and what not, until they are revoked while everything runs.
+//! Stolen tokens and certificates of users: what a thief can do with them, what not, and that revoking them
+//! works while everything runs.
 
 use anyhow::{Context, Result, bail, ensure};
 use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
@@ -53,7 +54,8 @@ async fn give(client: &Client, role: Role) -> Result<UserKey> {
     })
 }
 
-/// A certificate and a token of a user who may only read, then a token of an administrator.
+/// Steals a certificate and a token of a user who may only read, then a token of an
+/// administrator.
 pub(super) fn users(cast: &Cast<'_>) -> Result<String> {
     cast.cx.runtime.block_on(async {
         let client = &cast.cx.client;
@@ -101,7 +103,8 @@ async fn try_all(cast: &Cast<'_>, key: &UserKey, calls: &mut Calls) -> Result<()
     let thief = client.with_token(&token.secret);
     calls.allowed("an administrator's token", thief.users(None).await)?;
     devices(cast, &token.secret, calls).await?;
-    // The role is withdrawn first, then the user goes, and with it all that proved it.
+    // The role is withdrawn first. Then the user is deleted, and with it its token and
+    // its certificate's rights.
     give(client, Role::FabricViewer).await?;
     only_reads(cast, "a token whose role was withdrawn", &thief, key, calls).await?;
     client.delete_user(key).await?;

@@ -17,7 +17,7 @@ use crate::traffic::Loss;
 pub(super) enum Fate {
     /// Each raises one of these counters by one, and nobody beyond these devices receives it.
     Refused(BTreeSet<Counter>),
-    /// Of the namespaces of workloads and machines, only these receive it. Frames that they do not receive are counted
+    /// Only these of the namespaces of workloads and machines receive it. Frames that they do not receive are counted
     /// as lost somewhere.
     Kept(BTreeSet<String>),
     /// Nobody has the address: it is flooded in the sender's network, where hosts with members
@@ -28,7 +28,7 @@ pub(super) enum Fate {
         /// Namespaces of its hosts.
         hosts: BTreeSet<String>,
     },
-    /// As `Kept`, and more of them are sent than the sender may: at least one of these counters moves.
+    /// As `Kept`, but more of them are sent than the sender is allowed to: at least one of these counters rises.
     Limited {
         /// Namespaces of the network's workloads and machines.
         network: BTreeSet<String>,

@@ -35,7 +35,8 @@ const RACK: usize = 4;
 const LEAVES_PER_SPINE: usize = 15;
 /// Port of the Bootz server.
 const BOOTZ: u16 = 15006;
-/// Ports of P4Runtime: switches in memory listen until this process ends.
+/// Ports of P4Runtime. Those of switches in memory stay in use until this process ends, so switches that are
+/// processes use another port.
 const P4RUNTIME: u16 = 9559;
 const P4RUNTIME_OF_PROCESSES: u16 = 9560;
 /// REST API of the controller.
@@ -61,7 +62,7 @@ pub(super) struct World {
     dir: PathBuf,
     bin_dir: PathBuf,
     wiring: Wiring,
-    /// In memory.
+    /// The fabric's switches in memory.
     switches: Vec<Switch>,
     children: Vec<Child>,
 }
@@ -127,6 +128,8 @@ fn plan(kind: Kind, count: usize) -> Result<Topology> {
             mac: Some(Mac(mac(index))),
             model: Some(MODEL.parse()?),
             software: None,
+            ports: Vec::new(),
+            breakouts: Vec::new(),
         });
     }
     let end = |index: usize, port: usize| -> Result<PortRef> {
@@ -450,7 +453,8 @@ impl World {
         }
     }
 
-    /// Swaps the cables of two leaves at the first spine; returns how long after the links came up both are named.
+    /// Swaps the cables of two leaves at the first spine. Returns the time from the links coming up until both wrong cables
+    /// are named.
     ///
     /// # Errors
     /// They are not named.
@@ -483,7 +487,8 @@ impl World {
                 wiring.insert(far, near);
             }
         }
-        // Until the controller has seen that they were down, they are the links of before.
+        // Until the controller has seen that the links were down, it takes them for the
+        // earlier links.
         self.until("both links are down", async |world: &Self| {
             Ok(world.faults("").await? >= 2)
         })
@@ -497,7 +502,7 @@ impl World {
         Ok(up.elapsed())
     }
 
-    /// Links with a fault in whose words this text is.
+    /// Links with a fault whose description contains this text.
     async fn faults(&self, words: &str) -> Result<usize> {
         let links = self.client.links().await?;
         let is_it = |link: &&vfabric_api::status::LinkStatus| {
@@ -531,7 +536,7 @@ fn interface((switch, port): (usize, u16)) -> String {
 fn addresses(count: usize) -> Result<()> {
     let relays = (0..count).step_by(RACK).map(relay);
     let all = relays.chain((0..count).map(address));
-    // `replace`: those of an earlier fabric in this namespace are there.
+    // `replace`, because an earlier fabric may have left its addresses in this namespace.
     let lines: Vec<String> = all.map(|at| format!("addr replace {at}/32 dev lo")).collect();
     netns::ip_batch(None, &lines.join("\n"))
 }

@@ -8,9 +8,9 @@
 //! | [`tenant`] | does a user of a vDC see only that vDC? |
 //! | [`faults`] | what does a crash, a cut or an intruder cost? |
 //! | [`dead`] | is a dead spine left out although its ports are up? |
-//! | [`inventory`] | what does it cost others that the fabric changes? |
+//! | [`inventory`] | what does a change of the fabric cost others? |
 //! | [`pods`] | what does a pod cost, and does a dead host stay silent? |
-//! | [`migration`] | what does a virtual machine lose that moves to another host? |
+//! | [`migration`] | what does a virtual machine lose when it moves to another host? |
 //! | [`routes`] | do static routes lead where they say? |
 //! | [`removal`] | does a deletion remove everything of an object, and nothing else? |
 
@@ -208,7 +208,7 @@ const CHANGES: [(&str, Check); 24] = [
     ("dead host fenced, its address moved", self::pods::host_fenced),
 ];
 
-/// Needs more than the lab does: QEMU, and a kernel for its guest.
+/// This check needs more than the lab: QEMU, and a kernel for its guest.
 const VIRTUAL_MACHINE: &str = "virtual machine migrates";
 
 /// Why a check cannot run on this machine; none if it can.
@@ -425,7 +425,7 @@ impl Account<'_> {
         self.explain_by(|_| true, loss, while_)
     }
 
-    /// The same, by links and ports alone: what a pipeline or a filter refused should not have been refused.
+    /// The same, but only links and ports may have lost packets: no pipeline or filter should have refused one.
     ///
     /// # Errors
     /// More packets were lost than links and ports counted.

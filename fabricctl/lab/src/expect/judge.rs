@@ -176,7 +176,8 @@ fn one_way(marker: &str) -> String {
     format!("seen {marker}")
 }
 
-/// Data that fill an echo request up to an IP packet of `octets` octets (RFC 791, RFC 8200, RFC 792).
+/// How much data an echo request needs so that its IP packet has `octets` octets (RFC 791, RFC 8200,
+/// RFC 792).
 fn filling(marker: &str, ip: IpAddr, octets: u16) -> Vec<u8> {
     let headers = if ip.is_ipv4() { 28 } else { 48 };
     let mut data = format!("size {octets} {marker}").into_bytes();

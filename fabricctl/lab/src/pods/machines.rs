@@ -1,7 +1,8 @@
 //! Workloads that users attached, and that migrate between hosts while something dies.
 //!
-//! A machine is a network namespace on the host where it is. To migrate it, another namespace on another host is its target. What a
-//! user, the workload or a fault does then is drawn ([`Course`]); each course has an end that is known before.
+//! A machine is a network namespace on its host. It migrates to another namespace on another host. What a user, the
+//! workload or a fault does during the migration is drawn at random ([`Course`]). For each course the lab knows where
+//! the machine may be at the end.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ const MOST: usize = 4;
 const INTERFACE: &str = "eth0";
 /// EtherType and operation by which QEMU announces a guest (RFC 903: "request reverse").
 const RARP: (u16, u16) = (0x8035, 3);
-/// From one announcement to the next.
+/// Time between two announcements.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(100);
 /// How long a host stays away in the middle of a migration.
 const AWAY: Duration = Duration::from_millis(500);
@@ -65,7 +66,7 @@ impl Spot {
         Ok(spot)
     }
 
-    /// Creates the namespace; also after its host has started again.
+    /// Creates the namespace, also after a restart of its host.
     pub(crate) fn create(&self) -> Result<()> {
         netns::ip_batch(None, &format!("netns add {}", self.namespace))?;
         netns::ip_batch(Some(&self.namespace), "link set lo up")
@@ -100,13 +101,13 @@ pub(super) fn announce(namespace: &str, interface: &str, mac: Mac) -> Result<()>
 /// What happens in a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Course {
-    /// The workload comes to the target, and announces itself until the move is over.
+    /// The workload arrives at the target, and announces itself until the move is over.
     Arrives,
     /// A user makes it active.
     Called,
-    /// It is called off while it is prepared.
+    /// The migration is called off in the phase `prepared`.
     CalledOff,
-    /// It is called off right after it became active.
+    /// The migration is called off right after it became active.
     TakenBack,
     /// A user makes it active while the target's agent is dead.
     TargetAway,
@@ -121,12 +122,12 @@ const COURSES: [Course; 5] = [
 ];
 
 impl Course {
-    /// Whether it may end at the source, and whether at the target.
+    /// Whether the machine may be at the source in the end, and whether at the target.
     fn ends(self) -> (bool, bool) {
         match self {
             Self::Arrives | Self::Called | Self::TargetAway => (false, true),
             Self::CalledOff => (true, false),
-            // The move may be over before.
+            // The move may end before that.
             Self::TakenBack => (true, true),
         }
     }
@@ -201,7 +202,8 @@ impl Run<'_> {
         let number = self.number();
         let target = Spot::make(host, number)?;
         let course = *COURSES.choose(rng).context("courses")?;
-        // A second fault at a host that is away already would start its agent twice.
+        // If a host that is already away had a second fault, its agent would be started
+        // twice.
         let hit = *[&machine.at.host, &target.host].choose(rng).context("hosts")?;
         let fault = self.fault(hit, rng)?.filter(|_| course != Course::TargetAway);
         let name = &machine.name;
@@ -301,7 +303,7 @@ impl Steps<'_> {
         while_away(|| {
             let has = self.attachment()?;
             let before = has.spec.migration.as_ref().map(|migration| migration.phase);
-            // A step that the controller has carried out, though the reply was lost, and a move that is over already.
+            // The controller has carried out the step but the reply was lost, or the move is already over.
             let is_done = before == phase || (phase == Some(MigrationPhase::Active) && before.is_none());
             if is_done {
                 return Ok(());
@@ -321,13 +323,13 @@ impl Steps<'_> {
     }
 }
 
-/// Looks again until it is so.
+/// Checks again and again until it is so.
 pub(super) fn eventually(look: impl Fn() -> Result<()>) -> Result<()> {
     repeated(look, |_| true)
 }
 
-/// Repeats a call while the controller is away, or somebody else was faster, or the target is not ready again after its agent has
-/// died. Any other refusal is an error.
+/// Repeats a call while the controller is away, another change came first, or the target is not yet ready again after
+/// its agent has died. Any other refusal is an error.
 fn while_away(call: impl Fn() -> Result<()>) -> Result<()> {
     repeated(call, |error| match error.downcast_ref() {
         Some(ClientError::Transport(_)) => true,

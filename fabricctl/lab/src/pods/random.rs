@@ -1,9 +1,9 @@
 //! Operations and faults, drawn from a seed.
 //!
-//! Each operation draws from a generator of its own, made of the seed and its number, so that a run with the same seed
-//! tries the same again even where an earlier operation ended differently. Only an operation that a fault hit may fail:
-//! one that starts afterwards has to succeed, because plugin, agent and controller wait for each other longer than a
-//! restart takes. ADDs whose IPAM plugin fails have to fail, and leave nothing.
+//! Each operation has a random generator of its own, made from the seed and the operation's number. So a run with the
+//! same seed tries the same operations, even if an earlier one ended differently. Only an operation that a fault hits
+//! may fail. An operation that starts after the fault must succeed, because plugin, agent and controller wait for each
+//! other longer than a restart takes. ADDs whose IPAM plugin fails have to fail, and leave nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -479,7 +479,7 @@ impl Run<'_> {
         let (host, vdc) = (host.name.clone(), *TENANTS.choose(rng).context("tenants")?);
         let network = NETWORKS.choose(rng).context("networks")?.0;
         let pod = Pod::start(&self.number().to_string(), &host, vdc)?;
-        // The addresses of the second are of no subnet of the network.
+        // The second plugin gives addresses outside all subnets of the network.
         let asked = match rng.random_bool(0.5) {
             true => json!({ "network": network, "ipam": { "type": runtime::FAILING } }),
             false => json!({ "network": network, "ipam": { "type": runtime::FOREIGN } }),
@@ -520,7 +520,7 @@ impl Run<'_> {
         let lines: Vec<String> = gone.iter().map(|n| format!("netns del {n}")).collect();
         netns::ip_batch(None, &lines.join("\n"))?;
         self.lab.start_agent(host)?;
-        // Whoever runs the machines starts them again, after the agent.
+        // As an operator would, start the machines again after the agent.
         machines.iter().try_for_each(|m| m.at.create())?;
         self.recovered()
     }

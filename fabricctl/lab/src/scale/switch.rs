@@ -1,8 +1,8 @@
 //! A switch in memory behind its real protocols: P4Runtime 1.4 and gNMI, over TLS.
 //!
-//! It takes every update, holds what it was sent by key, and gives it back when it is read. It forwards nothing; only
-//! packets between the controller and its cables pass, where it has any. Of gNMI it
-//! has the operational state of its ports; what is configured of them it does not have, as bmv2 has not.
+//! It accepts every update, holds the entities by key, and returns them when they are read. It forwards nothing,
+//! except packets between the controller and its cables, if it has any. Its gNMI server has only the operational
+//! state of its ports. It has no configuration of ports, as bmv2 has none.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -55,7 +55,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     cookie: Option<u64>,
-    /// By class, then by encoded key; encoded, because there may be a million of all switches.
+    /// By class, then by encoded key. They are encoded because all switches together may hold
+    /// a million of them.
     entities: HashMap<Class, HashMap<Vec<u8>, Vec<u8>>>,
     /// Updates that were carried out, without those of the revision that it remembers.
     writes: u64,
@@ -72,7 +73,8 @@ struct State {
 /// Carries a frame that leaves by a port.
 pub(crate) type Cables = Arc<dyn Fn(u16, Vec<u8>) + Send + Sync>;
 
-/// The id of a field in the header of packets (P4Runtime specification, section 6.4.6).
+/// The id of a field in the headers of packet-ins and packet-outs (P4Runtime specification,
+/// section 6.4.6).
 fn field_id(info: Option<&P4Info>, header: &str, field: &str) -> u32 {
     let headers = info
         .map(|info| info.controller_packet_metadata.as_slice())
@@ -253,12 +255,12 @@ impl Switch {
         };
         let update = Some(Down::Packet(packet));
         if let Some(session) = session {
-            // Lossy, as a wire is.
+            // If the queue is full, the frame is lost, as on a wire.
             let _ = session.try_send(Ok(p4::StreamMessageResponse { update }));
         }
     }
 
-    /// A packet-out: by which port, and what.
+    /// A packet-out: the port, and the frame.
     fn send(&self, packet: p4::PacketOut) {
         let (cables, id) = {
             let state = self.lock();

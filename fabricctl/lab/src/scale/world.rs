@@ -94,6 +94,8 @@ fn switch(role: Role, index: usize, address: SocketAddr) -> Result<SwitchSpec> {
         mac: None,
         model: None,
         software: None,
+        ports: Vec::new(),
+        breakouts: Vec::new(),
     })
 }
 

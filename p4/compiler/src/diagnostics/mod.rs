@@ -78,7 +78,7 @@ pub struct Diagnostic {
     pub span: Span,
     /// What is wrong, in one line.
     pub message: String,
-    /// Other places that matter, each with its words.
+    /// Other places that matter, each with a text.
     pub notes: Vec<(Span, String)>,
     /// Advice without a place.
     pub help: Option<String>,
@@ -212,7 +212,7 @@ impl Sink {
         });
     }
 
-    /// Runs a speculative step whose reports are dropped; returns whether it reported an error.
+    /// Begins a speculative step: until [`Sink::unmute`], what is reported is neither kept nor counted. Calls nest.
     pub fn mute(&mut self) {
         self.muted += 1;
     }
@@ -235,7 +235,8 @@ impl Sink {
     /// Ends the collection.
     pub fn finish(self, sources: SourceMap) -> Diagnostics {
         let mut list = self.list;
-        // Warnings about the embedded files are not for the user; some regions of silence became known late.
+        // Warnings about the embedded files are not for the user. Some `@noWarn` became known only after the warnings that
+        // they silence.
         list.retain(|d| {
             let silent = |(region, name): &(Span, String)| {
                 d.lint.is_some_and(|l| l.name() == name)

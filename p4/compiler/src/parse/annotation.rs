@@ -83,7 +83,7 @@ impl Parser<'_> {
         if tokens.is_empty() {
             return AnnotationBody::Empty;
         }
-        // Hide what follows the body, so that no expression reaches beyond it.
+        // Hide the tokens after the body, so that no expression reads beyond it.
         let whole = self.tokens;
         self.tokens = whole.get(..end).unwrap_or(whole);
         self.pos = first;

@@ -47,7 +47,7 @@ pub(super) fn run(p: &mut Program) {
 
 /// Bodies of actions: stores that any other code reads stay.
 fn actions(p: &mut Program, rest: &Names, pinned: &Names) {
-    // `rest` has the reads of all actions of tables, those of the action itself among them: a name stays only if
+    // `rest` counts the reads of all actions of tables, including the action itself. A name stays only if
     // another action reads it.
     let mut readers: FxHashMap<Rc<str>, usize> = FxHashMap::default();
     let own: Vec<Names> = p.actions.iter().map(|a| effects::graph(&a.graph).reads).collect();

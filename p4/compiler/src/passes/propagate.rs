@@ -19,8 +19,8 @@ use std::rc::Rc;
 /// What scalars equal: a constant, action data or a plain field.
 type Facts = BTreeMap<Rc<str>, Expr>;
 
-/// Most facts over all blocks that the analysis holds; a larger graph stays as it is. At about 100 octets a fact, this
-/// limit is some 100 MiB: far more than any program that fits a switch needs.
+/// Most facts that the analysis holds for all blocks together; a larger graph is left as it is. At about 100 octets a
+/// fact, this limit is some 100 MiB: far more than any program that fits a switch needs.
 const MAX_FACTS: usize = 1_000_000;
 
 /// Rewrites one graph; `tables` says what applying each table may write.

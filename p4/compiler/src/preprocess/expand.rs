@@ -1,8 +1,9 @@
 //! Macro expansion, as ISO C section 6.10.3 and the GNU preprocessor have it.
 //!
 //! Tokens come from a stack of contexts: the text at the bottom, above it the bodies of the macros that are being
-//! expanded. A macro is not expanded again inside its own context, and a name met there stays a name for good. The
-//! arguments of a function-like macro may reach from its context into the ones below, as in `#define F G` and `F(1)`.
+//! expanded. A macro is not expanded again inside its own context, and a name that was met there is never expanded
+//! later. The arguments of a function-like macro may reach from its context into the ones below, as in `#define F G`
+//! and `F(1)`.
 
 use super::MAX_TOKENS;
 use super::macros::{Kind, Macro, Part};
@@ -26,7 +27,7 @@ pub struct Builtins {
     pub level: usize,
     /// `__BASE_FILE__`.
     pub base: String,
-    /// `#line`: by how much lines of the current file are shifted, and its name.
+    /// `#line`: what is added to the line numbers of the current file.
     pub line_shift: i64,
     /// The name that `#line` gave.
     pub file: Option<String>,
@@ -101,8 +102,8 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// Expands all macros of `tokens` into `out`, and returns the number of tokens used. If `more` says that more text
-    /// follows, the tokens of an unfinished call are left.
+    /// Expands all macros of `tokens` into `out`, and returns the number of tokens used. If more text follows (`more`),
+    /// the tokens of an unfinished call are not used: the caller passes them again with that text.
     pub fn run(&mut self, tokens: &[Token], more: bool, out: &mut Vec<Token>) -> usize {
         let base = self.stack.len();
         self.push(tokens.into(), None);
@@ -270,7 +271,7 @@ impl<'a> Expander<'a> {
                 (self.builtins.counter - 1).to_string()
             }
             "_Pragma" => {
-                // No pragma that could stand here means anything to this compiler.
+                // A pragma at this place has no effect in this compiler.
                 match self.arguments(base, t.span) {
                     Arguments::Complete(_) => {
                         self.sink.warn(

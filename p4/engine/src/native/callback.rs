@@ -15,8 +15,8 @@ pub(super) const NO_ACTION: u64 = u32::MAX as u64;
 /// The run that an environment belongs to.
 ///
 /// # Safety
-/// `env` is the environment that machine code was called with, and the result is dropped before this returns to it:
-/// then nothing else uses the run, which `Native::run` keeps on its stack meanwhile.
+/// `env` is the environment that machine code was called with, and the callback drops the result before it returns to
+/// machine code. Until then nothing else uses the run, which `Native::run` keeps on its stack.
 unsafe fn run<'e>(env: *mut Env) -> &'e mut Run<'e, 'e> {
     // SAFETY: as above; `Native::run` sets the pointer from a run that outlives the call.
     unsafe { &mut *(*env).run.cast() }
@@ -50,7 +50,7 @@ pub(super) unsafe extern "C" fn look_up(env: *mut Env, table: u64, key: *const u
     {
         action = of.into();
         let args = record.args();
-        // SAFETY: see `run`; it is not used any more.
+        // SAFETY: see `run`; the reference to the run is not used any more.
         unsafe { ((*env).args, (*env).args_count) = (args.as_ptr(), args.len() as u64) };
     }
     action << 1 | u64::from(hit)
@@ -105,7 +105,7 @@ pub(super) unsafe extern "C" fn eval_wide(env: *mut Env, e: *const Expr<u128>, a
     // SAFETY: see `run` and `arguments`; expressions are parts of the program.
     let (run, e, args) = unsafe { (run(env), &*e, arguments(args, count)) };
     let value = e.eval(&run.core.parts(args).context(&run.packet.words));
-    // SAFETY: see `run`; it is not used any more.
+    // SAFETY: see `run`; the reference to the run is not used any more.
     unsafe { (*env).high = (value >> 64) as u64 };
     value as u64
 }
@@ -130,7 +130,7 @@ pub(super) unsafe extern "C" fn parser_op(env: *mut Env, op: *const ParserOp, at
     let (run, op) = unsafe { (run(env), &*op) };
     let mut bit = at as usize * 8;
     let done = run.core.parser_op(op, run.packet, &mut bit);
-    // SAFETY: see `run`; it is not used any more.
+    // SAFETY: see `run`; the reference to the run is not used any more.
     unsafe { (*env).at = bit as u64 / 8 };
     done.err().unwrap_or(FINE)
 }
@@ -146,7 +146,7 @@ pub(super) unsafe extern "C" fn transition(env: *mut Env, state: *const State, a
     match run.core.transition(state, run.packet, at as usize * 8) {
         Ok(next) => next.into(),
         Err(error) => {
-            // SAFETY: see `run`; it is not used any more.
+            // SAFETY: see `run`; the reference to the run is not used any more.
             unsafe { (*env).error = error };
             u64::MAX
         }

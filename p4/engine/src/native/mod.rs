@@ -24,8 +24,8 @@
 //! - Pages with code are never writable at the same time.
 //!
 //! # Cost
-//! Making the code takes about as long as compiling a function of that size, in a separate thread; it needs some
-//! hundred kilobytes of memory.
+//! A separate thread makes the code, which takes as long as compiling functions of that size: some milliseconds for the
+//! fabric's leaf. It needs some hundred kilobytes of memory.
 #![allow(unsafe_code)]
 
 mod callback;
@@ -93,8 +93,8 @@ pub(crate) struct Native {
     refused: Vec<(&'static str, Refused)>,
 }
 
-// SAFETY: nothing of the module is used once the code is made, but to give its memory back; the code itself is read
-// only, and takes everything that it works on as arguments.
+// SAFETY: once the code is made, the module is used only to give its memory back. The code itself is read only, and
+// gets everything that it works on as arguments.
 unsafe impl Send for Native {}
 // SAFETY: as above.
 unsafe impl Sync for Native {}

@@ -20,10 +20,10 @@ const EMPTY: u64 = u64::MAX;
 /// Smallest array: one cache line.
 const MIN_SIZE: u32 = 8;
 
-/// Slots for each array, on average, from which on arrays are split: to move them takes some tens of microseconds.
+/// If arrays have more slots than this on average, one is split. Moving its slots takes some tens of microseconds.
 const SEGMENT: usize = if cfg!(test) { 32 } else { 1 << 14 };
 
-/// A keyed hash over words: each is folded in by a 64x64 multiplication.
+/// A keyed hash over words. Each word is mixed in by a 64x64 multiplication.
 #[derive(Debug, Clone, Copy)]
 pub struct Seed {
     start: u64,
@@ -192,7 +192,7 @@ impl Segment {
         let Some(at) = self.position(bucket) else {
             return false;
         };
-        // What lies behind moves down, up to the first that is at home.
+        // The buckets behind it move down, up to the first one that is at its own place.
         let mut end = at + 1;
         while let Some(bucket) = self.buckets.get(end)
             && *bucket != EMPTY
@@ -334,7 +334,7 @@ impl Index {
     pub fn remove(&mut self, hash: u32, slot: u32) -> bool {
         let removed = self.segment_mut(hash).remove(pack(hash, slot));
         self.len -= usize::from(removed);
-        // Well below the size at which it would be split again.
+        // This is well below the size at which the bucket would be split again.
         if !self.more.is_empty() && self.len < SEGMENT / 4 * self.more.len() {
             self.join();
         }

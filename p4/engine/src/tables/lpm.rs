@@ -21,7 +21,7 @@ use bits::{Bits, Long, Short, Wide};
 use pool::Pool;
 use trie::{Trie, Walk};
 
-/// Prefixes whose nodes are fetched together: about as many cache misses as a processor has under way at a time.
+/// Prefixes whose nodes are fetched together. A processor has about this many cache misses under way at a time.
 pub const ABREAST: usize = 16;
 
 /// Prefixes of a table, by exact fields and prefix.

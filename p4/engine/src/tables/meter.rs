@@ -17,15 +17,45 @@ pub enum Colour {
     Red = 2,
 }
 
-/// Rates per second and bursts, in packets or octets as the meter counts.
+/// A rate in units a second, with parts of a unit.
+///
+/// P4Runtime has whole units (`MeterConfig`, int64 a second). The commands of bmv2 have fractions of units a microsecond, which can be less
+/// than one unit a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Rate {
+    /// Whole units a second.
+    pub per_second: u64,
+    /// Millionths of a unit a second, below 1,000,000.
+    pub millionths: u32,
+}
+
+impl Rate {
+    /// A rate of whole units.
+    pub const fn whole(per_second: u64) -> Self {
+        Self {
+            per_second,
+            millionths: 0,
+        }
+    }
+
+    /// Millionths of a unit in a second.
+    fn in_millionths(self) -> u128 {
+        u128::from(self.per_second) * u128::from(MILLION) + u128::from(self.millionths)
+    }
+}
+
+/// Parts of a unit in a [`Rate`].
+const MILLION: u32 = 1_000_000;
+
+/// Rates and bursts, in packets or octets as the meter counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
     /// Committed information rate.
-    pub cir: u64,
+    pub cir: Rate,
     /// Committed burst size.
     pub cbs: u64,
     /// Peak information rate.
-    pub pir: u64,
+    pub pir: Rate,
     /// Peak burst size.
     pub pbs: u64,
 }
@@ -33,7 +63,7 @@ pub struct Rates {
 #[derive(Debug, Default)]
 struct Buckets {
     rates: Rates,
-    /// Tokens times 10^9, so that a nanosecond's share is whole.
+    /// Tokens times [`SCALE`], so that a nanosecond's share of a millionth is whole.
     committed: u128,
     peak: u128,
     at_ns: u64,
@@ -48,7 +78,7 @@ pub struct Meter {
     marked: [Counter; 3],
 }
 
-const SCALE: u128 = 1_000_000_000;
+const SCALE: u128 = 1_000_000_000 * MILLION as u128;
 
 impl Meter {
     /// Sets the rates, or none; the buckets start full.
@@ -100,8 +130,9 @@ impl Meter {
         let b = &mut *guard;
         let passed = u128::from(now_ns.saturating_sub(b.at_ns));
         b.at_ns = b.at_ns.max(now_ns);
-        let fill = |level: u128, rate: u64, burst: u64| {
-            (level + passed.saturating_mul(rate.into())).min(u128::from(burst) * SCALE)
+        let fill = |level: u128, rate: Rate, burst: u64| {
+            let brought = passed.saturating_mul(rate.in_millionths());
+            level.saturating_add(brought).min(u128::from(burst) * SCALE)
         };
         b.committed = fill(b.committed, b.rates.cir, b.rates.cbs);
         b.peak = fill(b.peak, b.rates.pir, b.rates.pbs);
@@ -127,9 +158,9 @@ mod tests {
         let meter = Meter::default();
         assert_eq!(meter.colour(1_000_000, 0), Colour::Green);
         let rates = Rates {
-            cir: 10,
+            cir: Rate::whole(10),
             cbs: 2,
-            pir: 20,
+            pir: Rate::whole(20),
             pbs: 3,
         };
         meter.configure(Some(rates), 0);
@@ -143,15 +174,51 @@ mod tests {
     }
 
     #[test]
+    fn rates_may_be_below_one_a_second() {
+        let meter = Meter::default();
+        let half = Rate {
+            per_second: 0,
+            millionths: 500_000,
+        };
+        let rates = Rates {
+            cir: half,
+            cbs: 1,
+            pir: half,
+            pbs: 1,
+        };
+        meter.configure(Some(rates), 0);
+        let second = 1_000_000_000;
+        let at = [0, second, 2 * second - 1, 2 * second, 3 * second, 4 * second];
+        let colours = at.map(|now| meter.colour(1, now));
+        let (green, red) = (Colour::Green, Colour::Red);
+        assert_eq!(colours, [green, red, red, green, red, green], "one unit in two seconds");
+    }
+
+    #[test]
+    fn the_largest_rates_and_bursts_do_not_overflow() {
+        let meter = Meter::default();
+        let most = Rate::whole(u64::MAX);
+        let rates = Rates {
+            cir: most,
+            cbs: u64::MAX,
+            pir: most,
+            pbs: u64::MAX,
+        };
+        meter.configure(Some(rates), 0);
+        assert_eq!(meter.colour(u64::MAX, 1), Colour::Green);
+        assert_eq!(meter.colour(u64::MAX, u64::MAX), Colour::Green);
+    }
+
+    #[test]
     fn packets_are_counted_under_their_colour() {
         let meter = Meter::default();
         let counts = || meter.marked().each_ref().map(Counter::get);
         meter.mark(1, 60, 0);
         assert_eq!(counts(), [(1, 60), (0, 0), (0, 0)], "a meter without rates counts too");
         let rates = Rates {
-            cir: 0,
+            cir: Rate::default(),
             cbs: 100,
-            pir: 0,
+            pir: Rate::default(),
             pbs: 300,
         };
         meter.configure(Some(rates), 0);

@@ -16,8 +16,7 @@
 //! | --- | --- | --- |
 //! | exact, optional never left out | open addressing, keyed hash ([`index`]) | one bucket, one record |
 //! | one LPM field, any exact ones | trie of 6 bits a level, paths compressed ([`lpm`]) | a node for each level that branches |
-//! | ternary, range, optional | tuple space with merged tuples ([`ternary`]) | a bucket for each tuple that may still
-//! have a better priority |
+//! | ternary, range, optional | tuple space with merged tuples ([`ternary`]) | a bucket for each tuple that may still have a better priority |
 //!
 //! All of them lead to the *place* of the entry's record ([`records`]), in which action and arguments lie side by side
 //! with what the structure compares, and the entry's *slot*: the index of its counter, meter and time of last hit
@@ -36,8 +35,8 @@
 //! | ternary | 8 + 8a + 8 + 16k record, 4 place of the slot | 9 to 18 bucket, 4 next of the list |
 //!
 //! # What this does not do
-//! It validates nothing; the P4Runtime server does that. (Two mistakes do no harm: a pattern that is not canonical is made
-//! canonical, and large slot numbers only cost memory.) It runs no actions.
+//! This module validates nothing; the P4Runtime server does that. (Two mistakes do no harm: a pattern that is not
+//! canonical is made canonical, and large slot numbers only cost memory.) It runs no actions.
 pub mod direct;
 pub mod index;
 pub mod layout;

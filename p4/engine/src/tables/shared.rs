@@ -68,8 +68,8 @@ impl Shared {
         let words = chunk
             .and_then(|c| c.get(start..start + self.stride))
             .unwrap_or_default();
-        // SAFETY: `Word` is an `UnsafeCell<u64>`, which is laid out as a `u64`. Nobody writes these words while they can
-        // be got at, by the rules of the module.
+        // SAFETY: `Word` is an `UnsafeCell<u64>`, which is laid out as a `u64`. By the rules of the module, nobody
+        // writes these words while they can be reached.
         unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
     }
 

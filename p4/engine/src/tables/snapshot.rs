@@ -56,7 +56,7 @@ struct Shared<T> {
 
 // SAFETY: `copies` is only reached through `Guard` (shared access to a copy that its reader has marked) and through
 // `Writer` (exclusive access to the other copy once no reader marks it, or shared access), see there. So threads share
-// `&T` and pass `T`, for which `T: Send + Sync` is asked. The other fields are `Sync` themselves.
+// `&T` and pass `T`, which needs `T: Send + Sync`. The other fields are `Sync` themselves.
 unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 /// Makes readers.

@@ -308,8 +308,8 @@ impl Tables {
         self.value_sets.get(set)
     }
 
-    /// Brings into the cache what the next changes will read: those of the first one's table, up to
-    /// [`ABREAST`](super::lpm::ABREAST).
+    /// Brings into the cache what the next changes will read: changes of the same table as the first one,
+    /// at most [`ABREAST`](super::lpm::ABREAST).
     pub(super) fn fetch(&self, changes: &[Change], words: &[u64]) {
         let Some((table, _)) = changes.first().and_then(Change::of_entry) else {
             return;

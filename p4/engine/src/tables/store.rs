@@ -6,8 +6,9 @@
 //! still, see [`super::snapshot`]) has changed nothing.
 //!
 //! # Slots
-//! The caller chooses the slot of an entry, small numbers first ([`Slots`] does that). It must not give a slot that it
-//! removed an entry from to another one in the *same* transaction: packets of the old copy may still count there.
+//! The caller chooses the slot of an entry, small numbers first ([`Slots`] does that). When an entry is removed, its
+//! slot must not be given to another entry in the *same* transaction: packets that use the old copy may still count
+//! there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +27,8 @@ use super::snapshot::{self, Reader, Snapshots, Stalled};
 use super::state::{Change, CloneSession, Group, GroupMember, Replica, Shelves, Span, Tables};
 use super::ternary::Ternary;
 
-/// How long a transaction waits for packet threads to finish their current batch. That takes microseconds, or as long
-/// as the machine does not let them run. A thread that takes longer than this counts as stuck.
+/// How long a transaction waits for packet threads to finish their current batch. Normally that takes microseconds,
+/// or longer while the machine does not let the threads run. A thread that takes longer than this counts as stuck.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Capacity of the log, in words and changes, that is kept between transactions.
@@ -73,7 +74,7 @@ pub struct Choice<'a> {
     pub watch: Option<u32>,
 }
 
-/// What an entry is to lead to.
+/// What an entry should make packets do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
     /// An action.
@@ -128,7 +129,7 @@ impl Slots {
         self.began = self.next;
     }
 
-    /// The transaction did not happen: in use is what was when it began.
+    /// Undoes the transaction: the same numbers are in use as when it began.
     pub fn roll_back(&mut self) {
         self.resting.clear();
         self.left = self.free.len();
@@ -260,7 +261,7 @@ impl Log {
     }
 }
 
-/// Writes; there is one for a store.
+/// The writer of a store, which has exactly one.
 pub struct Writer {
     store: Arc<Store>,
     copies: snapshot::Writer<Tables>,
@@ -271,7 +272,8 @@ pub struct Writer {
 }
 
 impl Store {
-    /// An empty store: tables, words that the actions of each profile take at most, and keys of the value sets.
+    /// An empty store for these tables. `profiles` has, for each profile, the most words that the arguments of its
+    /// actions take; `value_sets` has the key of each value set.
     pub fn new(tables: &[TableSpec], profiles: &[usize], value_sets: &[Vec<KeyField>]) -> (Arc<Self>, Writer) {
         let layouts: Vec<_> = tables.iter().map(|t| KeyLayout::new(t.key.iter().copied())).collect();
         let sets: Vec<_> = value_sets
@@ -351,7 +353,7 @@ impl Writer {
             }
         }
         self.log.clear();
-        // Neither copy leads any more to the places that the last transaction gave back.
+        // No copy leads any more to the places that the last transaction gave back.
         let shelves = self.shelves.tables.iter_mut().chain(&mut self.shelves.value_sets);
         shelves.for_each(Shelf::settle);
         for profile in &mut self.directory.profiles {
@@ -383,8 +385,8 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Announces up to [`ABREAST`] entries that the next calls put in, change or take out, by what they match. This
-    /// only makes these calls faster; it is useful before a list of them, where their table is large.
+    /// Announces, by what they match, up to [`ABREAST`] entries that the next calls insert, change or remove. This
+    /// only makes these calls faster. It is useful before many calls on a large table.
     pub fn announce<'m, M>(&mut self, table: usize, entries: impl IntoIterator<Item = M>)
     where
         M: IntoIterator<Item = FieldMatch<'m>>,
@@ -408,7 +410,7 @@ impl Transaction<'_> {
         self.log.changes.push(change);
     }
 
-    /// Puts an entry into a slot that is free; fields that `matches` does not reach match anything. Larger priorities
+    /// Puts an entry into a slot that is free; fields beyond the end of `matches` match anything. Larger priorities
     /// win. Its counter and meter start afresh.
     pub fn insert<'m>(
         &mut self,
@@ -446,7 +448,7 @@ impl Transaction<'_> {
         self.log.changes.push(Change::Insert { table, place, pattern });
     }
 
-    /// Changes what an entry leads to, which matches this.
+    /// Changes the target of the entry in a slot. `matches` must be what the entry was inserted with.
     pub fn modify<'m>(
         &mut self,
         table: usize,
@@ -474,7 +476,7 @@ impl Transaction<'_> {
         });
     }
 
-    /// Takes an entry out, with what it matches.
+    /// Removes the entry in a slot. `matches` must be what the entry was inserted with.
     pub fn remove<'m>(&mut self, table: usize, slot: u32, matches: impl IntoIterator<Item = FieldMatch<'m>>) {
         let (Some(shelf), Some(layout)) = (self.shelves.tables.get_mut(table), self.directory.layouts.get(table))
         else {
@@ -492,7 +494,7 @@ impl Transaction<'_> {
         self.drop_one_shot(table, slot);
     }
 
-    /// The form of a target in the copies.
+    /// The form in which the copies of a table store a target.
     fn resolve(&mut self, table: usize, slot: u32, target: Target<'_>) -> (Leads, Span) {
         let profile = self.directory.tables.get(table).copied().flatten();
         let ids = profile.and_then(|p| self.directory.profiles.get(p));

@@ -166,8 +166,8 @@ impl Table {
         matches!(self.structure, Structure::Lpm(_))
     }
 
-    /// Brings into the cache what changes of up to [`ABREAST`] entries will read, of which these are the patterns. In a
-    /// trie, most of a change's time is waiting for one node after the other.
+    /// Brings into the cache what changes of the entries with these patterns, at most [`ABREAST`], will read. In a
+    /// trie, a change spends most of its time waiting for one node after the other.
     pub(super) fn fetch<'a>(&self, patterns: impl Iterator<Item = &'a [u64]>) {
         if let Structure::Lpm(lpm) = &self.structure {
             lpm.fetch(patterns);

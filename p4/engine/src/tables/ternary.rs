@@ -4,14 +4,15 @@
 //! Suri and Varghese, 1999). A look-up probes tuples by their best priority, and stops as soon as none can do better
 //! than what was found.
 //!
-//! - The mask of a **range** is the leading bits that both of its bounds share; the bounds are compared afterwards. So
-//!   all ranges under one hash contain a common point (as in a centred interval tree), however many there are
-//!   elsewhere.
-//! - **Many masks**: the first [`OWN_TUPLES`] masks get a tuple of their own. Further ones go into the tuple with the
-//!   most bits among those whose bits they all have, or a new one with only whole bytes of theirs, and are compared as
-//!   a whole afterwards (after *TupleMerge*, Daly et al., 2019). Where more than [`CROWD`] entries meet under one hash,
-//!   further entries of that mask go into a tuple with more bits, and finally into a tuple of the mask's own.
-//! - Entries under one hash form a list by priority, so the first that matches is the one.
+//! - A **range** has as its mask the leading bits that both of its bounds share; the bounds are compared afterwards. So
+//!   all ranges under one hash contain a common point (as in a centred interval tree), and ranges under other hashes
+//!   are not compared.
+//! - **Many masks**: the first [`OWN_TUPLES`] masks get a tuple of their own. A further mask goes into an existing tuple
+//!   whose bits it all has; of several such tuples, the one with the most bits. If there is none, a new tuple keeps only
+//!   the whole bytes of the mask. Entries in such a merged tuple are compared in full after the probe (after
+//!   *TupleMerge*, Daly et al., 2019). If more than [`CROWD`] entries have one hash, further entries of that mask go into
+//!   a tuple with more bits, and finally into a tuple for this mask alone.
+//! - Entries under one hash form a list by priority, so the first match wins.
 //! - Keys and patterns are **packed**: fields of few bits share words, so that there is less to hash, to compare and to
 //!   keep. A look-up packs its key once.
 //!
@@ -28,10 +29,12 @@ use super::shared::Shared;
 use entry::Extra;
 use tuple::Tuple;
 
-/// Masks that get a tuple of their own in any case: this many probes cost less than comparing afterwards.
+/// The first masks, up to this number, get a tuple each: so few probes cost less than the comparisons that a merged
+/// tuple needs.
 pub const OWN_TUPLES: usize = 24;
 
-/// Entries that may meet under one hash in a merged tuple. Passing them costs a record each, a further tuple a probe.
+/// Most entries with one hash in a merged tuple. A look-up reads a record for each of them; a further tuple would
+/// cost a probe.
 pub const CROWD: usize = 6;
 
 /// Longest packed keys; longer ones are used as they are.
@@ -360,7 +363,7 @@ impl Ternary {
         }
     }
 
-    /// Takes an entry with this pattern out, whose record is still there; false if it was not in.
+    /// Removes an entry with this pattern; its record must still be there. False if there was no such entry.
     pub fn remove(&mut self, records: &Shared, pattern: &[u64], place: u32) -> bool {
         let tuple = Extra(records.extra(place)).tuple();
         let mask = self.shape.mask(pattern);
@@ -412,7 +415,7 @@ impl Ternary {
         }
     }
 
-    /// The tuple with the most bits, and at least `bits`, that takes entries of a mask.
+    /// Of the tuples that can hold entries of this mask and have at least `bits` bits, the one with the most bits.
     fn finest(&self, mask: &[u64], bits: u32) -> Option<u32> {
         let all = self
             .order
@@ -465,7 +468,7 @@ impl Ternary {
         }
     }
 
-    /// Puts a tuple where its best priority belongs; takes it out if it is empty.
+    /// Moves a tuple to the position for its best priority; removes it if it is empty.
     fn reorder(&mut self, tuple: u32) {
         let Some(t) = self.tuples.get(tuple as usize) else {
             return;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Most packets that are traced in a second. Nobody reads more, and tracing this many costs a thread a few percent of its time.
+/// Most packets that are traced in a second. Nobody reads more, and this many cost a thread a few percent of its time.
 pub const PACKETS_PER_SECOND: u64 = 1000;
 /// Texts that may wait for the output: those of one second.
 const QUEUE: usize = PACKETS_PER_SECOND as usize;

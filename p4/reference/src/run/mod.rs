@@ -16,11 +16,11 @@ use crate::program::{Dest, Next, Node, Pipeline};
 use crate::switch::{Replica, Switch, Tables};
 use crate::table::{ActionCall, Entry, Target};
 
-/// Passes of one packet through the switch, its copies included: a program that resubmits
-/// for ever ends here.
+/// Most passes of one packet through the switch, its copies included: this ends a program
+/// that resubmits for ever.
 const MAX_PASSES: usize = 1024;
-/// Steps of one action, and nodes of one pipeline, that a packet may take: P4 loops are
-/// bounded, and one that is not ends here.
+/// Most steps of one action, and most nodes of one pipeline, that a packet may take. P4
+/// loops are bounded; this ends a loop that is not.
 const MAX_STEPS: usize = 1 << 16;
 
 /// Values of `instance_type`.

@@ -20,7 +20,7 @@ use p4_switch::gnmi::memory::MemoryInterfaces;
 use p4_switch::p4runtime::derive;
 use p4_switch::p4runtime::pipeline::Pipeline;
 use p4_switch::p4runtime::request::WriteRequest;
-use p4_switch::p4runtime::write::Updates;
+use p4_switch::p4runtime::write::{Updates, Writer};
 use p4_switch::serve::{EVENT_QUEUE, ServeConfig, listen, serve};
 use p4runtime_grpc::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::config::v1::{P4Info, match_field};
@@ -70,7 +70,7 @@ fn value(of: u64) -> Vec<u8> {
     bytes.get(first..).unwrap_or_default().to_vec()
 }
 
-/// Spreads running numbers over 32 bits, each to a value of its own.
+/// Turns consecutive numbers into distinct values spread over 32 bits.
 fn spread(n: u32) -> u32 {
     n.wrapping_mul(0x9e37_79b1)
 }
@@ -324,7 +324,7 @@ fn core(kind: &Kind, ids: &Ids, held: u32, config: v1::ForwardingPipelineConfig)
     let mut write = |octets: &[u8]| match WriteRequest::decode(octets) {
         Ok(WriteRequest::Octets { updates, .. }) => {
             let updates = Updates::Octets(&updates);
-            let results = pipeline.write_updates(&*device, None, updates, Atomicity::ContinueOnError);
+            let results = pipeline.write_updates(&*device, Writer::Client(None), updates, Atomicity::ContinueOnError);
             let error = results.into_iter().find_map(Result::err);
             failed = failed.take().or(error.map(|error| error.to_string()));
         }

@@ -151,6 +151,16 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PROGRAM", requires = "ztp", help_heading = "Control")]
     pub(crate) ztp_signer: Option<PathBuf>,
 
+    /// A program that checks and activates packages of software, for gNOI's `OS.Install`; without one, the call is refused
+    #[arg(long, value_name = "PROGRAM", requires = "os_dir", help_heading = "Control")]
+    pub(crate) os_program: Option<PathBuf>,
+    /// Directory of packages that were received over gNOI
+    #[arg(long, value_name = "DIR", requires = "os_program", help_heading = "Control")]
+    pub(crate) os_dir: Option<PathBuf>,
+    /// Largest package that is accepted, in octets
+    #[arg(long, value_name = "N", default_value_t = 1 << 30, help_heading = "Control")]
+    pub(crate) os_octets: u64,
+
     /// Lowest severity that is logged
     #[arg(
         short = 'L',
@@ -310,6 +320,15 @@ fn bootz_server(text: &str) -> Result<String, String> {
 }
 
 impl Options {
+    /// How software is installed, if the operator has a program for that.
+    pub(crate) fn os_settings(&self) -> Option<p4_switch::gnoi::os::Settings> {
+        Some(p4_switch::gnoi::os::Settings {
+            dir: self.os_dir.clone()?,
+            program: self.os_program.clone()?,
+            most_octets: self.os_octets,
+        })
+    }
+
     /// Reads a command line.
     ///
     /// # Errors

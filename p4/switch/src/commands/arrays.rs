@@ -1,9 +1,12 @@
 //! Commands of counters, meters and registers. Direct ones belong to the entries of a table: their index is an entry's handle.
 
+use p4_engine::tables::meter::Rate;
 use p4runtime_proto::p4::v1;
 use p4runtime_proto::p4::v1::entity::Entity as Kind;
 use p4runtime_proto::p4::v1::p4_data::Data;
 use p4runtime_proto::p4::v1::update::Type;
+
+use crate::p4runtime::array::{fine_rate, rate_of_fine};
 
 use super::run::{Reply, Session, by_name, number};
 use super::value::value;
@@ -175,8 +178,9 @@ impl Session {
         let Some(config) = config else {
             return Err(format!("{name}[{cell}] has no rates"));
         };
-        let line = |i, per_second: i64, burst| {
-            let per_us = per_second as f64 / 1e6;
+        let line = |i, fine: i64, burst| {
+            let rate = rate_of_fine(fine);
+            let per_us = (rate.per_second as f64 + f64::from(rate.millionths) / 1e6) / 1e6;
             format!("{i}: info rate = {per_us}, burst size = {burst}\n")
         };
         Ok(line(0, config.cir, config.cburst) + &line(1, config.pir, config.pburst))
@@ -216,16 +220,22 @@ fn indirect_counter(counter_id: u32, cell: Option<i64>, data: Option<v1::Counter
     })
 }
 
-/// `RATE:BURST`, the rate in units per microsecond, as in bmv2; P4Runtime has whole units per second.
+/// `RATE:BURST`, the rate in units per microsecond, as in bmv2. It is kept in millionths of a unit a second: at least one of these, unless
+/// it is 0.
 fn rate(text: &str) -> Result<(i64, i64), String> {
     let expected = || format!("{text:?}: a rate per microsecond and a burst joined by `:` are expected, as in 0.5:100");
     let (rate, burst) = text.split_once(':').ok_or_else(expected)?;
     let per_us: f64 = rate.parse().map_err(|_| expected())?;
-    let per_second = per_us * 1e6;
-    if !(0.0..9e18).contains(&per_second) {
+    if !(0.0..9e12).contains(&per_us) {
         return Err(expected());
     }
-    Ok((per_second.round() as i64, burst.parse().map_err(|_| expected())?))
+    let millionths = (per_us * 1e12).round() as u128;
+    let millionths = if per_us > 0.0 { millionths.max(1) } else { 0 };
+    let rate = Rate {
+        per_second: (millionths / 1_000_000) as u64,
+        millionths: (millionths % 1_000_000) as u32,
+    };
+    Ok((fine_rate(rate), burst.parse().map_err(|_| expected())?))
 }
 
 fn meter_config(words: &[&str]) -> Result<v1::MeterConfig, String> {

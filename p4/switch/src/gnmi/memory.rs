@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 use tonic::Status;
 
+use super::ethernet::Settings;
 use super::tree::{Interface, Interfaces, PipelineState};
 
 /// Most changes that are kept for a slow subscriber; beyond these, it has to read everything again.
@@ -111,6 +112,17 @@ impl Interfaces for MemoryInterfaces {
 
     fn set_description(&self, name: &str, description: &str) -> Result<(), Status> {
         let found = self.update(name, |port| description.clone_into(&mut port.description));
+        if found { Ok(()) } else { Err(unknown(name)) }
+    }
+
+    fn set_ethernet(&self, name: &str, settings: Settings) -> Result<(), Status> {
+        let found = self.update(name, |port| {
+            let new = settings.beside(port.ethernet.config);
+            port.speed_bps = new.speed_bps.or(port.speed_bps);
+            port.ethernet.auto_negotiate = new.auto_negotiate.or(port.ethernet.auto_negotiate);
+            port.ethernet.fec = new.fec.or(port.ethernet.fec);
+            port.ethernet.config = settings;
+        });
         if found { Ok(()) } else { Err(unknown(name)) }
     }
 

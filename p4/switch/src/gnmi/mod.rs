@@ -10,7 +10,8 @@
 //! (openconfig-if-ethernet), `state/id`, the P4Runtime port number (openconfig-p4rt), `/system/{config,state}/hostname`, `/system/state/boot-time`,
 //! and the packet engine as `/components/component[name=pipeline]` with its device id and its losses.
 //! Settable: interfaces (ports are added by setting `config/id`, and can be removed); their `config/enabled`, `config/mtu`,
-//! `config/description`; `/system/config/hostname`. Nothing survives a restart. `config/enabled` is the value of the
+//! `config/description`, and, where their device can do it ([`ethtool`]), `ethernet/config/{port-speed,auto-negotiate,fec-mode}`;
+//! `/system/config/hostname`. Nothing survives a restart. `config/enabled` is the value of the
 //! last `Set`, true by default; `state/enabled` is the device's actual state.
 //!
 //! # Cost
@@ -20,6 +21,8 @@
 //! Source: the gNMI specification (openconfig/reference, `rpc/gnmi/gnmi-specification.md`); sections are given where they
 //! matter.
 
+pub mod ethernet;
+pub mod ethtool;
 pub mod memory;
 pub mod netdev;
 pub mod path;

@@ -3,7 +3,7 @@
 //! A cache answers; link messages change it at once, and a periodic read brings the counters and repairs what a lost
 //! message would leave wrong. The host name is the switch's own, not the kernel's: many switches may run on one host.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -14,6 +14,8 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, MulticastGroup, new_mult
 use tokio::sync::broadcast;
 use tonic::Status;
 
+use super::ethernet::{Ethernet, Fec, Settings};
+use super::ethtool::{Ethtool, Wire};
 use super::memory::MemoryInterfaces;
 use super::tree::{Counters, Interface, Interfaces, PipelineState};
 
@@ -26,6 +28,8 @@ type Builder = LinkMessageBuilder<LinkUnspec>;
 pub struct NetdevInterfaces {
     cache: MemoryInterfaces,
     handle: Handle,
+    /// None if the kernel has no ethtool over netlink; speeds are then unknown.
+    ethtool: Option<Arc<Mutex<Ethtool>>>,
 }
 
 impl NetdevInterfaces {
@@ -42,7 +46,10 @@ impl NetdevInterfaces {
             hostname,
             ports.into_iter().map(|(id, name)| absent(id, name, String::new())),
         );
-        let this = Arc::new(Self { cache, handle });
+        let ethtool = Ethtool::open().map(|socket| Arc::new(Mutex::new(socket)));
+        let ethtool = ethtool.map_err(|error| tracing::warn!(%error, "no ethtool: speeds of ports are unknown"));
+        let ethtool = ethtool.ok();
+        let this = Arc::new(Self { cache, handle, ethtool });
         this.refresh().await;
         let follower = this.clone();
         tokio::spawn(async move {
@@ -108,14 +115,10 @@ impl NetdevInterfaces {
         for port in self.cache.list() {
             match self.link(&port.name).await {
                 Some(link) => {
-                    let speed_bps = tokio::fs::read_to_string(format!("/sys/class/net/{}/speed", port.name))
-                        .await
-                        .ok();
-                    // The kernel reports Mbit/s, and -1 if it does not know.
-                    let mbps = speed_bps.and_then(|text| text.trim().parse::<u64>().ok());
+                    let wire = self.wire(&port.name).await;
                     self.cache.update(&port.name, |port| {
                         fill(port, &link);
-                        port.speed_bps = mbps.map(|mbps| mbps * 1_000_000);
+                        fill_wire(port, wire);
                     });
                 }
                 None => {
@@ -123,6 +126,17 @@ impl NetdevInterfaces {
                 }
             }
         }
+    }
+
+    /// What ethtool says of a device. A driver may need a while, so another thread asks.
+    async fn wire(&self, name: &str) -> Wire {
+        let Some(ethtool) = self.ethtool.clone() else {
+            return Wire::default();
+        };
+        let name = name.to_owned();
+        let read = move || ethtool.lock().unwrap_or_else(PoisonError::into_inner).read(&name);
+        let read = tokio::task::spawn_blocking(read).await;
+        read.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     async fn link(&self, name: &str) -> Option<LinkMessage> {
@@ -157,13 +171,26 @@ impl NetdevInterfaces {
 
 /// Marks a port whose device is gone.
 fn go(port: &mut Interface) {
-    let shut = port.shut;
+    let (shut, config) = (port.shut, port.ethernet.config);
     *port = absent(
         port.id,
         std::mem::take(&mut port.name),
         std::mem::take(&mut port.description),
     );
     port.shut = shut;
+    port.ethernet.config = config;
+}
+
+fn fill_wire(port: &mut Interface, wire: Wire) {
+    port.speed_bps = wire.speed_bps;
+    port.ethernet.auto_negotiate = wire.auto_negotiate;
+    // The kernel has one name for all Reed-Solomon codes: it is the one that was asked for, if one was.
+    let is_rs = |fec: Fec| matches!(fec, Fec::Rs528 | Fec::Rs544 | Fec::Rs544Interleaved);
+    let asked = port.ethernet.config.fec.filter(|asked| is_rs(*asked));
+    port.ethernet.fec = wire.fec.map(|fec| match asked {
+        Some(asked) if is_rs(fec) => asked,
+        _ => fec,
+    });
 }
 
 fn absent(id: u32, name: String, description: String) -> Interface {
@@ -178,6 +205,7 @@ fn absent(id: u32, name: String, description: String) -> Interface {
         mtu: 0,
         mac: [0; 6],
         speed_bps: None,
+        ethernet: Ethernet::default(),
         counters: Counters::default(),
     }
 }
@@ -243,6 +271,31 @@ impl Interfaces for NetdevInterfaces {
 
     fn set_description(&self, name: &str, description: &str) -> Result<(), Status> {
         self.cache.set_description(name, description)
+    }
+
+    fn set_ethernet(&self, name: &str, settings: Settings) -> Result<(), Status> {
+        let port = self.cache.get(name);
+        let port = port.ok_or_else(|| Status::not_found(format!("interface {name:?} does not exist")))?;
+        let new = settings.beside(port.ethernet.config);
+        if new != Settings::default() {
+            let refused = |leaf: &str, why: &dyn std::fmt::Display| {
+                let path = format!("/interfaces/interface[name={name}]/ethernet/config/{leaf}");
+                Status::failed_precondition(format!("{path}: port {} ({name}) cannot do it: {why}", port.id))
+            };
+            let ethtool = self.ethtool.as_ref();
+            let ethtool = ethtool.ok_or_else(|| refused("port-speed", &"the kernel has no ethtool over netlink"))?;
+            let mut ethtool = ethtool.lock().unwrap_or_else(PoisonError::into_inner);
+            ethtool.set(name, new).map_err(|(leaf, error)| refused(leaf, &error))?;
+            let wire = ethtool.read(name).unwrap_or_default();
+            drop(ethtool);
+            self.cache.update(name, |port| {
+                port.ethernet.config = settings;
+                fill_wire(port, wire);
+            });
+        } else {
+            self.cache.update(name, |port| port.ethernet.config = settings);
+        }
+        Ok(())
     }
 
     fn check_new(&self, name: &str, id: u32) -> Result<(), Status> {

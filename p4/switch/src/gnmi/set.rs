@@ -12,6 +12,7 @@ use gnmi_proto::gnmi::typed_value::Value as Wire;
 use serde_json::Value as Json;
 use tonic::Status;
 
+use super::ethernet::{Fec, Settings, speed_of_identity};
 use super::path::{self, Elem};
 use super::tree::{Interface, Interfaces, is_known};
 
@@ -44,6 +45,8 @@ pub struct InterfaceConfig {
     pub mtu: Option<u16>,
     /// Description.
     pub description: String,
+    /// Speed, negotiation, forward error correction.
+    pub ethernet: Settings,
 }
 
 /// The configuration.
@@ -68,6 +71,8 @@ pub enum Step {
     Mtu(String, u16),
     /// Description of an interface.
     Description(String, String),
+    /// Speed, negotiation and forward error correction of an interface.
+    Ethernet(String, Settings),
     /// Name of the switch.
     Hostname(String),
 }
@@ -79,6 +84,7 @@ fn config_of(interface: &Interface) -> InterfaceConfig {
         says_enabled: false,
         mtu: Some(interface.mtu),
         description: interface.description.clone(),
+        ethernet: interface.ethernet.config,
     }
 }
 
@@ -139,21 +145,30 @@ impl Config {
                 None => self.interfaces.clear(),
             },
             ["interfaces", "interface", "config", leaf @ ("enabled" | "description")] => {
-                let wanted = key(at);
-                let named = self
-                    .interfaces
-                    .iter_mut()
-                    .filter(|(n, _)| wanted.is_none_or(|w| w == *n));
-                for (_, interface) in named {
-                    match *leaf {
-                        "enabled" => (interface.enabled, interface.says_enabled) = (Some(true), true),
-                        _ => interface.description.clear(),
-                    }
-                }
+                self.each(at, |interface| match *leaf {
+                    "enabled" => (interface.enabled, interface.says_enabled) = (Some(true), true),
+                    _ => interface.description.clear(),
+                });
             }
+            ["interfaces", "interface", "ethernet"] | ["interfaces", "interface", "ethernet", "config"] => {
+                self.each(at, |interface| interface.ethernet = Settings::default());
+            }
+            ["interfaces", "interface", "ethernet", "config", leaf] => self.each(at, |interface| match *leaf {
+                "port-speed" => interface.ethernet.speed_bps = None,
+                "auto-negotiate" => interface.ethernet.auto_negotiate = None,
+                _ => interface.ethernet.fec = None,
+            }),
             _ => return Err(invalid(at, "it always exists and cannot be deleted")),
         }
         Ok(())
+    }
+
+    /// Changes the interface that a path names, or all.
+    fn each(&mut self, at: &[Elem], change: impl Fn(&mut InterfaceConfig)) {
+        let wanted = key(at);
+        let named = self.interfaces.iter_mut();
+        let named = named.filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name));
+        named.for_each(|(_, interface)| change(interface));
     }
 
     /// Replaces everything below a path with a value.
@@ -169,7 +184,13 @@ impl Config {
                     // Number and MTU have no default; without a new value they stay.
                     (old.enabled, old.says_enabled) = (Some(true), true);
                     old.description.clear();
+                    if names(at).len() == 2 {
+                        old.ethernet = Settings::default();
+                    }
                 }
+            }
+            ["interfaces", "interface", "ethernet"] | ["interfaces", "interface", "ethernet", "config"] => {
+                self.each(at, |interface| interface.ethernet = Settings::default());
             }
             _ => {}
         }
@@ -273,6 +294,7 @@ impl Config {
                             .ok_or_else(expected)?
                             .clone_into(&mut interface.description);
                     }
+                    ["ethernet", "config", leaf] => set_ethernet(at, leaf, value, &mut interface.ethernet)?,
                     _ => return Err(invalid(at, "it cannot be set")),
                 }
             }
@@ -285,6 +307,28 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Sets a leaf of openconfig-if-ethernet.
+fn set_ethernet(at: &[Elem], leaf: &str, value: &Json, settings: &mut Settings) -> Result<(), Status> {
+    match leaf {
+        "port-speed" => {
+            let speed = value.as_str().and_then(speed_of_identity);
+            let expected = || invalid(at, "a speed of openconfig-if-ethernet is expected, as SPEED_25GB");
+            settings.speed_bps = Some(speed.ok_or_else(expected)?);
+        }
+        "auto-negotiate" => {
+            let on = value.as_bool();
+            settings.auto_negotiate = Some(on.ok_or_else(|| invalid(at, "a boolean is expected"))?);
+        }
+        "fec-mode" => {
+            let fec = value.as_str().and_then(Fec::of_identity);
+            let expected = || invalid(at, "a mode of openconfig-if-ethernet is expected, as FEC_RS528");
+            settings.fec = Some(fec.ok_or_else(expected)?);
+        }
+        _ => return Err(invalid(at, "it cannot be set")),
+    }
+    Ok(())
 }
 
 /// The steps from one configuration to another: removals of ports, then additions, then settings.
@@ -325,6 +369,10 @@ pub fn steps(source: &dyn Interfaces, from: &Config, to: &Config) -> Result<Vec<
         let drifted = interface.says_enabled && source.get(name).is_some_and(|now| now.enabled != enabled);
         if !is_left || drifted {
             settings.push(Step::Enabled(name.clone(), enabled));
+        }
+        let wire = if is_new { Settings::default() } else { had.ethernet };
+        if wire != interface.ethernet {
+            settings.push(Step::Ethernet(name.clone(), interface.ethernet));
         }
         // An added port has none, even if it only changes its number.
         let described = if is_new { "" } else { &had.description };
@@ -382,6 +430,7 @@ fn before(source: &dyn Interfaces, step: &Step) -> Vec<Step> {
         Step::Add(name, _) => Some(vec![Step::Remove(name.clone())]),
         Step::Remove(name) => old(name).map(|port| {
             vec![
+                Step::Ethernet(name.clone(), port.ethernet.config),
                 Step::Description(name.clone(), port.description),
                 Step::Add(name.clone(), port.id),
             ]
@@ -389,6 +438,7 @@ fn before(source: &dyn Interfaces, step: &Step) -> Vec<Step> {
         Step::Enabled(name, _) => old(name).map(|port| vec![Step::Enabled(name.clone(), !port.shut)]),
         Step::Mtu(name, _) => old(name).map(|port| vec![Step::Mtu(name.clone(), port.mtu)]),
         Step::Description(name, _) => old(name).map(|port| vec![Step::Description(name.clone(), port.description)]),
+        Step::Ethernet(name, _) => old(name).map(|port| vec![Step::Ethernet(name.clone(), port.ethernet.config)]),
         Step::Hostname(_) => Some(vec![Step::Hostname(source.hostname())]),
     };
     undo.unwrap_or_default()
@@ -400,240 +450,12 @@ fn apply_one(source: &dyn Interfaces, step: &Step) -> Result<(), Status> {
         Step::Add(name, id) => source.add(name, *id).map(drop),
         Step::Enabled(name, enabled) => source.set_enabled(name, *enabled),
         Step::Mtu(name, mtu) => source.set_mtu(name, *mtu),
+        Step::Ethernet(name, settings) => source.set_ethernet(name, *settings),
         Step::Description(name, text) => source.set_description(name, text),
         Step::Hostname(name) => source.set_hostname(name),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::memory::MemoryInterfaces;
-    use super::super::tree::{Counters, PipelineState};
-    use super::*;
-    use std::sync::Arc;
-    use tokio::sync::broadcast;
-
-    fn device(name: &str, id: u32) -> Interface {
-        Interface {
-            name: name.to_owned(),
-            id,
-            ifindex: 7,
-            enabled: false,
-            shut: false,
-            is_up: false,
-            mtu: 1500,
-            mac: [0; 6],
-            speed_bps: None,
-            description: String::new(),
-            counters: Counters::default(),
-        }
-    }
-
-    fn switch() -> MemoryInterfaces {
-        MemoryInterfaces::new("s", [device("p1", 1), device("p2", 2)]).with_spare([device("p3", 0), device("p4", 0)])
-    }
-
-    fn interface(name: &str) -> Vec<Elem> {
-        vec![Elem::new("interfaces"), Elem::keyed("interface", "name", name)]
-    }
-
-    fn json(text: &str) -> gnmi::TypedValue {
-        gnmi::TypedValue {
-            value: Some(Wire::JsonIetfVal(text.into())),
-        }
-    }
-
-    fn set(source: &dyn Interfaces, change: impl FnOnce(&mut Config) -> Result<(), Status>) -> Result<(), Status> {
-        let from = Config::of(source);
-        let mut to = from.clone();
-        change(&mut to)?;
-        apply(source, &steps(source, &from, &to)?)
-    }
-
-    fn update(config: &mut Config, name: &str, text: &str) -> Result<(), Status> {
-        config.update(&interface(name), &json(text))
-    }
-
-    fn numbers(source: &dyn Interfaces) -> Vec<(String, u32)> {
-        source.list().into_iter().map(|i| (i.name, i.id)).collect()
-    }
-
-    #[test]
-    fn a_new_port_has_a_number_and_is_enabled() {
-        let s = switch();
-        set(&s, |c| {
-            update(
-                c,
-                "p3",
-                r#"{"name":"p3","config":{"id":3,"description":"to the spine"}}"#,
-            )
-        })
-        .unwrap();
-        let p3 = s.get("p3").unwrap();
-        assert_eq!((p3.id, p3.enabled, p3.mtu), (3, true, 1500));
-        assert_eq!(p3.description, "to the spine");
-        set(&s, |c| {
-            update(
-                c,
-                "p4",
-                r#"{"config":{"openconfig-p4rt:id":4,"enabled":false,"mtu":9000}}"#,
-            )
-        })
-        .unwrap();
-        let p4 = s.get("p4").unwrap();
-        assert_eq!((p4.enabled, p4.mtu), (false, 9000));
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_before_anything_is_done() {
-        use tonic::Code;
-        let refused = |name: &str, text: &str| {
-            let s = switch();
-            let both = set(&s, |c| {
-                update(c, "p3", r#"{"config":{"id":3}}"#)?;
-                update(c, name, text)
-            });
-            assert_eq!(numbers(&s).len(), 2, "{name} {text}");
-            both.unwrap_err().code()
-        };
-        assert_eq!(refused("p9", r#"{"config":{"id":9}}"#), Code::NotFound);
-        assert_eq!(refused("p4", r#"{"config":{"id":1}}"#), Code::AlreadyExists);
-        assert_eq!(refused("p4", r#"{"config":{"id":3}}"#), Code::AlreadyExists);
-        assert_eq!(refused("p4", r#"{"config":{"mtu":9000}}"#), Code::InvalidArgument);
-        for id in ["0", "4294967040", "-1", "1.5", "true"] {
-            assert_eq!(
-                refused("p4", &format!(r#"{{"config":{{"id":{id}}}}}"#)),
-                Code::InvalidArgument,
-                "{id}"
-            );
-        }
-        assert_eq!(
-            refused("p4", r#"{"config":{"id":4,"name":"p5"}}"#),
-            Code::InvalidArgument
-        );
-        assert_eq!(
-            refused("p4", r#"{"config":{"id":4,"type":"softwareLoopback"}}"#),
-            Code::InvalidArgument
-        );
-        assert_eq!(refused("a/b", r#"{"config":{"id":4}}"#), Code::InvalidArgument);
-        assert_eq!(refused("p4", r#"{"state":{"id":4}}"#), Code::PermissionDenied);
-        assert_eq!(refused("p4", r#"{"config":{"colour":4}}"#), Code::NotFound);
-        assert_eq!(refused("*", r#"{"config":{"id":4}}"#), Code::InvalidArgument);
-    }
-
-    #[test]
-    fn deletions_are_before_replacements_and_these_before_updates() {
-        let s = switch();
-        set(&s, |c| {
-            c.delete(&interface("p1"))?;
-            c.delete(&interface("p9"))?;
-            update(c, "p3", r#"{"config":{"id":1}}"#)
-        })
-        .unwrap();
-        assert_eq!(numbers(&s), [("p2".to_owned(), 2), ("p3".to_owned(), 1)]);
-        // A replacement of everything: the other interfaces are removed.
-        let all = json(r#"{"interface":[{"name":"p4","config":{"name":"p4","id":8}}]}"#);
-        set(&s, |c| c.replace(&[Elem::new("interfaces")], &all)).unwrap();
-        assert_eq!(numbers(&s), [("p4".to_owned(), 8)]);
-        set(&s, |c| {
-            c.delete(&[Elem::new("interfaces"), Elem::keyed("interface", "name", "*")])
-        })
-        .unwrap();
-        assert_eq!(numbers(&s), []);
-        let hostname = ["system", "config", "hostname"].map(Elem::new);
-        let always = set(&s, |c| c.delete(&hostname)).unwrap_err();
-        assert_eq!(always.code(), tonic::Code::InvalidArgument);
-    }
-
-    #[test]
-    fn what_is_replaced_has_its_defaults_again() {
-        let s = switch();
-        set(&s, |c| {
-            update(c, "p1", r#"{"config":{"description":"x","mtu":9000,"enabled":false}}"#)
-        })
-        .unwrap();
-        set(&s, |c| c.replace(&interface("p1"), &json(r#"{"config":{"id":1}}"#))).unwrap();
-        let p1 = s.get("p1").unwrap();
-        assert_eq!((p1.description.as_str(), p1.enabled, p1.mtu), ("", true, 9000));
-    }
-
-    #[test]
-    fn what_somebody_shut_on_the_switch_itself_is_not_configured_so() {
-        let s = switch();
-        let open = |config: &mut Config| update(config, "p1", r#"{"config":{"enabled":true}}"#);
-        // The device of p1 is down, although no request asked for that.
-        assert_eq!(Config::of(&s).interfaces["p1"].enabled, Some(true));
-        set(&s, |c| {
-            c.update(&["system", "config", "hostname"].map(Elem::new), &json("\"x\""))
-        })
-        .unwrap();
-        assert!(
-            !s.get("p1").unwrap().enabled,
-            "a request about something else opened it"
-        );
-        set(&s, open).unwrap();
-        assert!(s.get("p1").unwrap().enabled);
-        set(&s, |c| update(c, "p1", r#"{"config":{"enabled":false}}"#)).unwrap();
-        let config = Config::of(&s).interfaces["p1"].clone();
-        assert_eq!((config.enabled, s.get("p1").unwrap().shut), (Some(false), true));
-        set(&s, open).unwrap();
-        assert!(!s.get("p1").unwrap().shut);
-    }
-
-    /// Its MTU cannot be set.
-    struct Stubborn(MemoryInterfaces);
-
-    impl Interfaces for Stubborn {
-        fn list(&self) -> Vec<Interface> {
-            self.0.list()
-        }
-        fn get(&self, name: &str) -> Option<Interface> {
-            self.0.get(name)
-        }
-        fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), Status> {
-            self.0.set_enabled(name, enabled)
-        }
-        fn set_mtu(&self, _: &str, _: u16) -> Result<(), Status> {
-            Err(Status::failed_precondition("no"))
-        }
-        fn set_description(&self, name: &str, description: &str) -> Result<(), Status> {
-            self.0.set_description(name, description)
-        }
-        fn check_new(&self, name: &str, id: u32) -> Result<(), Status> {
-            self.0.check_new(name, id)
-        }
-        fn add(&self, name: &str, id: u32) -> Result<Interface, Status> {
-            self.0.add(name, id)
-        }
-        fn remove(&self, name: &str) -> Result<(), Status> {
-            self.0.remove(name)
-        }
-        fn pipeline(&self) -> PipelineState {
-            self.0.pipeline()
-        }
-        fn hostname(&self) -> String {
-            self.0.hostname()
-        }
-        fn set_hostname(&self, hostname: &str) -> Result<(), Status> {
-            self.0.set_hostname(hostname)
-        }
-        fn changes(&self) -> broadcast::Receiver<Option<Arc<str>>> {
-            self.0.changes()
-        }
-    }
-
-    #[test]
-    fn a_step_that_fails_undoes_those_before() {
-        let s = Stubborn(switch());
-        s.0.set_description("p1", "first").unwrap();
-        let before = (s.list(), s.hostname());
-        let failed = set(&s, |c| {
-            c.delete(&interface("p1"))?;
-            update(c, "p2", r#"{"config":{"id":5}}"#)?;
-            update(c, "p3", r#"{"config":{"id":1}}"#)?;
-            update(c, "p4", r#"{"config":{"id":4,"mtu":9000}}"#)
-        });
-        assert_eq!(failed.unwrap_err().message(), "no");
-        assert_eq!((s.list(), s.hostname()), before);
-    }
-}
+#[path = "set_tests.rs"]
+mod tests;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json, json};
 use tokio::sync::broadcast;
 use tonic::Status;
 
+use super::ethernet::{Ethernet, Fec, Settings, speed_identity};
 use super::path::{Elem, Path, covers};
 
 /// Frame counters of an interface since it was attached.
@@ -55,6 +56,8 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Bits per second, if the port knows.
     pub speed_bps: Option<u64>,
+    /// Negotiation and forward error correction.
+    pub ethernet: Ethernet,
     /// Description.
     pub description: String,
     /// Frame counters.
@@ -95,6 +98,11 @@ pub trait Interfaces: Send + Sync + 'static {
     /// # Errors
     /// There is no such port.
     fn set_description(&self, name: &str, description: &str) -> Result<(), Status>;
+    /// Changes how a port works on the wire. A setting that is `None` stays as the device has it.
+    ///
+    /// # Errors
+    /// There is no such port, or its device cannot do it; the message names leaf and port. In that case the device is unchanged.
+    fn set_ethernet(&self, name: &str, settings: Settings) -> Result<(), Status>;
     /// Checks that a port may be added on this device under this number. The caller has checked that no other port has
     /// the name or number.
     ///
@@ -211,6 +219,15 @@ pub fn is_known(pattern: &[Elem]) -> bool {
         mtu: 0,
         mac: [0; 6],
         speed_bps: Some(0),
+        ethernet: Ethernet {
+            config: Settings {
+                speed_bps: Some(0),
+                auto_negotiate: Some(true),
+                fec: Some(Fec::Auto),
+            },
+            auto_negotiate: Some(true),
+            fec: Some(Fec::Auto),
+        },
         description: String::new(),
         counters: Counters::default(),
     };
@@ -225,7 +242,7 @@ static BOOT_TIME: LazyLock<u64> = LazyLock::new(|| {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 });
 
-/// Takes the moment as that at which the process began; only the first call counts.
+/// Records this moment as the start of the process; only the first call counts.
 pub fn booted() {
     LazyLock::force(&BOOT_TIME);
 }
@@ -290,25 +307,6 @@ fn pipeline(state: PipelineState) -> Vec<Leaf> {
     ]
 }
 
-fn speed_name(bps: Option<u64>) -> &'static str {
-    match bps {
-        Some(10_000_000) => "SPEED_10MB",
-        Some(100_000_000) => "SPEED_100MB",
-        Some(1_000_000_000) => "SPEED_1GB",
-        Some(2_500_000_000) => "SPEED_2500MB",
-        Some(5_000_000_000) => "SPEED_5GB",
-        Some(10_000_000_000) => "SPEED_10GB",
-        Some(25_000_000_000) => "SPEED_25GB",
-        Some(40_000_000_000) => "SPEED_40GB",
-        Some(50_000_000_000) => "SPEED_50GB",
-        Some(100_000_000_000) => "SPEED_100GB",
-        Some(200_000_000_000) => "SPEED_200GB",
-        Some(400_000_000_000) => "SPEED_400GB",
-        Some(800_000_000_000) => "SPEED_800GB",
-        _ => "SPEED_UNKNOWN",
-    }
-}
-
 /// Leaves of one interface.
 pub fn interface(port: &Interface) -> Vec<Leaf> {
     let base = [Elem::new("interfaces"), Elem::keyed("interface", "name", &port.name)];
@@ -363,10 +361,30 @@ pub fn interface(port: &Interface) -> Vec<Leaf> {
     let mac = port.mac.map(|byte| format!("{byte:02x}")).join(":");
     add(&["ethernet", "state", "mac-address"], Value::Text(mac.clone()));
     add(&["ethernet", "state", "hw-mac-address"], Value::Text(mac));
+    let identity = |name: &str| text(&format!("openconfig-if-ethernet:{name}"));
+    let (wire, config) = (&port.ethernet, &port.ethernet.config);
     add(
         &["ethernet", "state", "port-speed"],
-        text(&format!("openconfig-if-ethernet:{}", speed_name(port.speed_bps))),
+        identity(speed_identity(port.speed_bps)),
     );
+    // A leaf that was not set does not exist.
+    if let Some(speed) = config.speed_bps {
+        add(
+            &["ethernet", "config", "port-speed"],
+            identity(speed_identity(Some(speed))),
+        );
+    }
+    for (container, auto_negotiate, fec) in [
+        ("config", config.auto_negotiate, config.fec),
+        ("state", wire.auto_negotiate, wire.fec),
+    ] {
+        if let Some(on) = auto_negotiate {
+            add(&["ethernet", container, "auto-negotiate"], Value::Bool(on));
+        }
+        if let Some(fec) = fec {
+            add(&["ethernet", container, "fec-mode"], identity(fec.identity()));
+        }
+    }
     leaves
 }
 

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | gNOI System | `Time`; `Reboot` (COLD and WARM: the process restarts with an empty pipeline), `RebootStatus`, `CancelReboot` |
 //! | gNOI Healthz | `Get` and `List`: the threads that forward |
-//! | gNOI OS | `Verify`; `Activate` of the version that runs. Software is installed by packages, so there is nothing else to activate |
+//! | gNOI OS | `Install`, `Activate`, `Verify`; without the operator's program ([`os`]) `Verify`, and `Activate` of the version that runs |
 //! | gNSI Certz | `Rotate` of the one TLS profile [`certz::PROFILE`], `GetProfileList`, `CanGenerateCSR` |
 //!
 //! Other calls of these services get `UNIMPLEMENTED`. Who may call what is decided in [`crate::access`].
@@ -25,7 +25,7 @@ pub trait Machine: Send + Sync + 'static {
     /// Whether the threads that forward reply in time.
     fn is_forwarding(&self) -> BoxFuture<'_, bool>;
 
-    /// Stops serving, and starts the process from the beginning.
+    /// Stops serving, and starts the program again in the same process.
     fn restart(&self, reason: &str);
 }
 
@@ -37,4 +37,6 @@ pub struct Gnoi {
     pub came_from: Option<system::Restart>,
     /// The TLS profile; none without TLS.
     pub profile: Option<Arc<certz::Profile>>,
+    /// How software is installed; none: packages bring it.
+    pub os: Option<os::Settings>,
 }

@@ -1,7 +1,9 @@
 //! Indirect counters, meters and registers: arrays addressed by index (specification, sections 9.3.2, 9.4.2, 9.7).
 
+use p4_engine::tables::meter::Rate;
 use p4runtime_proto::p4::config::v1 as config;
 use p4runtime_proto::p4::v1;
+use p4runtime_proto::p4::v1::entity::Entity;
 use p4runtime_proto::p4::v1::p4_data::Data;
 use p4runtime_proto::p4::v1::update::Type;
 
@@ -10,7 +12,7 @@ use super::error::EntityError;
 use super::info::{Array, Info, MeterKind, Object, Register};
 use super::state::MeterConfig;
 use super::target::{Cells, ColourCounts, CounterValue, Op};
-use super::write::{Transaction, Undo};
+use super::write::{Origin, Transaction, Undo};
 
 /// Reads `CounterData` of a request.
 pub(super) fn to_counter(wire: &v1::CounterData) -> Result<CounterValue, EntityError> {
@@ -30,13 +32,13 @@ pub fn to_wire(value: CounterValue) -> v1::CounterData {
 }
 
 /// Reads `MeterCounterData` of a request; an unset part is 0. Clients can only reset these counters (sections 9.1.7 and
-/// 9.4.1); `is_inherited` marks those of the previous pipeline.
-pub(super) fn to_colours(wire: &v1::MeterCounterData, is_inherited: bool) -> Result<ColourCounts, EntityError> {
+/// 9.4.1); those of the previous pipeline have values.
+pub(super) fn to_colours(wire: &v1::MeterCounterData, origin: Origin) -> Result<ColourCounts, EntityError> {
     let mut counts = ColourCounts::default();
     for (count, data) in counts.iter_mut().zip([&wire.green, &wire.yellow, &wire.red]) {
         *count = data.as_ref().map(to_counter).transpose()?.unwrap_or_default();
     }
-    if !is_inherited && counts != ColourCounts::default() {
+    if origin != Origin::Predecessor && counts != ColourCounts::default() {
         return Err(EntityError::invalid("a meter's counters can only be set to 0"));
     }
     Ok(counts)
@@ -51,15 +53,24 @@ pub fn colours_to_wire([green, yellow, red]: ColourCounts) -> v1::MeterCounterDa
     }
 }
 
-/// Reads and checks a `MeterConfig`; `kind` restricts its fields (section 9.4).
-pub(super) fn meter_config(wire: &v1::MeterConfig, kind: Option<MeterKind>) -> Result<MeterConfig, EntityError> {
+/// Reads and checks a `MeterConfig`; `kind` restricts its fields (section 9.4). Rates of clients are whole units a second, all others are
+/// fine ([`fine_rate`]).
+pub(super) fn meter_config(
+    wire: &v1::MeterConfig,
+    kind: Option<MeterKind>,
+    origin: Origin,
+) -> Result<MeterConfig, EntityError> {
     let number = |name: &str, value: i64| {
         u64::try_from(value).map_err(|_| EntityError::invalid(format!("meter: {name} is negative")))
     };
+    let rate = |name: &str, value: i64| match origin {
+        Origin::Client => number(name, value).map(Rate::whole),
+        Origin::Host | Origin::Predecessor => Ok(rate_of_fine(value)),
+    };
     let config = MeterConfig {
-        cir: number("cir", wire.cir)?,
+        cir: rate("cir", wire.cir)?,
         cburst: number("cburst", wire.cburst)?,
-        pir: number("pir", wire.pir)?,
+        pir: rate("pir", wire.pir)?,
         pburst: number("pburst", wire.pburst)?,
         eburst: number("eburst", wire.eburst)?,
     };
@@ -76,13 +87,52 @@ pub(super) fn meter_config(wire: &v1::MeterConfig, kind: Option<MeterKind>) -> R
     Err(EntityError::invalid(format!("meter: {problem}")))
 }
 
-/// A meter's configuration as a message.
+/// A rate in a message that does not leave this process. P4Runtime's `cir` and `pir` are whole units a second; here they are millionths
+/// of a unit a second, or, for rates of which these are too many, whole units a second below 0.
+pub fn fine_rate(rate: Rate) -> i64 {
+    let whole = i64::try_from(rate.per_second).unwrap_or(i64::MAX);
+    let fine = whole
+        .checked_mul(MILLION)
+        .and_then(|n| n.checked_add(rate.millionths.into()));
+    fine.unwrap_or(-whole)
+}
+
+/// The rate of a message in that form.
+pub fn rate_of_fine(fine: i64) -> Rate {
+    match u64::try_from(fine) {
+        Ok(fine) => Rate {
+            per_second: fine / MILLION as u64,
+            millionths: (fine % MILLION as u64) as u32,
+        },
+        Err(_) => Rate::whole(fine.unsigned_abs()),
+    }
+}
+
+/// Millionths in a unit.
+const MILLION: i64 = 1_000_000;
+
+/// Rounds the rates of an entity down to whole units a second, for clients.
+pub(super) fn round_rates(entity: &mut Entity) {
+    let config = match entity {
+        Entity::TableEntry(entry) => entry.meter_config.as_mut(),
+        Entity::MeterEntry(entry) => entry.config.as_mut(),
+        Entity::DirectMeterEntry(entry) => entry.config.as_mut(),
+        _ => None,
+    };
+    if let Some(config) = config {
+        for rate in [&mut config.cir, &mut config.pir] {
+            *rate = i64::try_from(rate_of_fine(*rate).per_second).unwrap_or(i64::MAX);
+        }
+    }
+}
+
+/// A meter's configuration as a message with fine rates.
 pub fn meter_to_wire(config: MeterConfig) -> v1::MeterConfig {
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     v1::MeterConfig {
-        cir: signed(config.cir),
+        cir: fine_rate(config.cir),
         cburst: signed(config.cburst),
-        pir: signed(config.pir),
+        pir: fine_rate(config.pir),
         pburst: signed(config.pburst),
         eburst: signed(config.eburst),
     }
@@ -165,11 +215,11 @@ pub(super) fn write_meter(
     let (array, meter_kind) = &info.meters[meter];
     let cells = cells(array, wire.index.as_ref())?;
     let colours = wire.counter_data.as_ref();
-    let colours = colours.map(|c| to_colours(c, transaction.is_inherited)).transpose()?;
+    let colours = colours.map(|c| to_colours(c, transaction.origin)).transpose()?;
     let config = wire
         .config
         .as_ref()
-        .map(|config| meter_config(config, Some(*meter_kind)))
+        .map(|config| meter_config(config, Some(*meter_kind), transaction.origin))
         .transpose()?;
     transaction.remember(|state| Undo::Meter {
         meter,
@@ -279,6 +329,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rates_keep_their_fractions_inside_and_lose_them_outside() {
+        let rate = |per_second, millionths| Rate { per_second, millionths };
+        for all in [
+            rate(0, 1),
+            rate(0, 999_999),
+            rate(5, 0),
+            rate(9_000_000_000_000, 7),
+            rate(i64::MAX as u64, 0),
+        ] {
+            assert_eq!(rate_of_fine(fine_rate(all)), all);
+        }
+        let config = MeterConfig {
+            cir: rate(0, 500_000),
+            cburst: 1,
+            pir: rate(i64::MAX as u64, 0),
+            pburst: 2,
+            eburst: 0,
+        };
+        let mut entity = Entity::MeterEntry(v1::MeterEntry {
+            config: Some(meter_to_wire(config)),
+            ..v1::MeterEntry::default()
+        });
+        round_rates(&mut entity);
+        let Entity::MeterEntry(entry) = entity else { panic!() };
+        let read = entry.config.unwrap();
+        assert_eq!((read.cir, read.pir, read.cburst, read.pburst), (0, i64::MAX, 1, 2));
+    }
+
+    #[test]
     fn meter_configs_by_kind() {
         let config = |cir, pir, eburst| v1::MeterConfig {
             cir,
@@ -290,12 +369,12 @@ mod tests {
         let two_rate = Some(MeterKind::TwoRateThreeColor);
         let one_rate = Some(MeterKind::SingleRateThreeColor);
         let two_colour = Some(MeterKind::SingleRateTwoColor);
-        assert!(meter_config(&config(1, 2, 0), two_rate).is_ok());
-        assert!(meter_config(&config(1, 2, 1), two_rate).is_err());
-        assert!(meter_config(&config(1, 2, 0), one_rate).is_err());
-        assert!(meter_config(&config(1, 1, 5), one_rate).is_ok());
-        assert!(meter_config(&config(1, 1, 5), two_colour).is_err());
-        assert!(meter_config(&config(-1, 1, 0), None).is_err());
+        assert!(meter_config(&config(1, 2, 0), two_rate, Origin::Client).is_ok());
+        assert!(meter_config(&config(1, 2, 1), two_rate, Origin::Client).is_err());
+        assert!(meter_config(&config(1, 2, 0), one_rate, Origin::Client).is_err());
+        assert!(meter_config(&config(1, 1, 5), one_rate, Origin::Client).is_ok());
+        assert!(meter_config(&config(1, 1, 5), two_colour, Origin::Client).is_err());
+        assert!(meter_config(&config(-1, 1, 0), None, Origin::Client).is_err());
     }
 
     #[test]
@@ -308,16 +387,16 @@ mod tests {
                 packet_count: 0,
             }),
         };
-        assert_eq!(to_colours(&zero(0), false).unwrap(), ColourCounts::default());
+        assert_eq!(to_colours(&zero(0), Origin::Client).unwrap(), ColourCounts::default());
         assert_eq!(
-            to_colours(&zero(1), false).unwrap_err().code,
+            to_colours(&zero(1), Origin::Client).unwrap_err().code,
             tonic::Code::InvalidArgument
         );
         assert_eq!(
-            to_colours(&zero(-1), true).unwrap_err().code,
+            to_colours(&zero(-1), Origin::Predecessor).unwrap_err().code,
             tonic::Code::InvalidArgument
         );
-        let kept = to_colours(&zero(7), true).unwrap();
+        let kept = to_colours(&zero(7), Origin::Predecessor).unwrap();
         assert_eq!(colours_to_wire(kept).red, zero(7).red);
     }
 

@@ -68,7 +68,7 @@ pub fn push_padded(out: &mut Vec<u8>, value: &[u8], width: usize) -> Result<(), 
     // A canonical value that fits is never longer than the padded one, except the single zero of a zero-width type.
     let value = &value[value.len().saturating_sub(total)..];
     match to_u64(value) {
-        // A register instead of two copies of unknown length.
+        // The value fits a register, which saves two copies of unknown length.
         Some(number) if total <= 8 => out.extend_from_slice(&number.to_be_bytes()[8 - total..]),
         _ => {
             out.resize(out.len() + total - value.len(), 0);

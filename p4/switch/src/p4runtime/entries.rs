@@ -55,7 +55,7 @@ pub struct Entry<'a> {
     pub key: &'a [u8],
     /// Larger wins; 0 if the table takes no priorities.
     pub priority: i32,
-    /// What it does; arguments may be followed by octets that mean nothing.
+    /// What it does. Unused octets may follow the arguments.
     pub action: EntryAction<'a>,
     /// Cookies, ageing and metering.
     pub extras: Option<&'a Extras>,
@@ -441,8 +441,8 @@ impl Entries {
         }
     }
 
-    /// A batch is done: ids of entries that it removed may be reused. Not earlier, because packets that still see the
-    /// state before the batch count on these ids.
+    /// A batch is done: ids of entries that it removed may be reused. They may not be reused earlier, because packets
+    /// that still see the state before the batch count under these ids.
     pub(super) fn settle(&mut self) {
         self.ids.settle();
         for id in std::mem::take(&mut self.removed) {

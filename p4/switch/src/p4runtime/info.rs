@@ -42,7 +42,7 @@ pub enum InfoError {
         /// The id that is missing.
         id: u32,
     },
-    /// Something that this target cannot execute.
+    /// An object needs something that this target cannot execute.
     #[error("{name:?}: {what}")]
     Unsupported {
         /// The object.

@@ -101,7 +101,7 @@ impl Pipeline {
     /// `INVALID_ARGUMENT` naming the first entity of such an object that no longer fits.
     pub fn inherit(&mut self, old: &mut Self, device: &dyn Device) -> Result<(), EntityError> {
         for requests in inheritance_order(&old.state) {
-            let mut plan = read::plan(&mut old.state, &*old.target, None, &requests);
+            let mut plan = read::plan(&mut old.state, &*old.target, None, &requests).with_fine_rates();
             while let Some(page) = plan.next_page(&old.state, &*old.target) {
                 let entities = page.entities.into_iter().filter_map(|entity| entity.entity);
                 let entities: Vec<_> = entities.filter(|entity| self.knows(&old.state.info, entity)).collect();
@@ -204,19 +204,19 @@ impl Pipeline {
         updates: &[v1::Update],
         atomicity: Atomicity,
     ) -> Vec<Result<(), EntityError>> {
-        self.write_updates(device, role, updates.into(), atomicity)
+        self.write_updates(device, Writer::Client(role), updates.into(), atomicity)
     }
 
-    /// The same, of updates in either form.
+    /// The same, of updates in either form and of any writer.
     pub fn write_updates(
         &mut self,
         device: &dyn Device,
-        role: Option<&super::role::RoleConfig>,
+        writer: Writer<'_>,
         updates: Updates<'_>,
         atomicity: Atomicity,
     ) -> Vec<Result<(), EntityError>> {
         let (state, target) = (&mut self.state, &mut *self.target);
-        write::write(state, target, device, Writer::Client(role), updates, atomicity)
+        write::write(state, target, device, writer, updates, atomicity)
     }
 
     /// Entries that were idle for their timeout, in the form of notifications. Their clocks restart.

@@ -65,6 +65,8 @@ pub struct Plan {
     items: std::collections::VecDeque<Item>,
     /// One per request, in order.
     pub results: Vec<Result<(), EntityError>>,
+    /// Whether rates of meters keep their fractions, which P4Runtime cannot express.
+    has_fine_rates: bool,
 }
 
 /// Plans a `Read`.
@@ -78,6 +80,14 @@ pub fn plan(state: &mut State, target: &dyn Target, role: Option<&RoleConfig>, r
 }
 
 impl Plan {
+    /// Rates of meters keep their fractions ([`array::fine_rate`]): for readers in this process.
+    pub(super) fn with_fine_rates(self) -> Self {
+        Self {
+            has_fine_rates: true,
+            ..self
+        }
+    }
+
     fn add(
         &mut self,
         state: &mut State,
@@ -228,7 +238,12 @@ impl Plan {
         while entities.len() < PAGE_SIZE {
             let Some(item) = self.items.front_mut() else { break };
             match item.next(state, target) {
-                Some(entity) => entities.push(v1::Entity { entity: Some(entity) }),
+                Some(mut entity) => {
+                    if !self.has_fine_rates {
+                        array::round_rates(&mut entity);
+                    }
+                    entities.push(v1::Entity { entity: Some(entity) });
+                }
                 None => {
                     self.items.pop_front();
                 }

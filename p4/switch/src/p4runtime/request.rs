@@ -2,9 +2,10 @@
 //! and without an allocation for each field.
 //!
 //! [`WriteRequest::decode`] cuts a request into updates. [`TableEntry::decode`] reads one that inserts, modifies or
-//! deletes a table entry into a form that borrows from the octets and reuses its lists for the next one. An update of
-//! anything else, and one that is written in a way that no encoder writes (a field twice, a group, an unexpected wire
-//! type), is left to prost: [`Decoded::Other`]. Both paths use the same checks, so they can only differ in decoding.
+//! deletes a table entry into a form that borrows from the octets and reuses its lists for the next one. Two kinds of
+//! update are left to prost ([`Decoded::Other`]): an update of anything else, and one in an encoding that no usual
+//! encoder writes (a field twice, a group, an unexpected wire type). Both paths use the same checks, so they can only
+//! differ in decoding.
 
 // Deprecated fields are still read and echoed, for older clients.
 #![allow(deprecated)]
@@ -47,7 +48,7 @@ impl<'a> Value<'a> {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// Nearly all numbers of an update, the lengths of its parts among them, have one octet.
+    /// Nearly all numbers in an update, lengths included, have one octet.
     #[inline]
     fn varint(&mut self) -> Result<u64, Unusual> {
         match self.0 {
@@ -106,7 +107,7 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Unusual> {
 /// A `WriteRequest`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WriteRequest<'a> {
-    /// With its updates still encoded.
+    /// The updates are still encoded.
     Octets {
         /// All but the updates.
         header: v1::WriteRequest,
@@ -282,7 +283,7 @@ impl<'a> TableEntry<'a> {
             && self.meter_counter_data.is_none()
     }
 
-    /// Makes it an entry without any field, field by field: most are small, and those that are not are rarely set.
+    /// Clears the entry, field by field. That is quick: most fields are small, and the others are rarely set.
     fn clear(&mut self) {
         let Self {
             table_id,
@@ -399,7 +400,7 @@ impl<'a> TableEntry<'a> {
         self.is_const = message.is_const;
     }
 
-    /// The form of a message.
+    /// Borrows the content of a decoded message.
     pub fn of(message: &'a v1::TableEntry) -> Self {
         let mut entry = Self::default();
         entry.read(message);
@@ -424,7 +425,7 @@ impl<'a> Param<'a> {
         Ok(param)
     }
 
-    /// The form of a message.
+    /// Borrows the content of a decoded message.
     pub fn of(message: &'a v1::action::Param) -> Self {
         Self {
             param_id: message.param_id,
@@ -461,7 +462,7 @@ impl<'a> FieldMatch<'a> {
         Ok(Self { field_id, matches })
     }
 
-    /// The form of a message.
+    /// Borrows the content of a decoded message.
     pub fn of(message: &'a v1::FieldMatch) -> Self {
         let matches = message.field_match_type.as_ref().map(|of| match of {
             FieldMatchType::Exact(exact) => Match::Exact(&exact.value),

@@ -22,7 +22,7 @@ use super::role::RoleConfig;
 use super::session::{Arbitration, Authority, ElectionId, Notification, Outcome, Sessions, Standing, StreamId};
 use super::streams::Streams;
 use super::target::{Device, Event};
-use super::write::Updates;
+use super::write::{Updates, Writer};
 
 /// A pipeline that may be in use by reads while another one replaces it.
 pub type Shared = Arc<RwLock<Pipeline>>;
@@ -130,19 +130,19 @@ impl Server {
         let role = self.authorise(&request.role, request.election_id.as_ref())?;
         let atomicity = v1::write_request::Atomicity::try_from(request.atomicity)
             .map_err(|_| EntityError::invalid(format!("atomicity {} is not valid", request.atomicity)))?;
-        self.apply(role.as_ref(), updates, atomicity)
+        self.apply(Writer::Client(role.as_ref()), updates, atomicity)
     }
 
     fn apply(
         &self,
-        role: Option<&RoleConfig>,
+        writer: Writer<'_>,
         updates: Updates<'_>,
         atomicity: v1::write_request::Atomicity,
     ) -> Result<Vec<Result<(), EntityError>>, EntityError> {
         let shared = self.current()?;
         let mut pipeline = write(&shared);
         let digests = pipeline.state.digest_changes;
-        let results = pipeline.write_updates(&*self.device, role, updates, atomicity);
+        let results = pipeline.write_updates(&*self.device, writer, updates, atomicity);
         let is_learning = pipeline.state.digest_changes != digests;
         drop(pipeline);
         if is_learning {
@@ -155,17 +155,17 @@ impl Server {
         Ok(results)
     }
 
-    /// Carries out updates of this host's operator, who needs no session.
+    /// Carries out updates of this host's operator, who needs no session. Rates of meters are fine ([`fine_rate`](super::array::fine_rate)).
     ///
     /// # Errors
     /// `FAILED_PRECONDITION` without a pipeline.
     pub fn write_locally(&self, updates: &[v1::Update]) -> Result<Vec<Result<(), EntityError>>, EntityError> {
         let _gate = read(&self.gate);
         let atomicity = v1::write_request::Atomicity::ContinueOnError;
-        self.apply(None, updates.into(), atomicity)
+        self.apply(Writer::Host, updates.into(), atomicity)
     }
 
-    /// Reads all that matches an entity, for this host's operator.
+    /// Reads all that matches an entity, for this host's operator, with rates of meters in the same form.
     ///
     /// # Errors
     /// As `Read`: the first object that cannot be read.
@@ -174,7 +174,7 @@ impl Server {
         let mut pipeline = write(&shared);
         let Pipeline { state, target, .. } = &mut *pipeline;
         let request = [v1::Entity { entity: Some(entity) }];
-        let mut plan = super::read::plan(state, &**target, None, &request);
+        let mut plan = super::read::plan(state, &**target, None, &request).with_fine_rates();
         if let Some(error) = std::mem::take(&mut plan.results).into_iter().find_map(Result::err) {
             return Err(error);
         }

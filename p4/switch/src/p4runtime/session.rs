@@ -126,7 +126,7 @@ impl<C> Default for Outcome<C> {
     }
 }
 
-/// Why an arbitration message ends its stream. There is no panic and no silent refusal.
+/// Why an arbitration message ends its stream.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SessionError {
     /// `NOT_FOUND`.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use p4_engine::tables::meter::Rate;
 use rustc_hash::FxHashMap;
 
 use super::action::{Call, Watch};
@@ -17,12 +18,12 @@ use super::translation::Translator;
 /// Meter rates and bursts, in bytes or packets as the meter counts (RFC 2698).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MeterConfig {
-    /// Committed information rate per second.
-    pub cir: u64,
+    /// Committed information rate.
+    pub cir: Rate,
     /// Committed burst.
     pub cburst: u64,
-    /// Peak information rate per second.
-    pub pir: u64,
+    /// Peak information rate.
+    pub pir: Rate,
     /// Peak burst.
     pub pburst: u64,
     /// Excess burst (RFC 2697 only).

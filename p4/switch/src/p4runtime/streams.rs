@@ -36,9 +36,10 @@ struct Sender {
 /// Packets and digests on their way to controllers.
 #[derive(Debug, Default)]
 pub struct PuntCounters {
-    /// Those that the data plane sent.
+    /// Messages that the data plane sent.
     pub queued: AtomicU64,
-    /// Those that were lost because a queue was full (its reader was too slow) or there was no reader.
+    /// Messages that were lost because a queue was full (its reader was too slow) or there was no
+    /// reader.
     pub lost: AtomicU64,
 }
 

@@ -17,7 +17,7 @@ use super::profile::{one_shot_to_wire, pack_one_shot};
 use super::request::{Param, TableAction, TableEntry};
 use super::state::{DefaultEntry, EntryChange, Extras, MeterConfig, OneShot, State};
 use super::target::{Op, Owner, Target};
-use super::write::{Transaction, Undo};
+use super::write::{Origin, Transaction, Undo};
 
 /// The table that an entry names.
 pub(super) fn table_index(info: &Info, id: u32) -> Result<usize, EntityError> {
@@ -98,7 +98,7 @@ fn insert(
         return Err(EntityError::invalid("a table without a key holds no entries"));
     }
     pack_key(transaction.state, index, wire, &mut transaction.key)?;
-    let extras = extras(table, wire, transaction.is_inherited)?;
+    let extras = extras(table, wire, transaction.origin)?;
     let action = wire
         .action
         .as_ref()
@@ -133,7 +133,7 @@ fn modify(
 ) -> Result<(), EntityError> {
     let table = &info.tables[index];
     let id = find(transaction.state, index, wire, &mut transaction.key)?;
-    let extras = extras(table, wire, transaction.is_inherited)?;
+    let extras = extras(table, wire, transaction.origin)?;
     let old = transaction.state.tables[index].entries.get(id);
     let old = old.ok_or_else(not_found)?;
     let old_meter = old.extras.and_then(|extras| extras.meter);
@@ -210,7 +210,7 @@ fn write_default(
         return Err(EntityError::invalid("a default entry can only be modified"));
     }
     check_default_key(wire)?;
-    let extras = extras(table, wire, transaction.is_inherited)?.unwrap_or_default();
+    let extras = extras(table, wire, transaction.origin)?.unwrap_or_default();
     let old = transaction.state.tables[index].default.clone();
     let call = match &wire.action {
         None if table.const_default => old.call.clone(),
@@ -268,7 +268,7 @@ fn check_default_key(wire: &TableEntry<'_>) -> Result<(), EntityError> {
 }
 
 /// Checks and collects cookies, ageing and meter configuration.
-fn extras(table: &TableInfo, wire: &TableEntry<'_>, is_inherited: bool) -> Result<Option<Extras>, EntityError> {
+fn extras(table: &TableInfo, wire: &TableEntry<'_>, origin: Origin) -> Result<Option<Extras>, EntityError> {
     if wire.has_time_since_last_hit {
         return Err(EntityError::invalid("time_since_last_hit cannot be written"));
     }
@@ -285,7 +285,7 @@ fn extras(table: &TableInfo, wire: &TableEntry<'_>, is_inherited: bool) -> Resul
         return Err(EntityError::invalid("the table has no direct meter"));
     }
     if let Some(data) = &wire.meter_counter_data {
-        to_colours(data, is_inherited)?;
+        to_colours(data, origin)?;
     }
     if wire.counter_data.is_some() && table.direct_counter.is_none() {
         return Err(EntityError::invalid("the table has no direct counter"));
@@ -298,7 +298,9 @@ fn extras(table: &TableInfo, wire: &TableEntry<'_>, is_inherited: bool) -> Resul
         (Some(_), None) => return Err(EntityError::invalid("the table has no direct meter")),
         (Some(config), Some(id)) => Some((config, id)),
     };
-    let meter = meter.map(|(config, _)| meter_config(config, None)).transpose()?;
+    let meter = meter
+        .map(|(config, _)| meter_config(config, None, origin))
+        .transpose()?;
     let extras = Extras {
         controller_metadata: wire.controller_metadata,
         metadata: wire.metadata.to_vec(),
@@ -343,7 +345,7 @@ fn push_colours(
     wire: Option<&v1::MeterCounterData>,
 ) {
     if let Some(data) = wire
-        && let Ok(value) = to_colours(data, transaction.is_inherited)
+        && let Ok(value) = to_colours(data, transaction.origin)
     {
         transaction.ops.push(Op::DirectMeterColours { table, owner, value });
     }
@@ -469,12 +471,12 @@ pub(super) fn write_direct_meter(
         return Err(EntityError::invalid("the table has no direct meter"));
     };
     if let Some(data) = &wire.counter_data {
-        to_colours(data, transaction.is_inherited)?;
+        to_colours(data, transaction.origin)?;
     }
     let config = wire
         .config
         .as_ref()
-        .map(|config| meter_config(config, Some(kind)))
+        .map(|config| meter_config(config, Some(kind), transaction.origin))
         .transpose()?;
     match owner {
         Owner::Default => {

@@ -179,7 +179,7 @@ pub enum Op {
     },
 }
 
-/// An entry that the program itself brings.
+/// An entry that the program itself defines.
 #[derive(Debug, Clone)]
 pub struct InitialEntry {
     /// Packed key without priority.
@@ -194,7 +194,7 @@ pub struct InitialEntry {
 
 /// One loaded program with its own forwarding state.
 pub trait Target: Send + Sync {
-    /// Entries of the program's own for a table.
+    /// The program's own entries of a table.
     fn initial_entries(&self, table: usize) -> Vec<InitialEntry>;
 
     /// The program's own default action for a table.

@@ -139,7 +139,7 @@ impl<'a> Translations<'a> {
 /// Why a client's value has no data plane value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TranslationError {
-    /// Not a bytestring of the type.
+    /// The value is not a bytestring of the type.
     #[error(transparent)]
     Bytestring(#[from] BytestringError),
     /// The SDN value does not fit the data plane type.

@@ -30,7 +30,8 @@ pub(super) enum Undo {
     },
     Default {
         table: usize,
-        // Boxed like the other large ones, because there is one of these for each update.
+        // Boxed like the other large variants, because each update has one of these
+        // values.
         old: Box<DefaultEntry>,
     },
     Member {
@@ -70,7 +71,20 @@ pub(super) enum Undo {
 pub enum Writer<'a> {
     /// A client, perhaps of a role that restricts it.
     Client(Option<&'a RoleConfig>),
+    /// This host's operator, who needs no session.
+    Host,
     /// The previous pipeline, whose entities are carried over.
+    Predecessor,
+}
+
+/// Where the entities of a batch come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A client of P4Runtime.
+    Client,
+    /// This host's operator.
+    Host,
+    /// The previous pipeline.
     Predecessor,
 }
 
@@ -82,8 +96,8 @@ pub struct Transaction<'a> {
     pub device: &'a dyn Device,
     /// Operations for the target.
     pub ops: Vec<Op>,
-    /// Whether the updates are entities of the previous pipeline, and not those of a client.
-    pub is_inherited: bool,
+    /// Where the updates come from.
+    pub origin: Origin,
     undo: Vec<Undo>,
     /// Rows of entries that were modified.
     pub(super) saved: Vec<u8>,
@@ -179,7 +193,11 @@ pub fn write(
         state,
         device,
         ops: Vec::with_capacity(updates.len()),
-        is_inherited: matches!(writer, Writer::Predecessor),
+        origin: match writer {
+            Writer::Client(_) => Origin::Client,
+            Writer::Host => Origin::Host,
+            Writer::Predecessor => Origin::Predecessor,
+        },
         undo: Vec::with_capacity(updates.len()),
         saved: Vec::new(),
         key: Vec::new(),
@@ -187,7 +205,7 @@ pub fn write(
     };
     let role = match writer {
         Writer::Client(role) => role,
-        Writer::Predecessor => None,
+        Writer::Host | Writer::Predecessor => None,
     };
     let mut entry = TableEntry::default();
     let mut results: Vec<_> = match updates {

@@ -38,7 +38,7 @@ const SEND_OCTETS: usize = 256 << 10;
 const VNET_HEADER: usize = 10;
 /// Octets of the kernel's header in a slot, with the address behind it.
 const SLOT_HEADER: usize = libc::TPACKET2_HDRLEN;
-/// Largest frame: that of the kernel's largest packet with its Ethernet header.
+/// Largest frame: the kernel's largest packet with its Ethernet header.
 pub(super) const MAX_FRAME: usize = 65_535 + 14;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -113,7 +113,8 @@ fn refuse_all(socket: &OwnedFd) -> io::Result<()> {
 #[derive(Clone, Copy)]
 pub(super) struct Fanout(u16);
 
-/// Turns large receive offload off: what it merges cannot be taken apart faithfully.
+/// Turns large receive offload off, because the frames that it merges cannot be separated
+/// exactly.
 pub(super) fn disable_lro(interface: &str) -> io::Result<()> {
     const ETHTOOL_GFLAGS: u32 = 0x25;
     const ETHTOOL_SFLAGS: u32 = 0x26;
@@ -186,7 +187,7 @@ pub(super) struct RxRing {
     held: bool,
     /// A large frame, with its header.
     large: Vec<u8>,
-    /// Frames that were lost since this was taken: the ring was full, or they came truncated.
+    /// Frames that were lost since this number was last taken: the ring was full, or they were truncated.
     pub(super) lost: u64,
 }
 
@@ -260,7 +261,7 @@ impl RxRing {
         option(&self.socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0)
     }
 
-    /// Shares the interface's frames with the other sockets of a group, or with those that join the new one.
+    /// Shares the interface's frames with the other sockets of a group. Without one, makes a group that others can join.
     /// Frames of a flow, in both directions, come to the same socket.
     pub(super) fn join(&self, group: Option<Fanout>) -> io::Result<Fanout> {
         let unique = if group.is_none() {

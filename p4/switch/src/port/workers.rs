@@ -13,8 +13,8 @@ use rustc_hash::FxHashMap;
 
 use super::{Burst, Forwarder, Lane, Port, Receive, Sink, Transmit};
 
-/// Most frames that are taken from one port before the next has its turn, so that no port starves, and before the
-/// results are sent, so that the first frame does not wait for the last.
+/// Most frames that are taken from one port in a row. Then the results are sent, so that the first frame does not wait
+/// for the last, and the next port has its turn, so that no port starves.
 const BURST: usize = 64;
 /// Ports that one call of epoll reports as ready; the next call reports the others.
 const READY: usize = 64;
@@ -26,7 +26,8 @@ const DENSE: u32 = 50;
 /// Average number of frames per poll below which gathering does not help: a sender that waits for each frame to come
 /// back can send many in a millisecond, and delays would only slow it down.
 const TOGETHER: u32 = 2;
-/// How long they gather: a fraction of the time that the rings can buffer at any rate that a thread can forward.
+/// How long frames gather. Even at the highest rate that a thread can forward, the rings can buffer several times as
+/// long.
 const GATHER: Duration = Duration::from_micros(50);
 /// If frames arrive closer together than this, a thread keeps polling for this long after the last one: waking up takes
 /// several times as long as forwarding. Meanwhile it yields to any other work for the processor.
@@ -328,8 +329,8 @@ impl Worker {
         }
     }
 
-    /// Waits for ports that are ready, without going to sleep while frames come close to each other. Returns 0 when the
-    /// forwarder wanted to be woken by now.
+    /// Waits for ports that are ready; does not sleep while frames come close to each other. Returns 0 when the time
+    /// has come at which the forwarder wanted to be woken.
     fn wait(&self, events: &mut [EpollEvent], pace: &Pace) -> Result<usize, Errno> {
         if pace.is_close && !pace.is_dense {
             while pace.found.elapsed() < CLOSE {
@@ -431,7 +432,8 @@ mod tests {
         let long = Duration::from_secs(60);
         assert_eq!(ports.answer(long), Ok(()));
         let held = locks[1].lock().unwrap();
-        // It may answer before it meets the lock; then never.
+        // The thread may answer once before it waits for the lock; after that it never
+        // answers.
         let stuck = loop {
             if let Err(stuck) = ports.answer(Duration::from_millis(50)) {
                 break stuck;

@@ -17,6 +17,7 @@ use crate::event::{Event, EventReason, Events};
 use crate::history::{Changes, Diff, History, Revision};
 use crate::ident::Name;
 use crate::intent::Intent;
+use crate::lifecycle::{Lifecycle, ReplaceSpec, RetireSpec};
 use crate::machine::{Install, InstallSpec, Reboot, RebootSpec};
 use crate::provisioning::Provisioning;
 use crate::rest::*;
@@ -224,6 +225,12 @@ switches:
         Err(ApiError::not_found(format_args!("switch `{switch}`")))
     }
     async fn install(&self, switch: &Name, _: InstallSpec, _: Origin) -> Result<Install, ApiError> {
+        Err(ApiError::not_found(format_args!("switch `{switch}`")))
+    }
+    async fn replace_machine(&self, switch: &Name, _: ReplaceSpec, _: Origin) -> Result<Lifecycle, ApiError> {
+        Err(ApiError::not_found(format_args!("switch `{switch}`")))
+    }
+    async fn retire(&self, switch: &Name, _: RetireSpec, _: Origin) -> Result<Lifecycle, ApiError> {
         Err(ApiError::not_found(format_args!("switch `{switch}`")))
     }
     async fn links(&self) -> Vec<LinkStatus> {

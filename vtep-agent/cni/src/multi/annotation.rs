@@ -32,7 +32,7 @@ pub struct Selection {
     pub default_route: Option<Vec<IpAddr>>,
 }
 
-/// True for a DNS label (RFC 1123), the part that names of namespaces and definitions are made of.
+/// True for a DNS label (RFC 1123). Names of namespaces and definitions consist of such labels.
 fn is_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let outer = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | one more | ADD | DEL of the unfinished attachment; retried later |
 //! | one fewer | DEL | tried again |
-//! | another network under the same name | between networks of this fabric: the interface stays and changes its network; else DEL, then ADD | the old network again, from the octets of its ADD; not tried again until the pod or definition changes |
+//! | another network under the same name | between networks of this fabric the interface stays and changes its network; otherwise DEL, then ADD | the old network is added again, from the octets of its ADD; the change is not tried again until the pod or definition changes |
 //!
 //! Changes are made one at a time, and do not touch other interfaces. Each step is in the journal before it is taken.
 //! Unfinished work of a crash is removed first.

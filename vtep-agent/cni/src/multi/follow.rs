@@ -40,7 +40,7 @@ const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
 struct Failure {
     failed: Failed,
     pause: Duration,
-    /// Never, while the same attachment is wanted.
+    /// When it may be tried again; `None`: never, while the same attachment is wanted.
     again: Option<Instant>,
 }
 
@@ -109,8 +109,9 @@ fn failed(what: &str, e: impl std::fmt::Display) -> Error {
     Error::io(format!("{what}: {e}"))
 }
 
-/// Follows until the process ends. `alive` is called when everything has been compared, the first time after the folders were read
-/// and are watched, and then again at least so often; no timer calls it.
+/// Follows until the process ends. `alive` is called whenever everything has been compared: first when the folders have
+/// been read and are watched, and then at least once in the usual interval of comparisons. It is never called by a
+/// timer alone.
 ///
 /// # Errors
 /// When the folders cannot be watched or read at the start.

@@ -2,7 +2,7 @@
 //!
 //! | state of an attachment | means | what follows |
 //! | --- | --- | --- |
-//! | adding | its plugins may have run; ADD has not returned yet | DEL, unless the process that adds it still has the lock |
+//! | adding | its plugins may have run, and ADD has not returned yet | DEL, unless the process that adds it still has the lock |
 //! | held | it exists, with its result | DEL when the sandbox ends or the pod no longer selects it |
 //! | leaving | its DEL has not succeeded yet | DEL again |
 
@@ -133,7 +133,7 @@ pub struct Journal {
     inherited: bool,
 }
 
-/// The right to work on one sandbox. It ends when the value is dropped, or with the process.
+/// The right to work on one sandbox. It ends when the value is dropped, or when the process ends.
 ///
 /// A runtime that times out kills the meta plugin but not its delegates: they would go on and add interfaces that the
 /// next DEL has just removed. So there is a second lock, which the delegates inherit; the next call waits until they
@@ -161,8 +161,9 @@ impl Journal {
         })
     }
 
-    /// The journal of a process that works on one sandbox: its delegates hold the second lock after its death. The
-    /// delegates of a process with several workers would also hold the locks of the other workers.
+    /// The journal of a process that works on one sandbox: its delegates hold the second lock after its death. In
+    /// a process with several workers this would not work: delegates of one worker would also hold the locks of
+    /// the others.
     #[must_use]
     pub fn inherited(self) -> Self {
         Self {

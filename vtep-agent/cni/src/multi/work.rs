@@ -224,7 +224,7 @@ impl Work {
                 .map(|r| r.get().to_owned());
             self.attach(sandbox, i, previous.as_deref())?;
         }
-        // Do this after all interfaces exist, because plugins would otherwise set their default routes over this one.
+        // This comes after all interfaces exist, because a later plugin would replace this default route by its own.
         self.prefer(sandbox)?;
         status::write(&self.settings.status_dir, sandbox)?;
         for attachment in &mut sandbox.attachments {
@@ -397,7 +397,8 @@ impl Work {
             networks.push(plan::default_calls(&self.settings, &catalog)?);
         }
         for definition in catalog.definitions().iter().filter(|d| d.config.is_some()) {
-            // A wrong definition has no attachments to collect.
+            // A definition that cannot be read has no attachments, so there is nothing to
+            // collect.
             if let Ok(network) = Network::of(definition, &self.settings.conf_dir)
                 && let Ok(calls) = network.calls(&Asked::default())
             {

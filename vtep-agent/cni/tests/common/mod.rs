@@ -117,7 +117,7 @@ struct Devices {
 impl Launcher for Devices {
     fn launch(&self, hardware: &Hardware, launch: Launch) -> Result<Running, String> {
         Ok(match hardware {
-            Hardware::Switch(_) => launch.run(self.leaf.driver()),
+            Hardware::Switch(..) => launch.run(self.leaf.driver()),
             Hardware::Host(host) => launch.run(self.hosts.driver(host.name.as_str())),
         })
     }

@@ -2,8 +2,8 @@
 //!
 //! A guest that has been migrated announces itself: QEMU sends a RARP frame for its MAC address, five times within half a second;
 //! a guest's own system sends a gratuitous ARP request (RFC 5227 section 3) or an unsolicited neighbour advertisement (RFC 4861
-//! section 7.2.6). The port is closed; a packet socket hears the frame before that. A filter in the kernel lets nothing else
-//! through, and the socket is closed after the first one.
+//! section 7.2.6). The port is closed, but a packet socket receives the frame before the port drops it. A filter in the
+//! kernel lets nothing else through, and the socket is closed after the first frame.
 //!
 //! One thread serves all sockets. There is none while no attachment is in standby.
 
@@ -49,7 +49,7 @@ pub enum Heard {
     Lost(String),
 }
 
-/// What to listen to, and where to say that it is done.
+/// What to listen to, and where to report that it is done.
 type News = (BTreeMap<String, Attachment>, mpsc::SyncSender<()>);
 
 /// The sockets, and the thread that listens to them.
@@ -183,7 +183,7 @@ impl Thread {
         true
     }
 
-    /// What is in a socket's queue that matters.
+    /// The announcement in a socket's queue, if there is one.
     fn look(&self, id: &str) -> Option<Heard> {
         let (socket, attachment) = self.sockets.get(id)?;
         let mut frame = [0; FRAME];
@@ -196,7 +196,8 @@ impl Thread {
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return None,
-                // The link is gone, or down; the agent says again whether to listen.
+                // The link is gone, or down. The agent will ask again if it still needs
+                // this socket.
                 Err(_) => return Some(Heard::Lost(id.to_owned())),
             }
         }

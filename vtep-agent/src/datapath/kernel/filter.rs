@@ -1,8 +1,7 @@
 //! What workloads may send: a table of packet filters in the overlay.
 //!
-//! One rule set serves all ports; what differs between ports is in sets whose keys begin with
-//! the index of the link. A change of an attachment changes its own elements and nothing else
-//! (`docs/adr/host-4`). The rules, in order:
+//! One rule set serves all ports. The differences between ports are in sets whose keys begin with the index of the
+//! link. A change of an attachment changes only its own elements (`docs/adr/host-4`). The rules, in order:
 //!
 //! - Frames from VXLAN devices pass: the leaf has admitted them. Frames from a link that is
 //!   not known are dropped, so that a port is closed until its elements are there.
@@ -34,7 +33,8 @@ const TABLE: Table = Table {
     family: Family::Bridge,
     name: "vfabric",
 };
-/// Changes with every change of the rules: a table with another note is made again.
+/// The version of the rules. Change it with every change of the rules: a table with
+/// another version is made again.
 const VERSION: u32 = 5;
 
 /// Hooks of bridges (linux/netfilter_bridge.h).
@@ -64,8 +64,8 @@ pub struct FloodLimit {
 }
 
 impl Default for FloodLimit {
-    /// A choice, not a measurement: address resolution and the routing protocols of one
-    /// workload send tens of frames a second.
+    /// These limits are chosen, not measured: address resolution and the routing
+    /// protocols of one workload send tens of frames a second.
     fn default() -> Self {
         Self {
             per_second: 1000,
@@ -157,7 +157,7 @@ impl Reason {
 enum Set {
     /// Ports of workloads.
     Ports,
-    /// Those of them with port security.
+    /// Ports of workloads with port security.
     Guarded,
     /// MAC addresses that may be used on a port.
     Macs,
@@ -289,7 +289,8 @@ impl Filter {
         let elements: Vec<(Set, Element)> = self.ports.values().flatten().cloned().collect();
         messages.extend(parts(&elements, |set, e| TABLE.add(set.name(), e)));
         self.nft.commit(&messages)?;
-        // A chain needs its link, which may be gone. Each chain is made again with its port or network.
+        // A chain needs its link, and the link may be gone. The chain is made again together with its
+        // port or network.
         self.entrances.clear();
         self.chains.clear();
         self.generation = self.nft.generation()?;
@@ -317,7 +318,7 @@ impl Filter {
         Ok(())
     }
 
-    /// True when a port is held to what its attachment says. `tunnel` is the index of its network's VXLAN device.
+    /// True when a port's filters are as its attachment says. `tunnel` is the index of its network's VXLAN device.
     pub(super) fn is_right(&self, index: u32, attachment: &Attachment, tunnel: Option<u32>) -> bool {
         let none = Elements::new();
         self.entrances.contains(&index)
@@ -336,7 +337,8 @@ impl Filter {
         self.has_chains(link, &[unknown::chain_of_network(link, tunnel)].into())
     }
 
-    /// Limits frames for unknown stations in networks, of each its VNI and the indices of the link for them and of the VXLAN device.
+    /// Limits frames for unknown stations in networks. Each network is given by its VNI, the index of its link for
+    /// these frames, and the index of its VXLAN device.
     pub(super) fn limit_unknown(&mut self, networks: &[(Vni, u32, u32)]) -> Result<(), NetlinkError> {
         let mut messages = Vec::new();
         let mut limited = Vec::new();
@@ -354,7 +356,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Holds a port to what its attachment says. `tunnel` is the index of its network's VXLAN device.
+    /// Sets a port's filters as its attachment says. `tunnel` is the index of its network's VXLAN device.
     pub(super) fn set_port(
         &mut self,
         index: u32,
@@ -391,7 +393,7 @@ impl Filter {
         self.chains.get(&index).is_some_and(|have| have.contains(chain))
     }
 
-    /// What deletes the chains of a link, except those that it keeps.
+    /// The messages that delete the chains of a link, except those to keep.
     fn close(&mut self, index: u32, keep: &BTreeSet<String>) -> Result<Vec<Message>, NetlinkError> {
         let mut messages = Vec::new();
         for name in self
@@ -483,7 +485,7 @@ impl Filter {
         Ok(refused.collect())
     }
 
-    /// The MAC addresses to which a port with port security is held.
+    /// The only MAC addresses that a port with port security may use.
     pub(super) fn macs_of(&self, index: u32) -> impl Iterator<Item = [u8; 6]> {
         let elements = self.ports.get(&index).into_iter().flatten();
         let macs = elements.filter(|(set, _)| *set == Set::Macs);
@@ -537,7 +539,7 @@ fn link_local(mac: MacAddress) -> Ipv6Addr {
 /// The elements that hold a port to its attachment.
 fn elements(index: u32, a: &Attachment) -> Elements {
     let mut all = Elements::new();
-    // Frames of a workload that is not here come from nobody: the port is closed.
+    // If the workload is not here, no source is permitted, so the port is closed.
     if a.mode != Mode::Serving {
         return all;
     }
@@ -658,7 +660,8 @@ fn from_port(limit: FloodLimit) -> Vec<Rule> {
     rules
 }
 
-/// Frames for a link of the host itself, which nobody needs. What is for a group comes here as a copy, so it is not lost.
+/// Frames for a link of the host itself. Nobody needs them. A frame to a group comes here as a copy, so nothing is
+/// lost.
 fn to_host() -> Vec<Rule> {
     vec![Rule::new().for_a_station().goto(&Reason::ToHost.chain())]
 }

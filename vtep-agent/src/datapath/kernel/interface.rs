@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -18,6 +17,7 @@ use vtep_proto::{Attachment, Route};
 
 use super::link;
 use super::netlink::{Netlink, Request};
+use super::pauses::Pauses;
 use crate::error::NetlinkError;
 
 /// Marks our routes (rtm_protocol), so that they differ from a workload's own. No routing daemon uses this number
@@ -28,8 +28,6 @@ const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(118);
 const ADDRESS_ROUNDS: usize = 2;
 /// Longest wait for the kernel to receive for an address.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often to ask meanwhile.
-const ADDRESS_POLL: Duration = Duration::from_millis(2);
 
 /// The workload's end of a port as it is.
 #[derive(Debug, Clone, Default)]
@@ -51,18 +49,24 @@ type OurRoute = (Route, u32);
 impl Interface {
     /// Reads the interface of that name.
     pub(super) fn read(netlink: &mut Netlink, name: &str) -> Result<Option<Self>, NetlinkError> {
-        let Some(link) = link::get(netlink, name)? else {
+        let Some(mut interface) = Self::read_new(netlink, name)? else {
             return Ok(None);
         };
-        Ok(Some(Self {
+        interface.addresses = addresses(netlink, interface.index)?;
+        interface.routes = routes(netlink, interface.index)?;
+        Ok(Some(interface))
+    }
+
+    /// Reads the interface of that name that was made just now: it has no addresses and no routes.
+    pub(super) fn read_new(netlink: &mut Netlink, name: &str) -> Result<Option<Self>, NetlinkError> {
+        Ok(link::get(netlink, name)?.map(|link| Self {
             index: link.index,
             peer: link.peer,
             ours: link.is_ours(),
-            addresses: addresses(netlink, link.index)?,
-            routes: routes(netlink, link.index)?,
             mac: link.mac,
             mtu: link.mtu,
             up: link.up,
+            ..Self::default()
         }))
     }
 
@@ -151,6 +155,7 @@ pub(super) fn await_addresses(netlink: &mut Netlink, attachment: &Attachment) ->
     let start = Instant::now();
     let ips = attachment.addresses.iter().map(IpNet::addr);
     for ip in ips.filter(IpAddr::is_ipv6) {
+        let mut pauses = Pauses::new();
         while !is_received(netlink, ip)? {
             if start.elapsed() > ADDRESS_TIMEOUT {
                 return Err(NetlinkError {
@@ -159,7 +164,7 @@ pub(super) fn await_addresses(netlink: &mut Netlink, attachment: &Attachment) ->
                     hint: None,
                 });
             }
-            thread::sleep(ADDRESS_POLL);
+            pauses.pause();
         }
     }
     Ok(())

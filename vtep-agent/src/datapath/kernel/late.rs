@@ -12,7 +12,8 @@ use super::entrance::TABLE;
 use super::nft::expression::{Base, Rule};
 use super::nft::message::Message;
 
-/// Names of the chains begin like this; the index of the port, that of the VXLAN device and the MAC address follow.
+/// Names of the chains begin like this. Then come the index of the port, the index of the VXLAN device, and the MAC
+/// address.
 const LATE: &str = "late-";
 
 /// The chain that a port needs: for an attachment that has left, when its network has a tunnel.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -17,6 +16,7 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use vtep_proto::{Attachment, MacAddress, Mode, Vni};
 
 use super::netlink::{Netlink, Request};
+use super::pauses::Pauses;
 use crate::error::NetlinkError;
 use crate::object::{Segment, bridge_name, port_name, unknown_name, vxlan_name};
 
@@ -34,8 +34,6 @@ const RETIRED: &str = "vfd%d";
 pub(super) const VXLAN_PORT: u16 = 4789;
 /// Longest wait for the kernel to act on a carrier; it does so once a second.
 const CARRIER_TIMEOUT: Duration = Duration::from_millis(1500);
-/// How often to ask meanwhile.
-const CARRIER_POLL: Duration = Duration::from_millis(2);
 /// Up to this many links are asked for one by one.
 const FEW_LINKS: usize = 64;
 /// Starts the alias of a port; the attachment's id follows.
@@ -185,7 +183,7 @@ impl Link {
             && vxlan_port_options().iter().all(|o| self.port.contains(o))
     }
 
-    /// True when the link for unknown stations is right, without its chain.
+    /// True when the link for unknown stations is right; its chain is not checked here.
     pub(super) fn unknown_is_right(&self, segment: &Segment, bridge: u32) -> bool {
         self.up
             && self.mtu == segment.mtu
@@ -259,8 +257,8 @@ fn vxlan_options(segment: &Segment) -> Vec<InfoVxlan> {
     options
 }
 
-/// Options of the VXLAN device as a port of the bridge. Frames for unknown stations come to it by the link for these alone
-/// ([`super::unknown`]). What it receives does not go there (isolated), but to all other ports.
+/// Options of the VXLAN device as a port of the bridge. Frames for unknown stations reach it only through the link for
+/// these ([`super::unknown`]). Frames from the VXLAN device do not go to that link (isolated), but to all other ports.
 fn vxlan_port_options() -> Vec<InfoBridgePort> {
     vec![
         InfoBridgePort::Learning(false),
@@ -302,7 +300,7 @@ fn workload_port_options(attachment: &Attachment) -> Vec<InfoBridgePort> {
     ]
 }
 
-/// True when stations with other MAC addresses than the attachment's may be at its port.
+/// True when the port may have stations with other MAC addresses than the attachment's.
 pub(super) fn has_further_macs(attachment: &Attachment) -> bool {
     !attachment.port_security || attachment.allowed_addresses.iter().any(|a| a.mac.is_some())
 }
@@ -334,8 +332,8 @@ pub(super) fn get(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Net
     Ok(answer.and_then(into_link))
 }
 
-/// Asks for links by name. Many are read in one dump, which also has others: each request waits for everybody who configures
-/// something.
+/// Asks for links by name. If there are many, they are read in one dump, which also has other links: a request for each
+/// link would wait each time for all other programs that configure something.
 pub(super) fn find(
     netlink: &mut Netlink,
     names: impl Iterator<Item = String>,
@@ -367,7 +365,7 @@ pub(super) fn get_by_index(netlink: &mut Netlink, index: u32) -> Result<Option<L
 ///
 /// Without `wait` it reads the link once.
 pub(super) fn await_carrier(netlink: &mut Netlink, name: &str, wait: bool) -> Result<(), NetlinkError> {
-    let start = Instant::now();
+    let (start, mut pauses) = (Instant::now(), Pauses::new());
     loop {
         if get(netlink, name)?.is_some_and(|l| l.carries()) {
             return Ok(());
@@ -379,7 +377,7 @@ pub(super) fn await_carrier(netlink: &mut Netlink, name: &str, wait: bool) -> Re
                 hint: None,
             });
         }
-        thread::sleep(CARRIER_POLL);
+        pauses.pause();
     }
 }
 
@@ -556,7 +554,7 @@ fn bring_up(index: u32, name: &str) -> Request {
     )
 }
 
-/// Makes a VXLAN device that is in its bridge as it should be: options first, so that it
+/// Sets up a VXLAN device, which is in its bridge already: options first, so that it
 /// never forwards without them.
 pub(super) fn set_vxlan(index: u32, segment: &Segment) -> [Request; 2] {
     let name = vxlan_name(segment.vni);
@@ -564,7 +562,7 @@ pub(super) fn set_vxlan(index: u32, segment: &Segment) -> [Request; 2] {
     [Request::new(set, 0, format!("set up {name}")), bring_up(index, &name)]
 }
 
-/// Makes the link for unknown stations, which is in its bridge, as it should be: options first.
+/// Sets up the link for unknown stations, which is in its bridge already: options first.
 pub(super) fn set_unknown(index: u32, segment: &Segment) -> [Request; 2] {
     let name = unknown_name(segment.vni);
     let set = set_port(index, vec![LinkAttribute::Mtu(segment.mtu)], unknown_port_options());
@@ -632,7 +630,8 @@ pub(super) fn doom(index: u32, name: &str) -> Request {
     )
 }
 
-/// Takes a link out of use: in the group of those that are deleted, under another name, down, in no bridge.
+/// Takes a link out of use: puts it into the group of links to delete, gives it another name, brings it down, and
+/// removes it from its bridge.
 pub(super) fn retire(index: u32, name: &str) -> Request {
     let attributes = vec![
         LinkAttribute::Group(TRASH_GROUP),
@@ -644,9 +643,10 @@ pub(super) fn retire(index: u32, name: &str) -> Request {
     Request::new(RouteNetlinkMessage::NewLink(set), 0, format!("take {name} out of use"))
 }
 
-/// Takes a bridge or a VXLAN device out of use: in the group of those that are deleted, and down. It keeps its name and its
-/// ports until somebody needs them, because each costs the kernel as much again. A bridge that is down forwards nothing between its ports; a
-/// VXLAN device that is down has no socket and no place among the receivers of its VNI.
+/// Takes a bridge or a VXLAN device out of use: puts it into the group of links to delete, and brings it down. It keeps
+/// its name and its ports until somebody needs them, because each of these changes would cost the kernel as much again.
+/// A bridge that is down forwards nothing between its ports; a VXLAN device that is down has no socket and no place
+/// among the receivers of its VNI.
 pub(super) fn retire_segment(index: u32, name: &str) -> Request {
     let mut set = message(index, vec![LinkAttribute::Group(TRASH_GROUP)]);
     set.header.change_mask |= LinkFlags::Up;

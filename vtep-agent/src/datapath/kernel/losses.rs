@@ -20,7 +20,7 @@ use super::link::Link;
 use super::{Kernel, Loss, Traffic};
 use crate::error::{AgentError, NetlinkError};
 
-/// The place of what the host's own table drops.
+/// The name of the place where the host's own table drops.
 const SHIELD: &str = "inet vfabric";
 
 /// A link and what it has lost.

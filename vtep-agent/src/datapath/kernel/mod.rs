@@ -28,6 +28,7 @@ mod netlink;
 mod nft;
 mod overlay;
 mod pace;
+mod pauses;
 mod place;
 mod port;
 mod segment;
@@ -319,7 +320,8 @@ impl Kernel {
             .retire(retire, link::retire)
             .and_then(|()| self.retire(segments, link::retire_segment))
             .and_then(|()| self.discard(discard));
-        // The filter of a port or a network goes after its links: they are never open.
+        // The filter of a port or a network is removed after its links, so the links are
+        // never open.
         match removed.and_then(|()| self.filter.remove_ports(&ports)) {
             Ok(()) => steps.iter().map(|_| Ok(Done::InPlace)).collect(),
             Err(e) => steps.iter().map(|_| Err(e.clone().into())).collect(),
@@ -372,11 +374,12 @@ fn discard(netlink: &mut Netlink, links: Vec<(u32, String)>) -> Result<(), Netli
     all_or_absent([netlink.request(link::delete_doomed())])
 }
 
-/// The packet filters alone, on links that somebody else has made: what a comparison with such links needs.
+/// The packet filters alone, for links that somebody else has made: benchmarks compare the agent's links with
+/// such ones.
 pub struct Filters {
     filter: Filter,
     netlink: Netlink,
-    /// Used by this value alone.
+    /// No other value uses it.
     _place: Overlay,
 }
 

@@ -4,16 +4,16 @@
 //! (`rcu_barrier` in `br_multicast_dev_del`; 17 ms in the measured kernel). Other requests about links wait meanwhile.
 //!
 //! **Model.** A part (one bridge, or some VXLAN devices) is deleted only when this agent has configured nothing for
-//! [`QUIET`], and while deletions take no more than one [`SHARE`]th of the time. A few networks may go faster: there is
-//! an allowance, from which the time of each deletion is taken, and to which a [`SHARE`]th of the time is added, up to
-//! [`MOST`]. So a few are gone within a second, and after a thousand that went together less than one percent of all
-//! requests, from any program, can meet a deletion.
+//! [`QUIET`], and while deletions take no more than one [`SHARE`]th of the time. A few networks may go faster. There is
+//! an allowance of time: each deletion takes its own duration from it, and one [`SHARE`]th of the passing time is
+//! added, up to [`MOST`]. So a few networks are deleted within a second. After a thousand networks that went together,
+//! less than one percent of all requests, from any program, has to wait for a deletion.
 //!
 //! | state | a part is deleted |
 //! | --- | --- |
 //! | quiet, up to [`FEW`] parts | when the allowance permits |
-//! | quiet, more parts | [`SHARE`] times as long after the one before as that took |
-//! | never quiet | as above, at most every [`STARVED`] |
+//! | quiet, more parts | after a pause that is [`SHARE`] times as long as the deletion before it |
+//! | never quiet | as above, but not more often than every [`STARVED`] |
 //! | more than [`CROWD`] parts wait | at once, with pauses as long as the deletions: memory counts more then |
 //!
 //! No I/O is done here, and the time comes from the caller.
@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long nothing must have been configured: the steps of an ADD follow each other faster, and the agent's looks for namespaces that do
-/// not exist yet more slowly.
+/// How long nothing must have been configured. The steps of an ADD follow each other faster than this, and the agent
+/// looks for missing namespaces less often than this.
 const QUIET: Duration = Duration::from_millis(100);
 /// The share of the time that deletions may take in the long run.
 const SHARE: u32 = 100;
@@ -134,7 +134,7 @@ impl Pace {
 
     fn count(&mut self, now: Instant) {
         let earned = now.saturating_duration_since(self.counted) / SHARE;
-        // What is less than a microsecond counts next time.
+        // Fractions of a microsecond count next time.
         if earned >= Duration::from_micros(1) {
             self.left_us = self.left_us.saturating_add(micros(earned)).min(micros(MOST));
             self.counted = now;

@@ -1,7 +1,7 @@
 //! Places: the network namespaces into which workloads' interfaces go.
 //!
-//! A place is a name in `/run/netns`. Each time before it does anything there, the agent checks the name: it must be
-//! that of a network namespace, not one of the host's own, and not the place of another vDC under a second name.
+//! A place is a name in `/run/netns`. Before each action there, the agent checks the name: it must be the name of a
+//! network namespace, not of one of the host's own, and not a second name for the place of another vDC.
 //! ([`crate::desired`] handles two vDCs that name the same place.)
 
 use std::collections::{BTreeMap, HashMap};

@@ -107,7 +107,10 @@ impl Kernel {
         self.netlink
             .request(link::create_port(a, bridge, namespace.file().as_raw_fd()))?;
         let host = link::get(&mut self.netlink, &port_name(&a.id))?;
-        let interface = self.read_interface(a, namespace)?;
+        let name = a.interface.clone();
+        let interface = self.worker.run(namespace, &a.netns, move || {
+            Interface::read_new(&mut Netlink::open()?, &name)
+        })?;
         let gone = || {
             StepError::new(
                 ErrorCode::Kernel,

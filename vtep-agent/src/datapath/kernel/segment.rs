@@ -191,7 +191,8 @@ impl Kernel {
     }
 }
 
-/// Creates links, where `request` asks for one; a segment for which one was created is `made`.
+/// Creates the links for which `request` returns a message, and notes in the outcome of
+/// their segments that they were `made`.
 fn make(
     netlink: &mut Netlink,
     works: &mut [Work],

@@ -29,8 +29,8 @@ const FIRST: i32 = -300;
 const SETS: [&str; 2] = ["vteps4", "vteps6"];
 /// Packets by reason; packets add to it.
 const DROPS: &str = "drops";
-/// What a packet claimed: that a tunnel's packets are too big, or that the route to a VTEP is another one. The place in this list is the
-/// key in the set.
+/// What a packet claimed: that a tunnel's packets are too big, or that there is another route to a VTEP. The position
+/// in this list is the key in the set.
 const REASONS: [&str; 2] = ["forged-mtu", "forged-redirect"];
 const TOO_BIG: u32 = 0;
 const REDIRECT: u32 = 1;
@@ -163,7 +163,7 @@ fn rules() -> Vec<Message> {
         TABLE.set(3, DROPS, &[4], SetKind::Filled),
         TABLE.chain("errors", Some(hook)),
     ];
-    // In two rules: a packet that cannot be counted is dropped all the same.
+    // These are two rules, so that a packet is dropped even if it cannot be counted.
     for (rule, reason) in all {
         let count = rule.clone().number(reason, 0).count_in(DROPS);
         messages.extend([count, rule.drop()].map(|rule| TABLE.rule("errors", rule)));

@@ -11,7 +11,7 @@
 //! | links | deleted |
 //! | --- | --- |
 //! | interfaces | soon, in parts of [`PART`]: a part takes little longer than a single link |
-//! | the links of a network | little by little, when nobody configures anything ([`pace`](super::pace)): the kernel waits for a full RCU grace period with its configuration locked for each bridge, however many are deleted in one request |
+//! | the links of a network | little by little, when nobody configures anything ([`pace`](super::pace)). For each bridge the kernel waits for a full RCU grace period with its configuration locked, even if many are deleted in one request |
 //!
 //! **After a crash.** The kernel itself is the journal: links in the group are found by the first comparison of the next
 //! start, and are deleted then.

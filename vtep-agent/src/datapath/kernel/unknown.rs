@@ -4,12 +4,14 @@
 //! receiver once more.
 //!
 //! **Model.** Each bridge has a port that gets these frames and no others, `vfu<vni>`: the only one to which it floods unicast.
-//! A chain at that link (the egress hook of netdev) passes as many on to the VXLAN device as a sender, and a network, may send; the rest is
-//! dropped and counted by sender. The VXLAN device and this link are isolated from each other, so a frame that comes from a tunnel never
-//! goes back into one. Frames for known stations meet nothing of this.
+//! A chain at that link (the egress hook of netdev) passes frames on to the VXLAN device, up to a rate for each sender
+//! and one for the network. It drops the rest and counts it by sender. The VXLAN device and this link are isolated from
+//! each other, so a frame that comes from a tunnel never goes back into one. Frames for known stations pass none of
+//! this.
 //!
-//! Ports behind which there may be stations that the controller does not know (`port_security: false`, or further MAC addresses) get such frames
-//! from the bridge directly. A chain at such a port limits what is for none of the attachment's own addresses.
+//! Some ports may have stations that the controller does not know (`port_security: false`, or further MAC addresses).
+//! They get such frames from the bridge directly. A chain at such a port limits the frames that are for none of the
+//! attachment's own addresses.
 //!
 //! A sender is a MAC address: that of one attachment, or whatever an attachment without port security claims. So there is a second limit
 //! for all senders together, by link.
@@ -37,8 +39,8 @@ const DROP: &str = "unknown-drop";
 const NETWORK: &str = "unknown-of-";
 /// Names of ports' chains begin so; the index of the link, the number of MAC addresses and their hash follow.
 const PORT: &str = "other-";
-/// How many senders may use their whole rate at once: a choice. The leaf limits all of a host's in a network to the rate of one
-/// (`flood_rate` in the pipeline), so more would only be lost later.
+/// How many senders may use their whole rate at once. The leaf limits all senders of a host in a network together to
+/// the rate of one (`flood_rate` in the pipeline), so a larger number here would only move the loss to the leaf.
 const SENDERS_AT_ONCE: u32 = 4;
 
 /// What all these chains share.
@@ -93,7 +95,7 @@ fn stations(attachment: &Attachment) -> BTreeSet<MacAddress> {
     further.chain([attachment.mac]).collect()
 }
 
-/// The chain that a port needs: one to which the bridge floods.
+/// The chain for a port to which the bridge floods.
 pub(super) fn chain_of_port(index: u32, attachment: &Attachment) -> Option<String> {
     let flooded = attachment.mode == Mode::Serving && has_further_macs(attachment);
     let all = flooded.then(|| stations(attachment))?;
@@ -176,7 +178,7 @@ mod tests {
             ..attachment()
         };
         assert_eq!(chain_of_port(1, &leaving), None);
-        // Another address makes another chain.
+        // Another address leads to another name of the chain.
         let moved = Attachment {
             mac: MacAddress::new([2, 0, 0, 0, 0, 2]).unwrap(),
             ..attachment()

@@ -140,7 +140,7 @@ impl Worker {
     /// Runs `work` inside the namespace and returns its result.
     ///
     /// # Errors
-    /// Those of `work`; when it does not return in time.
+    /// `work` fails, or does not return in time.
     pub(super) fn run<T, F>(&mut self, namespace: &Netns, name: &str, work: F) -> Result<T, NetlinkError>
     where
         T: Send + 'static,

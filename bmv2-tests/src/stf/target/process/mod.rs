@@ -55,7 +55,7 @@ pub struct Process {
     digests: Vec<(String, Vec<Vec<u8>>)>,
 }
 
-/// Names an object that is set as a whole.
+/// The name of an object that is always written as a whole.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Kept {
     Member(u32, u32),
@@ -356,7 +356,7 @@ impl Target for Process {
     fn direct_meter(&mut self, entry: &Entry, rates: Rates) -> Result<(), Failed> {
         let named = p4::DirectMeterEntry {
             table_entry: Some(self.entry(entry)?),
-            config: Some(wire::rates(rates)),
+            config: Some(wire::rates(rates)?),
             ..Default::default()
         };
         self.write(Type::Modify, Entity::DirectMeterEntry(named))

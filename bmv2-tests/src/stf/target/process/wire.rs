@@ -148,7 +148,7 @@ impl Wire {
             Ok(p4::MeterEntry {
                 meter_id: id(&meter.preamble),
                 index: Some(index(cell)?),
-                config: Some(rates(of)),
+                config: Some(rates(of)?),
                 counter_data: None,
             })
         };
@@ -254,14 +254,20 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-pub(super) fn rates(r: Rates) -> p4::MeterConfig {
-    p4::MeterConfig {
-        cir: signed(r.cir),
+/// # Errors
+/// P4Runtime has whole units a second.
+pub(super) fn rates(r: Rates) -> Result<p4::MeterConfig, Failed> {
+    let whole = |millionths: u64| match millionths % 1_000_000 {
+        0 => Ok(signed(millionths / 1_000_000)),
+        _ => Err(format!("P4Runtime has no rate of {millionths} millionths a second")),
+    };
+    Ok(p4::MeterConfig {
+        cir: whole(r.cir)?,
         cburst: signed(r.cbs),
-        pir: signed(r.pir),
+        pir: whole(r.pir)?,
         pburst: signed(r.pbs),
         eburst: 0,
-    }
+    })
 }
 
 pub(super) fn count(data: Option<&p4::CounterData>) -> Count {

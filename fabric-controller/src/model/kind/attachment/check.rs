@@ -127,7 +127,8 @@ impl Model {
         Ok(())
     }
 
-    /// A new address of each subnet: it is not reserved, no attachment has it, and no device may hold it for another one.
+    /// A new address from each subnet. It is not reserved, no attachment has it, and no device still holds it for
+    /// another attachment.
     fn free_ips(&self, fields: &Fields<'_>, network: &Network) -> Result<Vec<IpAddr>, ApiError> {
         let free = |(subnet, pool): (&SubnetSpec, &Addresses)| {
             let barred = |offset: u128| {

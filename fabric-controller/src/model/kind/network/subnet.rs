@@ -145,7 +145,7 @@ fn offset_in(cidr: &IpNet, ip: IpAddr) -> Option<u128> {
     }
 }
 
-/// The last offset of a reserved range that has this offset.
+/// The last offset of the reserved range that contains this offset.
 pub(in crate::model) fn reserved_to(subnet: &SubnetSpec, offset: u128) -> Option<u128> {
     let ip = address_at(&subnet.cidr, offset);
     let ranges = subnet.reserved.iter().filter(|range| range.contains(ip));
@@ -167,7 +167,8 @@ pub(super) fn pools<'a>(spec: &NetworkSpec, used: impl Iterator<Item = &'a IpAdd
     pools
 }
 
-/// Takes an address out of the pool of its subnet; `used` returns whether another one is in use.
+/// Takes an address out of the pool of its subnet. `used` says whether another address is in
+/// use.
 pub(in crate::model) fn take(
     spec: &NetworkSpec,
     pools: &mut Vec<Addresses>,

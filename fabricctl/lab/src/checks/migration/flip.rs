@@ -1,8 +1,9 @@
 //! Where the pings of a flow were answered, and which are lost. Pure.
 //!
-//! Pings of a flow arrive in their order, so their numbers are a clock without jitter: a ping that the guest answered at the
-//! source came before the guest stopped there. Pings that had reached the guest when it stopped move with its memory: it answers
-//! these few first at the target. All lost pings have to follow them, in one row; every later one is answered at the target.
+//! Pings of a flow arrive in order, so their numbers serve as a clock without jitter: a ping that the guest answered at
+//! the source came before the guest stopped there. A few pings have reached the guest when it stops, and move with its
+//! memory. The guest answers these first at the target. All lost pings must come directly after these, in one run;
+//! every later ping is answered at the target.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -26,9 +27,9 @@ pub(super) struct Flow<'a> {
 pub(super) struct Cost {
     pub(super) sent: usize,
     pub(super) lost: usize,
-    /// From the first lost ping to the next that was answered.
+    /// Time from the first lost ping to the next one that was answered.
     pub(super) outage: Duration,
-    /// When the reply to the first ping after the lost ones was there.
+    /// When the reply to the first ping after the lost ones arrived.
     pub(super) served: Instant,
 }
 

@@ -17,9 +17,9 @@ use crate::process;
 pub(super) const READY: &str = "the guest is ready";
 /// Debian's package `busybox-static` has it.
 const BUSYBOX: &str = "/bin/busybox";
-/// What a program has inside that needs a loader, which the guest does not have.
+/// A program that contains this needs a loader, and the guest has none.
 const LOADER: &[u8] = b"/ld-linux";
-/// Drivers of the interface. Those that they depend on are named in them.
+/// Drivers of the interface. Each names the drivers that it depends on.
 const DRIVERS: [&str; 2] = ["virtio_pci", "virtio_net"];
 /// File modes of the archive: a directory, and a program.
 const DIRECTORY: u32 = 0o040_755;
@@ -97,7 +97,8 @@ fn script(drivers: &[&str], addresses: &Addresses) -> String {
     for driver in drivers {
         run(format!("insmod /drivers/{driver}.ko"));
     }
-    // No address of its own making: the port takes only the attachment's.
+    // The guest must make no address of its own, because the port accepts only the
+    // attachment's.
     for (option, value) in [("accept_dad", 0), ("accept_ra", 0), ("addr_gen_mode", 1)] {
         run(format!("sysctl -q -w net.ipv6.conf.eth0.{option}={value}"));
     }
@@ -112,7 +113,7 @@ fn script(drivers: &[&str], addresses: &Addresses) -> String {
     lines.join("\n")
 }
 
-/// The drivers that are not built into the kernel, in the order in which they are loaded.
+/// The drivers that are not built into the kernel, in the order in which to load them.
 fn drivers(modules: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = BTreeMap::new();
     if modules.exists() {
@@ -125,7 +126,7 @@ fn drivers(modules: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(loaded)
 }
 
-/// Adds a driver after those that it depends on. One without a file is built in.
+/// Adds a driver after those that it depends on. A driver without a file is built in.
 fn load(name: &str, files: &BTreeMap<String, PathBuf>, loaded: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
     let Some(path) = files
         .get(name)
@@ -156,7 +157,7 @@ fn find_modules(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<
     Ok(())
 }
 
-/// A module, unpacked.
+/// The content of a module's file, unpacked.
 fn read_module(path: &Path) -> Result<Vec<u8>> {
     let unpack = match path.extension().and_then(|e| e.to_str()) {
         Some("xz") => "xz",
@@ -176,7 +177,7 @@ fn read_module(path: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// The modules that a module names as those it depends on (section `.modinfo`: strings that end with a zero).
+/// The modules that a module depends on, as it says in its section `.modinfo` (strings that end with a zero).
 fn depends(module: &[u8]) -> Vec<String> {
     let mut strings = module.split(|octet| *octet == 0);
     let named = strings.find_map(|string| string.strip_prefix(b"depends="));

@@ -31,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Lines of the console and of QEMU's own messages that an error shows.
 const LAST_LINES: usize = 8;
 
-/// What a machine consists of.
+/// The parts of a machine.
 pub(super) struct Hardware<'a> {
     /// The guest's kernel.
     pub(super) kernel: &'a Path,
@@ -51,7 +51,8 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Starts one whose files are in a folder. With `incoming`, it waits until another sends its guest to that socket.
+    /// Starts a machine whose files are in a folder. With `incoming`, it waits until another machine sends its guest
+    /// to that socket.
     ///
     /// # Errors
     /// QEMU cannot be run, or ends at once.
@@ -109,7 +110,7 @@ impl Machine {
     /// Waits until the guest has started.
     ///
     /// # Errors
-    /// It stops, or takes too long; with the end of its console.
+    /// The guest stops or takes too long. The error has the end of its console.
     pub(super) fn await_guest(&mut self) -> Result<Duration> {
         let started = Instant::now();
         loop {
@@ -137,7 +138,7 @@ impl Machine {
         Ok(())
     }
 
-    /// A command for the monitor; returns what it replies.
+    /// Sends a command to the monitor and returns the reply.
     ///
     /// # Errors
     /// It refuses, or does not reply.
@@ -174,7 +175,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Waits until sending the guest has come to a state; returns QEMU's figures.
+    /// Waits until the transfer of the guest has reached a state. Returns QEMU's figures.
     ///
     /// # Errors
     /// It fails, or takes too long.

@@ -1,8 +1,8 @@
 //! A virtual machine moves to another host while it runs: what that costs, and that it costs nothing when it is called off.
 //!
-//! Two QEMU processes stand for the machine at its two places. Each uses a tap device in the workload's namespace of its host; rules
-//! of nf_tables send every frame from the attachment's interface to that device, and back (`docs/migration.md`). The guest
-//! is pinged all the time, by a pod in its network and by one that is routed to it.
+//! Two QEMU processes are the machine at its two places. Each uses a tap device in the workload's namespace on its
+//! host. Rules of nf_tables send every frame from the attachment's interface to that device, and back
+//! (`docs/migration.md`). All the time, two pods ping the guest: one from its own network, and one through the router.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -39,11 +39,12 @@ use crate::pods::{NETWORKS, TENANTS, agree, tenant};
 use crate::probe::{self, Capture};
 use crate::{Lab, netns, plan, process};
 
-/// Longest time that a change may take until every device has applied it, or a move until it is over.
+/// Longest time for a change to be applied on every device, and for a move to end.
 const APPLIED: Duration = Duration::from_secs(30);
 /// Longest time for the first reply of the guest.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The same after the guest has announced itself: a move that waits for something to time out takes longer.
+/// Longest time for a move after the guest has announced itself. A move that waits for a time-out would
+/// take longer.
 const SERVED: Duration = Duration::from_secs(2);
 /// The machine's interface at both places.
 const INTERFACE: &str = "eth0";
@@ -54,7 +55,7 @@ const GUEST_V4: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 70);
 const GUEST_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x60, 0, 1, 0, 0, 0, 0x70);
 /// The IPv6 subnets of the two networks, with those of [`NETWORKS`].
 const SUBNETS_V6: [&str; 2] = ["fd00:60:0:1::/64", "fd00:60:0:2::/64"];
-/// Octets a second of a migration that is to take long, and of one that is to be quick.
+/// Octets a second for a migration that should take long, and for one that should be quick.
 const SLOW: u64 = 4 << 20;
 const QUICK: u64 = 1 << 30;
 
@@ -76,7 +77,7 @@ pub(super) fn lacks(lab: &Lab) -> Option<String> {
         .or_else(no_kernel)
 }
 
-/// The guest's kernel: that of the folder that the lab was started with, or one that is installed.
+/// The guest's kernel: from the folder that the lab was started with, or an installed one.
 fn kernel(lab: &Lab) -> Option<Kernel> {
     let folder = lab.options.guest.as_deref();
     Kernel::find(folder.into_iter().chain([Path::new("/")]))
@@ -87,7 +88,8 @@ pub(super) fn virtual_machine(cx: &Scene<'_>) -> Result<String> {
     let (words, _) = with_pods(cx, vdc(cx)?, |ward| {
         let site = Site::prepare(cx)?;
         let outcome = site.create().and_then(|()| site.both_ways(ward));
-        // Also after a failure, so that the lab stays usable; the failure is still the result.
+        // Cleans up also after a failure, so that the lab stays usable; the failure is still
+        // the result.
         let removed = site.remove();
         outcome.and_then(|words| removed.map(|()| words))
     })?;
@@ -120,7 +122,7 @@ struct Site<'a> {
     folder: PathBuf,
 }
 
-/// Who pings, over what, and with which mark.
+/// Who pings, over which protocol, and with which mark.
 struct Pinging {
     namespace: String,
     to: IpAddr,
@@ -166,7 +168,8 @@ impl<'a> Site<'a> {
                 Some(namespace),
                 &format!("link set lo up\ntuntap add {TAP} mode tap\nlink set {TAP} up"),
             )?;
-            // The device is the guest's alone: the namespace says nothing to it.
+            // The device is for the guest only: the namespace itself must send nothing to
+            // it.
             netns::sysctl(namespace, &[(&format!("ipv6/conf/{TAP}/disable_ipv6"), "1")])?;
         }
         let spec = AttachmentSpec {
@@ -194,7 +197,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Deletes the attachment and the namespaces, whatever there is of them.
+    /// Deletes the attachment and the namespaces, as far as they exist.
     fn remove(&self) -> Result<()> {
         let deleted = self
             .cx
@@ -242,7 +245,7 @@ impl<'a> Site<'a> {
         join(&self.target.namespace)
     }
 
-    /// Starts the machine and its peers; calls a migration off, then carries one out.
+    /// Starts the machine and the pods that ping it. Calls one migration off, then carries one out.
     fn both_ways(&self, ward: &mut Ward<'_>) -> Result<String> {
         let hosts = self.cx.lab.topology.hosts.len();
         let [front, back] = NETWORKS.map(|(name, _)| name);
@@ -339,7 +342,8 @@ impl<'a> Site<'a> {
         Ok((watched, done?))
     }
 
-    /// The guest is being sent to the target, and that is called off: first in QEMU, then in the fabric. Nothing is lost.
+    /// Begins to send the guest to the target, and calls that off: first in QEMU, then in the fabric. Nothing may be
+    /// lost.
     fn called_off(
         &self,
         flows: &[Pinging],
@@ -457,7 +461,8 @@ impl<'a> Site<'a> {
         ))
     }
 
-    /// The attachment is at one of its places, and no device has anything of the other.
+    /// Fails unless the attachment is at one of its places, and no device has anything of
+    /// the other place.
     fn is_at(&self, spot: &Spot<'_>) -> Result<()> {
         let has = self.attachment()?.spec;
         ensure!(

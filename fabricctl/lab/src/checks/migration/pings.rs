@@ -28,7 +28,8 @@ const ECHO_HEADER: usize = 8;
 /// Types of echo messages, of IPv4 and IPv6.
 const REQUESTS: [u8; 2] = [8, 128];
 const REPLIES: [u8; 2] = [0, 129];
-/// Longest wait for the last replies: on a busy machine a process may wait for a large part of a second.
+/// Longest wait for the last replies: on a busy machine a process may not run for a large part of a
+/// second.
 const LINGER: Duration = Duration::from_secs(2);
 /// How often a thread that waits looks whether it should end.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -87,7 +88,7 @@ pub(super) struct Pings {
     receiver: Worker<BTreeMap<u32, Instant>>,
 }
 
-/// What became of them.
+/// The results of the pings.
 pub(super) struct Pinged {
     /// When each was sent.
     pub(super) sent: Vec<Instant>,
@@ -96,7 +97,7 @@ pub(super) struct Pinged {
 }
 
 impl Pings {
-    /// Starts them, one each interval.
+    /// Starts the pings, one in each interval.
     ///
     /// # Errors
     /// A socket cannot be opened.
@@ -145,7 +146,7 @@ impl Pings {
     }
 }
 
-/// Collects replies until all that were sent have one, or time runs out after the last.
+/// Collects replies until every ping has one, or until time runs out after the last ping.
 fn receive(mut socket: &Socket, mark: &Mark, total: &mpsc::Receiver<usize>) -> BTreeMap<u32, Instant> {
     let mut answered = BTreeMap::new();
     let mut end: Option<(usize, Instant)> = None;
@@ -178,12 +179,12 @@ pub(super) struct Passed {
     pub(super) requests: BTreeMap<Mark, BTreeSet<u32>>,
     /// Numbers of replies that went out.
     pub(super) replies: BTreeMap<Mark, BTreeSet<u32>>,
-    /// The first frame that went out by which a guest announces itself: its EtherType, and when.
+    /// The first frame that went out and announces a guest: its EtherType, and when.
     pub(super) announced: Option<(u16, Instant)>,
 }
 
 impl Record {
-    /// Begins one, of an interface in a namespace.
+    /// Begins a record of an interface in a namespace.
     ///
     /// # Errors
     /// There is no such interface.
@@ -203,7 +204,7 @@ impl Record {
         })))
     }
 
-    /// Ends it, once nothing more comes.
+    /// Ends the record when nothing more arrives.
     ///
     /// # Errors
     /// The thread panicked.
@@ -222,7 +223,7 @@ fn listener(interface: &str) -> Result<OwnedFd> {
     setsockopt(&socket, RcvBufForce, &BUFFER)?;
     // Without a protocol in the address, the socket keeps its own (packet(7)).
     bind(socket.as_raw_fd(), &link)?;
-    // Frames from before it was bound may be those of other links.
+    // Frames that arrived before the socket was bound may be from other links.
     while recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut [0]).is_ok() {}
     Ok(socket)
 }
@@ -268,7 +269,7 @@ mod tests {
             let frame = |packet: &[u8]| [&[0; 12][..], &[8, 0], &[0x45; 20], packet].concat();
             let mut passed = Passed::default();
             passed.note(&frame(&packet), false, &[OTHER, MINE]);
-            // A request that goes out is none of the guest's replies.
+            // A request that goes out is not a reply of the guest.
             passed.note(&frame(&packet), true, &[MINE]);
             assert_eq!(passed.requests, BTreeMap::from([(MINE, BTreeSet::from([0x0001_0002]))]));
             assert!(passed.replies.is_empty());

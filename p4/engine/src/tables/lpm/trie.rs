@@ -169,8 +169,8 @@ impl Trie {
         }
     }
 
-    /// The next node on the way to a prefix of `length` bits. `key` and `length` are left with what remains there, or
-    /// at the node where the walk stops (before its path, if it is that which differs).
+    /// The next node on the way to a prefix of `length` bits. Afterwards `key` and `length` are what remains of the
+    /// prefix there, or at the node where the walk stops (before that node's path, if the path is what differs).
     #[inline]
     fn next<B: Bits>(&self, at: u32, key: &mut B, length: &mut u32) -> Result<u32, Stop> {
         let node = self.node(at);
@@ -240,7 +240,7 @@ impl Trie {
         }
     }
 
-    /// Puts a prefix in; the slot that it led to before is given back.
+    /// Inserts a prefix. Returns the slot that it had before.
     pub(super) fn insert(&mut self, root: u32, mut key: impl Bits, mut length: u32, slot: u32) -> Option<u32> {
         let at = match self.walk(root, &mut key, &mut length, |_, _| {}) {
             Stop::Here(at, end) => return self.end_here(at, end, slot),
@@ -288,7 +288,7 @@ impl Trie {
         old
     }
 
-    /// Lets a prefix that ends in a node end there no more.
+    /// Removes a prefix that ends in a node from that node.
     fn end_no_more(&mut self, at: u32, end: u32) {
         let mut node = self.node(at);
         let (len, rank) = (node.ends.count_ones(), (node.ends & below(end)).count_ones());
@@ -352,7 +352,7 @@ impl Trie {
         self.branch(at, value, lower);
     }
 
-    /// Takes a prefix out if it leads to this slot; whether it did.
+    /// Removes a prefix if it leads to this slot; returns whether it did.
     pub(super) fn remove(&mut self, root: u32, key: impl Bits, length: u32, slot: u32) -> bool {
         let mut above = None;
         let (mut walked, mut rest) = (key, length);
@@ -409,7 +409,7 @@ impl Trie {
         self.put(parent, node);
     }
 
-    /// Lets a node in which nothing ends and that has one child become part of the child's path.
+    /// Merges a node into its child's path, if no prefix ends in the node and it has only that child.
     fn join(&mut self, at: u32) {
         let node = self.node(at);
         if node.ends != 0 || node.branches.count_ones() != 1 {

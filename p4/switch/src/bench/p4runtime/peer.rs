@@ -163,7 +163,8 @@ pub(super) async fn compare(
     let (few, more) = fill.split_at((FEW / BATCH) as usize);
     own.fill(few).await?;
     other.fill(few).await?;
-    // The slower one decides how many batches a run has, so that a turn of either is some runs or one.
+    // The slower switch decides how many batches a run has, so that a turn of either switch has at
+    // least one run.
     let started = Instant::now();
     other.write_all(ids.run(kind, BATCH, 1)).await?;
     let rounds = (TURN.as_secs_f64() / started.elapsed().as_secs_f64()) as usize;

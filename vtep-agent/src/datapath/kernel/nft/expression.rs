@@ -217,7 +217,8 @@ impl Rule {
         self.limit(set, ADD, per_second, burst)
     }
 
-    /// The same with a set of which elements go that no packet has used for a while.
+    /// The same with a set whose elements are removed when no packet has used them for a
+    /// while.
     pub(in super::super) fn exceeds_lately(self, set: &str, per_second: u32, burst: u32) -> Self {
         self.limit(set, UPDATE, per_second, burst)
     }
@@ -237,7 +238,7 @@ impl Rule {
         self.link(0).expression("fwd", |a| a.number(1, REGISTER))
     }
 
-    /// Sends the packet out of the link with that index, and not where it was going.
+    /// Sends the packet out of the link with that index, instead of where it was going.
     pub(in super::super) fn send_out_of(self, link: u32) -> Self {
         self.number(link, 0).expression("fwd", |a| a.number(1, REGISTER))
     }

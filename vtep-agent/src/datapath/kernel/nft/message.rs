@@ -40,7 +40,7 @@ const SET_CONCAT: u32 = 0x80;
 
 /// Keys that packets may add to a set. A full set takes no more, but its elements still work.
 const MAX_FILLED: u32 = 65_535;
-/// How long an element of an expiring set stays without use: by then the burst of a sender's limit is full again.
+/// How long an element of an expiring set stays without use. By then a sender's limit allows a whole burst again.
 const UNUSED_MS: u64 = 5_000;
 
 /// Attributes under construction.
@@ -128,7 +128,7 @@ pub(in super::super) enum SetKind {
     Exact,
     /// Exact keys that packets may add, with something to count or to limit by.
     Filled,
-    /// The same; an element that no packet has used for [`UNUSED_MS`] goes.
+    /// The same; an element that no packet has used for [`UNUSED_MS`] is removed.
     Expiring,
     /// Ranges: the last field of the key has a first and a last value.
     Ranges,

@@ -135,7 +135,9 @@ class Device:
 
 
 SWITCH = Device(
-    "switch", "switches", ["role", "device_id", "loopback_ipv4", "loopback_ipv6", "p4runtime", "access_ports"]
+    "switch",
+    "switches",
+    ["role", "device_id", "loopback_ipv4", "loopback_ipv6", "p4runtime", "access_ports", "ports", "breakouts"],
 )
 HOST = Device("host", "hosts", ["uplink", "mac", "vtep_ipv4", "vtep_ipv6"])
 

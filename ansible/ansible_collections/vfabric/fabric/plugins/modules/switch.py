@@ -53,6 +53,45 @@ options:
     description: All ports of a leaf to which tenants' machines are connected; an empty list removes all.
     type: list
     elements: int
+  ports:
+    description: Speed and forward error correction of all ports that need other settings than the switch has; an empty list ends that.
+    type: list
+    elements: dict
+    suboptions:
+      port:
+        description: The port.
+        type: int
+        required: true
+      speed:
+        description: Its speed, as in V(25G).
+        type: str
+      fec:
+        description: Its forward error correction.
+        type: str
+        choices: [none, auto, fc, rs528, rs544, rs544-interleaved]
+      auto_negotiate:
+        description: Whether it negotiates with the other end.
+        type: bool
+  breakouts:
+    description: All front-panel ports that are split into several; an empty list ends that.
+    type: list
+    elements: dict
+    suboptions:
+      component:
+        description: The front-panel port, as the switch names its component in OpenConfig.
+        type: str
+        required: true
+      ports:
+        description: How many ports it becomes, 1 to 8.
+        type: int
+        required: true
+      speed:
+        description: Speed of each of them.
+        type: str
+        required: true
+      lanes:
+        description: Lanes of each of them, 1 to 8.
+        type: int
 """
 
 EXAMPLES = r"""
@@ -65,6 +104,8 @@ EXAMPLES = r"""
     loopback_ipv6: fd00:255::13
     p4runtime: 192.0.2.13:9559
     access_ports: [9, 10]
+    ports:
+      - {port: 1, speed: 100G, fec: rs528}
     wait: true
 
 - name: Keep traffic away from a spine during maintenance
@@ -125,6 +166,26 @@ def main():
             "loopback_ipv6": {"type": "str"},
             "p4runtime": {"type": "str"},
             "access_ports": {"type": "list", "elements": "int"},
+            "ports": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "port": {"type": "int", "required": True},
+                    "speed": {"type": "str"},
+                    "fec": {"type": "str", "choices": ["none", "auto", "fc", "rs528", "rs544", "rs544-interleaved"]},
+                    "auto_negotiate": {"type": "bool"},
+                },
+            },
+            "breakouts": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "component": {"type": "str", "required": True},
+                    "ports": {"type": "int", "required": True},
+                    "speed": {"type": "str", "required": True},
+                    "lanes": {"type": "int"},
+                },
+            },
         }
     )
     task.run(SWITCH.work)

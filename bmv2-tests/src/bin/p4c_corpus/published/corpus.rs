@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 /// A program of the corpus.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub(crate) struct Sample {
     pub(crate) by_p4c: bool,
     /// p4c's published P4Info of it, if there is one.
     pub(crate) p4info: Option<PathBuf>,
-    /// p4c's published entries of it, if there are any.
+    /// p4c's published entries of the program, if there are any.
     pub(crate) entries: Option<PathBuf>,
     /// Whether it instantiates `main`; one that does not can only be type-checked.
     pub(crate) has_main: bool,
@@ -33,20 +33,19 @@ pub(crate) struct Corpus {
     pub(crate) errors: Vec<Sample>,
 }
 
-/// Reads a folder `testdata`, or the one that has it.
+/// The folder of test data: this one, or its `testdata`; none if it is neither.
+pub(crate) fn testdata(dir: &Path) -> Option<PathBuf> {
+    let below = [dir.to_owned(), dir.join("testdata")];
+    below.into_iter().find(|d| d.join("p4_16_samples").is_dir())
+}
+
+/// Reads a folder `testdata`.
 ///
 /// A sample is a `.p4` below `p4_16_samples` that includes `v1model.p4`, itself or through its own files, and
 /// instantiates `main`. p4c compiles it if p4c's published outputs have a P4Info and no `error` among the messages.
 /// An error is a `.p4` of `p4_16_errors` whose published messages have an `error` and that includes no other
 /// architecture than v1model.
 pub(crate) fn read(dir: &Path, only: Option<&str>) -> Result<Corpus> {
-    let below = [dir.to_owned(), dir.join("testdata")];
-    let Some(dir) = below.iter().find(|d| d.join("p4_16_samples").is_dir()) else {
-        bail!(
-            "{}: neither it nor its `testdata` has a folder p4_16_samples",
-            dir.display()
-        );
-    };
     let wanted = |s: &Sample| only.is_none_or(|o| s.name.contains(o));
     let samples = samples(&dir.join("p4_16_samples"), &dir.join("p4_16_samples_outputs"))?;
     let errors = errors(&dir.join("p4_16_errors"), &dir.join("p4_16_errors_outputs"))?;

@@ -6,8 +6,8 @@ use bmv2_tests::p4info_diff::Difference;
 use bmv2_tests::program::Core;
 use serde_json::json;
 
-use crate::Outcome;
-use crate::corpus::Sample;
+use super::Outcome;
+use super::corpus::Sample;
 
 /// Lines of a failure's reason that the table shows; the JSON has all.
 const SHOWN_LINES: usize = 6;
@@ -17,7 +17,7 @@ const NOT_OURS: [(&str, &str); 1] = [("extern-funcs-bmv2", "it loads a C++ modul
 
 pub(crate) struct Report<'a> {
     pub(crate) samples: Vec<(&'a Sample, &'a Outcome)>,
-    /// Programs that p4c rejects, each with whether our compiler accepts it.
+    /// Programs that p4c rejects; for each, whether our compiler accepts it.
     pub(crate) errors: Vec<(&'a Sample, bool)>,
     pub(crate) elapsed: Duration,
 }

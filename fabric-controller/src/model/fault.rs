@@ -26,12 +26,16 @@ pub(crate) enum Fault {
     GoneAtOnce,
     /// A new device is used before its old entities were removed.
     ArrivesAtOnce,
+    /// The interface at the other end of a migration is free when the migration is over.
+    InterfaceAtOnce,
+    /// A host that an attachment does not migrate to any more keeps its part in the network.
+    StaysAdmitted,
 }
 
 #[cfg(test)]
 impl Fault {
     /// Every mistake.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::VniAtOnce,
         Self::GroupAtOnce,
         Self::AccessIdAtOnce,
@@ -43,6 +47,8 @@ impl Fault {
         Self::NobodyConfirms,
         Self::GoneAtOnce,
         Self::ArrivesAtOnce,
+        Self::InterfaceAtOnce,
+        Self::StaysAdmitted,
     ];
 }
 

@@ -155,6 +155,7 @@ impl Below {
                     network,
                     mac: mac.or(Some(has_mac)),
                     ips,
+                    workload: wish.workload.clone(),
                 };
                 self.swap(slot, change).await.map(Reply::Attached)
             }
@@ -368,6 +369,7 @@ impl Below {
             interface: entry.slot.interface.clone(),
             mac: mac.unwrap_or_default(),
             ips: ips.collect(),
+            workload: entry.wish.workload.clone().unwrap_or_default(),
         })
     }
 
@@ -431,6 +433,7 @@ impl Below {
             vdc: entry.wish.vdc.clone(),
             netns: self.pin(slot),
             interface: slot.interface.clone(),
+            workload: entry.wish.workload.clone().unwrap_or_default(),
         };
         self.note(Entry { state, ..entry }).await?;
         let mut client = self.client().await?;

@@ -9,6 +9,7 @@ use super::{At, Attachment, StoredAttachment};
 use crate::ident::{DeviceIndex, HostIndex, NetworkId, Owner, SwitchIndex};
 use crate::model::Model;
 use crate::model::change::Applied;
+use crate::model::fault::{self, Fault};
 use crate::model::kind::network::{give_back, take};
 use crate::model::number::{Number, Uid};
 
@@ -170,7 +171,8 @@ impl Model {
         }
         let uid = net.uid;
         self.leave_attachment(&attachment, uid, next, &knew, applied);
-        for (leaf, at) in &counted {
+        let stays = |at: &At| *at != attachment.at && fault::is_on(Fault::StaysAdmitted);
+        for (leaf, at) in counted.iter().filter(|(_, at)| !stays(at)) {
             self.depart(network, *leaf, at, applied);
         }
     }
@@ -198,6 +200,7 @@ impl Model {
         let goes = |n: &Number| !kept.contains(n) && !remains(n);
         for number in old.place_numbers().into_iter().filter(goes) {
             let device = match &number {
+                Number::Interface(..) if old.target.is_some() && fault::is_on(Fault::InterfaceAtOnce) => continue,
                 Number::Interface(host, ..) => self.fabric.host_device(*host),
                 _ => home,
             };

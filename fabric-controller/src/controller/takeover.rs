@@ -16,7 +16,8 @@
 //!
 //! From `prepared` on it is a migration like any other ([`super::migration`]).
 //!
-//! **Authority** ([`permit`], checked by the writer). Both hosts are assigned to the vDC. The attachment was asked for by a host, with
+//! **Authority** ([`permit`], checked by the writer). The vDC is assigned to the host (to the other one it is, because what is in use
+//! cannot be taken away from a vDC). The attachment was asked for by a host, with
 //! the same identity: who does not know it cannot name it, because its name is a digest. Network, MAC address and IP addresses stay.
 
 use tracing::{info, warn};
@@ -58,20 +59,12 @@ pub(super) fn permit(
     (held, asked): (&AttachmentSpec, &AttachmentSpec),
 ) -> Result<(), ApiError> {
     let hosts = model.vdc(vdc).map(|vdc| &vdc.spec.hosts);
-    let is_assigned = |host: &Name| hosts.is_some_and(|hosts| hosts.contains(host));
-    if !is_assigned(host) {
+    if !hosts.is_some_and(|hosts| hosts.contains(host)) {
         return Err(forbidden(format!("vDC `{vdc}` is not assigned to host `{host}`")));
     }
-    let Place::Host {
-        host: source, netns, ..
-    } = &held.place
-    else {
+    let Place::Host { netns, .. } = &held.place else {
         return Err(forbidden("only a pod's attachment can be taken over"));
     };
-    if !is_assigned(source) {
-        let why = format!("vDC `{vdc}` is not assigned to host `{source}` any more, where the workload is");
-        return Err(forbidden(why));
-    }
     let is_of_pods = held.name.as_str().starts_with(PREFIX) && netns.starts_with(POD_NETNS);
     let comes_here = asked.migration.as_ref().is_some_and(|m| {
         let into_pod = m.netns.as_ref().is_some_and(|netns| netns.starts_with(POD_NETNS));

@@ -10,9 +10,9 @@ use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 use serde_json::json;
 use vfabric_api::ident::Name;
-use vfabric_api::intent::{AttachmentSpec, MigrationPhase, Place};
-use vfabric_api::inventory::{InventoryChange, ItemKey};
-use vfabric_api::service::{Change, Key, Kind};
+use vfabric_api::intent::{AttachmentSpec, MigrationPhase, NetworkSpec, Place, SubnetSpec};
+use vfabric_api::inventory::{InventoryChange, Item, ItemKey};
+use vfabric_api::service::{Change, Key, Kind, Spec};
 use vtep_proto::HostEntity;
 
 use super::devices::Sim;
@@ -83,6 +83,58 @@ impl Walk {
         *self.steps_taken.entry(step).or_default() += 1;
     }
 
+    /// Both tenants get a network, and attachments in it on all hosts that are there.
+    pub(super) async fn populate(&mut self) {
+        self.bring_hosts_back().await;
+        for (vdc, netns) in [("blue", "x"), ("red", "y")] {
+            let network = NetworkSpec {
+                name: name("n0"),
+                subnets: vec![SubnetSpec::new("10.0.0.0/28".parse().unwrap())],
+                mtu: 1500,
+                vni: None,
+                labels: Default::default(),
+            };
+            self.commit(vec![Change::Put(name(vdc), Spec::Network(network))]).await;
+            for (number, host) in self.topology.hosts.clone().into_iter().enumerate() {
+                let attachment = AttachmentSpec {
+                    name: name(&format!("a{number}")),
+                    network: name("n0"),
+                    mac: None,
+                    ips: Vec::new(),
+                    place: Place::Host {
+                        host: host.name,
+                        netns: netns.to_owned(),
+                        interface: "eth0".into(),
+                    },
+                    port_security: true,
+                    allowed_addresses: Vec::new(),
+                    migration: None,
+                    labels: Default::default(),
+                };
+                self.commit(vec![Change::Put(name(vdc), Spec::Attachment(attachment))])
+                    .await;
+            }
+        }
+    }
+
+    /// Hosts that were removed or declared gone come back. False if all are there.
+    pub(super) async fn bring_hosts_back(&mut self) -> bool {
+        let first = self.topology.switches.len();
+        let away = |at: &usize| self.device(first + at).is_none();
+        let hosts: Vec<_> = (0..self.topology.hosts.len()).filter(away).collect();
+        for at in &hosts {
+            let host = self.topology.hosts[*at].clone();
+            let key = ItemKey::Host(host.name.clone());
+            let cascade = true;
+            // A host that was declared gone is removed first; one that was removed cannot be.
+            self.commit(vec![Change::Inventory(InventoryChange::Remove { key, cascade })])
+                .await;
+            self.commit(vec![Change::Inventory(InventoryChange::Put(Item::Host(host)))])
+                .await;
+        }
+        !hosts.is_empty()
+    }
+
     /// One step of one migration.
     pub(super) async fn migrate(&mut self) -> Result<(), String> {
         let all = self.on_hosts();
@@ -113,7 +165,7 @@ impl Walk {
 
     async fn prepare(&mut self, key: &Key) {
         let host = format!("host{}", self.rng.random_range(1..=3));
-        let netns = *["x", "y"].choose(&mut self.rng).unwrap();
+        let netns = *["x", "y", "z"].choose(&mut self.rng).unwrap();
         let patch = json!({"migration": {"host": host, "netns": netns}});
         if self.commit(vec![Change::Patch(key.clone(), patch)]).await {
             self.count(Step::Prepared);

@@ -144,9 +144,15 @@ impl Walk {
             }
             Made::Inventory => {}
             Made::Migrations => match self.rng.random_range(0..20) {
+                _ if self.on_hosts().is_empty() => {
+                    self.populate().await;
+                    return Ok(());
+                }
                 0..12 => return self.migrate().await,
                 12 | 13 => {
-                    self.change_inventory().await;
+                    if !self.bring_hosts_back().await {
+                        self.change_inventory().await;
+                    }
                     return Ok(());
                 }
                 _ => migrating = self.on_hosts(),
@@ -236,7 +242,7 @@ impl Walk {
     }
 
     /// A device as the controller knows it; none if the controller does not manage it.
-    fn device(&self, at: usize) -> Option<(DeviceIndex, Arc<Device>)> {
+    pub(super) fn device(&self, at: usize) -> Option<(DeviceIndex, Arc<Device>)> {
         let switches = self.topology.switches.iter().map(|s| &s.name);
         let name = switches.chain(self.topology.hosts.iter().map(|h| &h.name)).nth(at)?;
         let index = self.controller.registry.find(name)?;

@@ -1,4 +1,4 @@
-//! A whole exchange with vouchers that OpenSSL signed, and what is refused in it.
+//! A whole exchange with vouchers that OpenSSL signed, and manipulations of it, which are refused.
 
 use std::time::{Duration, SystemTime};
 

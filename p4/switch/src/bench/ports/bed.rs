@@ -42,7 +42,7 @@ fn remove_leftovers() {
 }
 
 impl Bed {
-    /// Moves this thread to a namespace of its own, and makes the other.
+    /// Moves this thread to a namespace of its own, and makes the namespace for switches.
     ///
     /// # Errors
     /// Not root, or no iproute2.
@@ -53,7 +53,7 @@ impl Bed {
         let namespace = format!("{PREFIX}{}", std::process::id());
         let dir = std::env::temp_dir().join(&namespace);
         ip(&format!("netns add {namespace}"))?;
-        // From here on, dropping the value removes it.
+        // From here on, dropping `bed` removes the namespace.
         let bed = Self { namespace, dir };
         std::fs::create_dir_all(&bed.dir)?;
         let own = nix::unistd::gettid();

@@ -199,7 +199,7 @@ pub struct Attachment {
     pub allowed_addresses: BTreeSet<AllowedAddress>,
     /// False: the workload may use any address.
     pub port_security: bool,
-    /// True: the namespace may also hold attachments of other vDCs that say the same.
+    /// True: the namespace may also hold attachments of other vDCs in which this is true, too.
     pub shared_netns: bool,
     /// Whether frames for the workload are delivered here.
     pub mode: Mode,

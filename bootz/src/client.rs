@@ -157,7 +157,7 @@ impl Client {
         Self::with_key(dir, |_| signing_key("the identity key", key.as_bytes()))
     }
 
-    /// The same, with a program that keeps the key: there is no `idevid.key`.
+    /// As [`Client::open`], with a program that keeps the key: there is no `idevid.key`.
     ///
     /// # Errors
     /// As [`Client::open`], or the program does not sign with the key of the certificate.
@@ -326,7 +326,7 @@ impl Client {
     /// Writes certificate, key and authorities as files for TLS.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// A file cannot be written.
     pub fn install(&self, enrolled: &Enrolled) -> Result<Files, BootzError> {
         self.write("ca.pem", &enrolled.authorities.concat())?;
         let key = match &enrolled.key {

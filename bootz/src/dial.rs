@@ -38,7 +38,7 @@ const SCHEME: &str = "bootz://";
 /// `HOST:PORT` of a `bootz://` address.
 ///
 /// # Errors
-/// It is none.
+/// The text is not a `bootz://` address.
 pub fn address(uri: &str) -> Result<&str, BootzError> {
     let rest = uri.strip_prefix(SCHEME).map(|rest| rest.trim_end_matches('/'));
     let is_address = |rest: &&str| {

@@ -305,7 +305,7 @@ impl Credentials {
     /// Whether all these certificates (PEM) are among the trusted authorities.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// The certificates cannot be read.
     pub fn trusts_all(&self, pem: &[u8]) -> Result<bool, IdentityError> {
         let trusted = certificates("the authorities", &self.authorities())?;
         let these = certificates("the authority", pem)?;

@@ -68,7 +68,7 @@ impl Journal {
     /// Opens or creates the file in a directory, and writes it as a whole. A damaged file is kept beside it.
     ///
     /// # Errors
-    /// It cannot be read or written.
+    /// The file cannot be read or written.
     pub fn open<A: Address + Serialize + DeserializeOwned>(directory: &Path) -> Result<Loaded<A>, ProvisionError> {
         let path = directory.join(A::FILE);
         let octets = match std::fs::read(&path) {

@@ -514,7 +514,7 @@ impl World {
     /// Ends all processes as a service manager does.
     ///
     /// # Errors
-    /// One cannot be waited for.
+    /// A process cannot be waited for.
     pub(super) async fn stop(mut self) -> Result<()> {
         let children = std::mem::take(&mut self.children);
         for child in &children {

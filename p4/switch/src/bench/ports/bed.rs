@@ -74,7 +74,7 @@ impl Bed {
     /// Writes a file for switches to read.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub(super) fn file(&self, name: &str, content: &[u8]) -> Result<PathBuf, Error> {
         let path = self.dir.join(name);
         std::fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -297,7 +297,7 @@ impl Client {
         for server in servers {
             match self.bootstrap(server, None).await {
                 Ok(enrolled) => return Ok(enrolled),
-                // If it failed after the data was on the disk, the next attempt finds it there.
+                // If the attempt failed after the data was on the disk, the next attempt finds it there.
                 Err(error) => {
                     tracing::warn!(
                         server,

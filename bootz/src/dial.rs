@@ -189,7 +189,7 @@ pub async fn connect_as(
         source,
     };
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(failed)?;
-    // Requests say that they came over TLS, though this connector makes it and not tonic's.
+    // Requests must name the scheme https, although TLS is set up by this connector and not by tonic.
     let origin = format!("https://{address}").parse::<Uri>();
     let origin = origin.map_err(|error| crate::error::message("the address of the Bootz server", error))?;
     let endpoint = endpoint

@@ -217,7 +217,7 @@ impl<D: Datapath> Engine<D> {
         let mut all = touched.clone();
         for _ in 0..REBUILD_ROUNDS {
             let disturbed = self.step(&touched);
-            // In a new network everything has just been requested; in an old one it has not.
+            // Skip objects that this call has requested already. That applies only to networks that were made again.
             let of = |vnis: BTreeSet<Vni>| {
                 vnis.into_iter()
                     .flat_map(|v| self.desired.objects_of(v))

@@ -290,11 +290,12 @@ impl Lab {
 
     /// What notifications up to now say of entries of a network, where it is not what the host should hold.
     pub fn news_of_entries(&mut self, host: usize, n: u32) -> Vec<Seen> {
-        // Notifications come in order: this one is the last.
-        let last: IpAddr = "10.255.255.255".parse().unwrap();
+        static NEXT: AtomicU32 = AtomicU32::new(0x0aff_0000);
+        // Notifications come in order: those of this address, which no other call uses, are the last.
+        let last = IpAddr::V4(NEXT.fetch_add(1, Ordering::Relaxed).into());
         let (overlay, bridge) = (self.overlay(host).to_owned(), bridge_name(vni(n)));
         let at_last = |verb: &str, more: &[&str]| {
-            let entry = ["-n", &overlay, "neigh", verb, "10.255.255.255", "dev", &bridge];
+            let entry = ["-n", &overlay, "neigh", verb, &last.to_string(), "dev", &bridge];
             ip(&[&entry, more].concat());
         };
         at_last("add", &["lladdr", "02:ff:ff:ff:ff:ff", "nud", "permanent"]);

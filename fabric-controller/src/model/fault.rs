@@ -26,8 +26,6 @@ pub(crate) enum Fault {
     GoneAtOnce,
     /// A new device is used before its old entities were removed.
     ArrivesAtOnce,
-    /// The interface at the other end of a migration is free when the migration is over.
-    InterfaceAtOnce,
     /// A host that an attachment does not migrate to any more keeps its part in the network.
     StaysAdmitted,
 }
@@ -35,7 +33,7 @@ pub(crate) enum Fault {
 #[cfg(test)]
 impl Fault {
     /// Every mistake.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::VniAtOnce,
         Self::GroupAtOnce,
         Self::AccessIdAtOnce,
@@ -47,7 +45,6 @@ impl Fault {
         Self::NobodyConfirms,
         Self::GoneAtOnce,
         Self::ArrivesAtOnce,
-        Self::InterfaceAtOnce,
         Self::StaysAdmitted,
     ];
 }

@@ -271,7 +271,7 @@ async fn a_renamed_interface_goes_with_del_and_its_substitute_stays() {
         world.cni("ADD", ("c1", "eth0"), &pod.path(), json!({})).await.unwrap();
         in_pod(&["set", "eth0", "down"]);
         in_pod(&["set", "eth0", "name", "3d2-nic"]);
-        in_pod(&["add", "eth0", "type", "dummy"]);
+        in_pod(&["add", "eth0", "type", "bridge"]);
         in_pod(&["set", "3d2-nic", "up"]);
         let netns = if by_runtime { pod.path() } else { String::new() };
         assert_eq!(

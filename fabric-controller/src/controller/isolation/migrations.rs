@@ -174,7 +174,7 @@ impl Walk {
 
     async fn go_on(&mut self, key: &Key, target: &Name, phase: MigrationPhase) -> Result<(), String> {
         let patch = |migration| vec![Change::Patch(key.clone(), json!({ "migration": migration }))];
-        match (self.rng.random_range(0..12), phase) {
+        match (self.rng.random_range(0..14), phase) {
             (0, _) => self.prepare(key).await,
             (1, _) => {
                 if self.commit(patch(json!(null))).await {
@@ -190,7 +190,7 @@ impl Walk {
                 self.restart().await;
                 self.count(Step::Restarted);
             }
-            (4, _) => {
+            (4 | 5, _) => {
                 let hosts = self.topology.hosts.clone();
                 let any = hosts.choose(&mut self.rng).unwrap().name.clone();
                 let gone = if self.rng.random_bool(0.5) { target.clone() } else { any };
@@ -204,7 +204,7 @@ impl Walk {
                     self.count(Step::HostGone);
                 }
             }
-            (5..=7, MigrationPhase::Prepared) => {
+            (6..=9, MigrationPhase::Prepared) => {
                 self.make_ready(target).await?;
                 if self.commit(patch(json!({"phase": "active"}))).await {
                     self.count(Step::Called);

@@ -200,7 +200,6 @@ impl Model {
         let goes = |n: &Number| !kept.contains(n) && !remains(n);
         for number in old.place_numbers().into_iter().filter(goes) {
             let device = match &number {
-                Number::Interface(..) if old.target.is_some() && fault::is_on(Fault::InterfaceAtOnce) => continue,
                 Number::Interface(host, ..) => self.fabric.host_device(*host),
                 _ => home,
             };

@@ -1,4 +1,4 @@
-// A selector picks a member of a group by a hash, here the identity of `a`; members leave with their port.
+// A selector picks a member of a group by a hash, here the identity of `a`; a member is skipped while its port is down.
 // A miss runs the default action.
 #include "include/frame.p4"
 

@@ -1,4 +1,4 @@
-// assert, assume and log_msg: what holds changes nothing; a packet for which it does not hold is lost.
+// assert, assume and log_msg: a condition that holds changes nothing; if it does not hold, the packet is lost.
 #include "include/frame.p4"
 
 struct headers { op_t op; }

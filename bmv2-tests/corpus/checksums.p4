@@ -1,4 +1,4 @@
-// Checksums over fields and the payload; verified on the way in, updated on the way out, there by a nested control.
+// Checksums over fields and the payload; verified on the way in, updated on the way out, partly by a nested control.
 #include "include/frame.p4"
 
 header sum_t { bit<16> words; bit<16> payload; }

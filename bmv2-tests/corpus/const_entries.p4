@@ -1,4 +1,4 @@
-// Entries of the program: in order of their text, or by priority; a table that the control plane may add to.
+// Entries of the program: in the order of the source, or by priority; a table that the control plane may add to.
 #include "include/frame.p4"
 
 struct headers { op_t op; }

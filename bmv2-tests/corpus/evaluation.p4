@@ -1,5 +1,5 @@
-// What is computed when: arguments from left to right, before the call; the left side before the right one; one branch
-// of ?: only; and copies of arguments that leave in the order of the parameters.
+// Order of evaluation: arguments from left to right, before the call; the left side before the right side; only one branch
+// of ?:; and arguments are copied out in the order of the parameters.
 #include "include/frame.p4"
 
 struct headers { op_t op; }
@@ -8,7 +8,7 @@ struct meta { bit<16> calls; }
 PARSE_OP(headers, meta)
 NO_CHECKSUMS(headers, meta)
 
-// Tells the order of its calls by the digits that it leaves.
+// Each call appends a digit, so the result shows the order of the calls.
 bit<16> step(inout bit<16> trace, in bit<16> digit) {
     trace = (trace << 4) | digit;
     return digit;
@@ -29,7 +29,7 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
         } else if (h.op.op == 2) {
             h.op.b = h.op.a == 0 ? step(m.calls, 1) : step(m.calls, 2);
         } else if (h.op.op == 3) {
-            // The last one that is copied out stays.
+            // The value that is copied out last stays.
             set(h.op.b, h.op.b);
         } else if (h.op.op == 4) {
             // `old` is what the argument was before the call.

@@ -16,9 +16,9 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
         else if (h.op.op == 3) { hash(h.op.c, HashAlgorithm.csum16, 32w0, { m.text }, 32w0x10000); }
         else if (h.op.op == 4) { hash(h.op.c, HashAlgorithm.xor16, 32w0, { m.text }, 32w0x10000); }
         else if (h.op.op == 5) { hash(h.op.c, HashAlgorithm.identity, 32w0, { h.op.a, h.op.b }, 32w0x1000000); }
-        // base + hash mod max: 0xbb3d is 47933, of which 33 is left by 100.
+        // base + hash mod max: 0xbb3d is 47933, and 47933 mod 100 is 33.
         else if (h.op.op == 6) { hash(h.op.c, HashAlgorithm.crc16, 32w1000, { m.text }, 32w100); }
-        // A bound of 0 leaves the base.
+        // With a bound of 0 the result is the base.
         else if (h.op.op == 7) { hash(h.op.c, HashAlgorithm.crc16, 32w77, { m.text }, 32w0); }
         // Fields are packed without padding between them.
         else if (h.op.op == 8) {

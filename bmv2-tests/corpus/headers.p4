@@ -21,7 +21,7 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
     apply {
         s.egress_spec = 1;
         if (h.op.op == 1) {
-            // Invalid headers are equal, whatever they held; one that is valid is equal to none that is not.
+            // Two invalid headers are equal, whatever they held; a valid and an invalid one never are.
             bit<1> a = h.in2.p == h.in2.q ? 1w1 : 1w0;
             bit<1> b = h.in1.p == h.in2.p ? 1w1 : 1w0;
             bit<1> c = h.in1.p == h.in1.q ? 1w1 : 1w0;
@@ -41,7 +41,7 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
             if (m.two == { 8w1, 8w3 }) { h.op.b = 1; }
             h.op.c = (bit<32>)m.two[1];
         } else if (h.op.op == 6) {
-            // A header that becomes valid again has whatever it has: it is written before it is read.
+            // The content of a header that becomes valid again is undefined, so it is written before it is read.
             h.in1.p.setInvalid();
             h.in1.p.setValid();
             h.in1.p.x = 1;

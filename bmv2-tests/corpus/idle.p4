@@ -1,4 +1,4 @@
-// Entries age: a hit makes them young again.
+// Entries age out; a hit starts the time again.
 #include "include/frame.p4"
 
 struct headers { op_t op; }

@@ -10,7 +10,7 @@ NO_CHECKSUMS(headers, meta)
 control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
     apply {
         if (!h.op.isValid()) {
-            // What its fields hold, the language leaves open.
+            // The language does not define what the fields of an invalid header hold.
         } else if (h.op.op == 1) {
             h.op.b = 7w0 ++ s.ingress_port;
             h.op.c = s.packet_length;
@@ -19,17 +19,17 @@ control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
             s.egress_spec = 511;
         } else if (h.op.op == 3) {
             mark_to_drop(s);
-            // A later port undoes it.
+            // A port that is set later undoes the drop.
             s.egress_spec = 4;
         } else if (h.op.op == 4) {
             s.egress_spec = 5;
             s.priority = 7;
         } else if (h.op.op == 5) {
             s.egress_spec = 6;
-            // Time passes.
+            // The clock does not stand at 0.
             h.op.a = s.ingress_global_timestamp > 0 ? 8w1 : 8w0;
         }
-        // Without a port: port 0.
+        // If nothing sets a port, it is 0.
     }
 }
 

@@ -1,4 +1,4 @@
-// Replication with egress_rid, pruning of the port that a packet came by, and drops.
+// Replication with egress_rid, pruning of the port that a packet came in by, and drops.
 #include "include/frame.p4"
 
 struct headers { op_t op; }

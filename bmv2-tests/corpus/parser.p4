@@ -1,4 +1,4 @@
-// What a parser can do besides extracting: look ahead, skip, verify, select by mask, range and several keys, fail.
+// What a parser can do besides extracting: look ahead, skip, verify, select by mask, by range and by several keys, and fail.
 #include "include/frame.p4"
 
 header byte_t { bit<8> x; }

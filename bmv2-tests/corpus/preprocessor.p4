@@ -1,4 +1,4 @@
-// Macros with arguments, conditions and included files; what is not chosen need not even be P4.
+// Macros with arguments, conditions and included files; text that is left out need not even be P4.
 #include "include/frame.p4"
 #include "include/numbers.p4"
 #ifdef NUMBERS
@@ -31,7 +31,7 @@ PARSE_OP(headers, meta)
 NO_CHECKSUMS(headers, meta)
 
 control ig(inout headers h, inout meta m, inout standard_metadata_t s) {
-    // A name that a macro does not take as an argument stays, and a macro does not expand itself.
+    // Only the names of a macro's arguments are replaced in its text, and a macro is not expanded inside itself.
 #define b b
     action mark() { h.op.b = RESULT; }
     TABLE_OF(marked, h.op.a, mark)

@@ -1,4 +1,4 @@
-// Elements of a stack by an index that the packet holds; what is beyond the end is nobody's.
+// Elements of a stack by an index from the packet. An index beyond the end means no element.
 #include "include/frame.p4"
 
 header item_t { bit<8> x; }

@@ -1,4 +1,4 @@
-// truncate() cuts what leaves, headers included.
+// truncate() cuts the frame that leaves, headers included.
 #include "include/frame.p4"
 
 struct headers { op_t op; }

@@ -22,7 +22,7 @@ NO_CHECKSUMS(headers, meta)
 // The type follows from the arguments.
 T larger<T>(in T a, in T b, in bool second) { if (second) { return b; } return a; }
 bit<16> scaled(in bit<16> x, in bit<16> by = 3, in bit<16> plus = 0) { return x * by + plus; }
-// Told apart by their parameters' names and number.
+// Functions with the same name, distinguished by the names and number of their parameters.
 bit<16> over(in bit<16> x) { return x + 1; }
 bit<16> over(in bit<16> x, in bit<16> y) { return x + y; }
 

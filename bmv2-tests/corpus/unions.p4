@@ -1,4 +1,4 @@
-// Header unions: at most one member is valid, and which one shows in what leaves.
+// Header unions: at most one member is valid, and the frame that leaves shows which one.
 #include "include/frame.p4"
 
 header small_t { bit<8> x; }

@@ -1,7 +1,7 @@
 //! Whole-system tests, and the code that they share.
 //!
-//! **Problem.** What the parts promise must hold for tools of other projects and on switches of other projects, and when the
-//! parts run together.
+//! **Problem.** Each part must do what it promises when tools of other projects use it, when it works with switches of
+//! other projects, and when all parts run together.
 //!
 //! **Model.** `tests/` drives the daemons, the compiler and the switches from outside: with clients from Python environments
 //! ([`venv`]), with scripts that bmv2's users write ([`stf`], [`exercise`]), and with random programs and packets ([`fuzz`]).

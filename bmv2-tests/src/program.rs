@@ -37,7 +37,7 @@ impl Core {
     /// Loads a program with its own entries.
     ///
     /// # Errors
-    /// It cannot run the program.
+    /// This implementation cannot run the program.
     pub fn load(self, program: &bmv2_json::Program, names: &Names) -> Result<Box<dyn Target>, String> {
         Ok(match self {
             Self::Reference => Box::new(Reference::new(program, names)?),
@@ -64,7 +64,7 @@ pub fn run_script(compiled: &Compiled, script: &Path, core: Core, ports: Ports) 
     run_on(compiled, script, ports, |program, names, _| core.load(program, names))
 }
 
-/// The same on a switch in a separate process, with the command line of `simple_switch_grpc`.
+/// As [`run_script`], on a switch in a separate process, with the command line of `simple_switch_grpc`.
 ///
 /// # Errors
 /// As [`run_script`].

@@ -2,9 +2,9 @@
 //! Nothing that was acknowledged is lost, and nothing is half done. Its store is also backed up under load, and
 //! restored.
 //!
-//! `CRASH_LOOP_KILLS` says how often it is killed (20; `cargo xtask crash-loop` asks for 200). The moment is drawn at
-//! random: after a number of acknowledgements since the start, and a little later. The seed is printed;
-//! `CRASH_LOOP_SEED` repeats one.
+//! `CRASH_LOOP_KILLS` says how often it is killed (20; `cargo xtask crash-loop` asks for 200). Each kill comes at a
+//! random moment: after a random number of acknowledgements, and then a short random delay. The seed is printed; with
+//! the same `CRASH_LOOP_SEED` the run is repeated.
 
 mod live;
 
@@ -27,13 +27,13 @@ use vfabric_api::service::ApplyOptions;
 
 /// Default number of kills.
 const KILLS: u32 = 20;
-/// Kills between two lines about the progress.
+/// Kills between two lines of progress.
 const SAID_EVERY: u32 = 10;
 /// Clients, each in a vDC of its own.
 const CLIENTS: usize = 4;
 /// Most acknowledgements between a start and a kill.
 const WORK: u64 = 40;
-/// Longest delay after that until the kill, in microseconds.
+/// Longest delay between the last of these acknowledgements and the kill, in microseconds.
 const LATER_US: u64 = 20_000;
 /// Longest wait for the work before a kill.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -240,7 +240,7 @@ async fn tenants(live: &Live, seed: u64) -> Vec<Tenant> {
     tenants
 }
 
-/// Lets all clients work, and does something after a number of acknowledgements.
+/// Lets all clients work, and calls `then` after `count` acknowledgements.
 async fn work_until(
     live: &mut Live,
     tenants: Vec<Tenant>,
@@ -319,7 +319,7 @@ async fn a_backup_that_is_made_under_load_is_whole_and_can_be_restored() {
             octets.extend(part);
         }
         std::fs::write(&to, octets).unwrap();
-        // Changes go on meanwhile; later ones are not in the backup.
+        // Changes go on during the backup; later ones are not in it.
         let later = Spec::Vdc(VdcSpec::new(name("later")));
         live.admin.create(&name("later"), &later, None).await.unwrap();
         live.kill();
@@ -361,7 +361,7 @@ async fn a_watch_does_not_hold_up_the_end() {
     let mut events = live.admin.watch_events(0, None).await.unwrap();
     let vdc = Spec::Vdc(VdcSpec::new(name("acme")));
     live.admin.create(&name("acme"), &vdc, None).await.unwrap();
-    // Both were pending: the first has made the change.
+    // Both streams are open. Wait until the first has shown the change.
     while !matches!(
         watch.next().await.unwrap().unwrap(),
         vfabric_api::client::Watched::Revision(_)

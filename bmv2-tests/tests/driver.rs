@@ -1,6 +1,5 @@
-//! The controller's driver against `p4-switch`'s P4Runtime server, over mutual
-//! TLS. Two implementations that share only the message types check each other;
-//! the dataplane behind the server is left out.
+//! The controller's driver against `p4-switch`'s P4Runtime server, over mutual TLS. The two share only the message
+//! types, so each checks the other. The server has no dataplane here.
 
 use std::sync::Arc;
 
@@ -199,7 +198,7 @@ async fn serve(authority: &Authority) -> String {
     serve_with(authority, None).await
 }
 
-/// The same with these ports over gNMI.
+/// As [`serve`], with these ports over gNMI.
 async fn serve_with(authority: &Authority, ports: Option<Arc<MemoryInterfaces>>) -> String {
     let issued = authority.issue("switch/leaf1");
     let tls = ServerTlsConfig::new()
@@ -279,7 +278,7 @@ async fn a_switch_is_armed_read_back_and_found_right_after_a_restart() {
     assert!(matches!(refused, Err(DriverError::NotPermitted(_))), "{refused:?}");
     first.disconnect().await;
 
-    // Removal in reverse leaves nothing.
+    // Removing all entities in reverse order leaves nothing.
     let mut removed = entities();
     removed.reverse();
     let results = second.apply(&batch(Write::Delete, removed)).await.unwrap();
@@ -357,7 +356,8 @@ async fn a_machine_that_was_replaced_is_not_let_in_again() {
     let made = old.certificate().unwrap().not_before;
     old.disconnect().await;
     let made = u64::try_from(made).unwrap() + fabric_bootz::authority::BACKDATED.as_secs();
-    // Replaced later: its certificate is of the right switch, and trusted, but of the wrong machine.
+    // The machine was replaced later: the certificate names the right switch and is trusted, but belongs to the old
+    // machine.
     let mut replaced = driver(&address, &authority, "leaf1").expecting_since(made + 90);
     let error = replaced.connect().await.unwrap_err();
     assert!(matches!(error, DriverError::NotPermitted(_)), "{error}");
@@ -409,7 +409,7 @@ async fn what_others_set_on_ports_over_gnmi_is_put_right() {
     plan.set([planned(1, 1600), planned(2, 1600)].into());
     let mut driver = driver(&address, &authority, "leaf1");
     driver.keep_ports(plan.clone());
-    // Before a controller watches.
+    // A change before the controller watches the switch.
     switch.set_enabled("a", false).unwrap();
     driver.connect().await.unwrap();
     assert_eq!(
@@ -425,7 +425,7 @@ async fn what_others_set_on_ports_over_gnmi_is_put_right() {
         (configured.step, configured.detail.as_str()),
         (BootStep::Configured, words)
     );
-    // While somebody looks: an operator with the rights to do so, each of what can be set.
+    // Changes while the controller watches, of everything that an operator with the rights can set.
     switch.set_enabled("b", false).unwrap();
     assert_eq!(
         next(&mut driver).await,

@@ -1,7 +1,8 @@
-//! The protobuf definitions as a wire format: every number, type and RPC, one line each, against the files in `golden/`.
+//! The wire format of the protobuf definitions: every number, type and RPC, one line each, compared with the files in
+//! `golden/`.
 //!
-//! A line that changes or disappears breaks peers that run another version. For P4Runtime and gNMI, `wire_format.rs` compares
-//! the same descriptors with those of others.
+//! A line that changes or disappears breaks peers that run another version. For P4Runtime and gNMI, `wire_format.rs`
+//! also compares the descriptors with those of other projects.
 
 use std::fmt::Write as _;
 use std::path::Path;

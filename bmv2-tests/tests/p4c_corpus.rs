@@ -234,7 +234,7 @@ esac
         junit.contains(r#"<skipped message="known: p4c counts differently: P4Info"/>"#),
         "{junit}"
     );
-    // With what is known alone, all is well.
+    // A run that has only known differences succeeds.
     let output = tree.run(&[
         "--p4c",
         p4c.to_str().unwrap(),
@@ -297,7 +297,7 @@ fn a_run_goes_on_where_an_earlier_one_ended() {
         first.contains("programs: 3, 2 compile here") && !first.contains("earlier run"),
         "{first}"
     );
-    // The last line is one that a killed run left unfinished.
+    // Add an unfinished last line, as a killed run leaves it.
     let mut kept = std::fs::read_to_string(tree.path("results")).unwrap();
     kept.push_str(r#"{"key":"12"#);
     tree.write("results", &kept);

@@ -29,10 +29,10 @@ pub struct Issued {
 }
 
 impl Authority {
-    /// From its certificate and key, PEM.
+    /// An authority from its certificate and key (PEM).
     ///
     /// # Errors
-    /// They cannot be used.
+    /// Certificate or key cannot be used.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, BootzError> {
         let key = KeyPair::from_pem(key).map_err(|error| BootzError::Key {
             what: "the authority's key",

@@ -157,7 +157,7 @@ impl Client {
         Self::with_key(dir, |_| signing_key("the identity key", key.as_bytes()))
     }
 
-    /// The same, with a program that keeps the key: there is no `idevid.key`.
+    /// As [`Client::open`], with a program that keeps the key: there is no `idevid.key`.
     ///
     /// # Errors
     /// As [`Client::open`], or the program does not sign with the key of the certificate.
@@ -297,7 +297,7 @@ impl Client {
         for server in servers {
             match self.bootstrap(server, None).await {
                 Ok(enrolled) => return Ok(enrolled),
-                // If it failed after the data was on the disk, the next attempt finds it there.
+                // If the attempt failed after the data was on the disk, the next attempt finds it there.
                 Err(error) => {
                     tracing::warn!(
                         server,
@@ -326,7 +326,7 @@ impl Client {
     /// Writes certificate, key and authorities as files for TLS.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// A file cannot be written.
     pub fn install(&self, enrolled: &Enrolled) -> Result<Files, BootzError> {
         self.write("ca.pem", &enrolled.authorities.concat())?;
         let key = match &enrolled.key {

@@ -30,10 +30,10 @@ use crate::transport::{Sealed, Secret};
 use crate::voucher;
 use crate::x509::{Anchors, check_signature, sign, signing_key};
 
-/// What errors call the bootstrap data.
+/// Name of the bootstrap data in errors.
 const WHAT: &str = "the bootstrap data";
 
-/// A device with what it was made with.
+/// A device with its identity and what else its manufacturer put into it.
 pub struct Device {
     manufacturer: String,
     part_number: String,
@@ -43,7 +43,7 @@ pub struct Device {
     makers: Anchors,
 }
 
-/// A request for a certificate. Its key never leaves the device.
+/// A request for a certificate. The private key never leaves the device.
 ///
 /// # Errors
 /// The key cannot be used.
@@ -86,7 +86,7 @@ impl Device {
         Self::with_key(manufacturer, model, certificate, key, makers)
     }
 
-    /// The same with a key that may be kept elsewhere ([`crate::signer`]).
+    /// As [`Device::new`], with a key that may be kept elsewhere ([`crate::signer`]).
     ///
     /// # Errors
     /// As [`Device::new`].
@@ -194,8 +194,9 @@ impl Device {
         })
     }
 
-    /// Checks, in this order: the voucher is of the manufacturer and for this device; it pins the owner; the owner signed the
-    /// encrypted octets; they are for this exchange. Then returns what they contain.
+    /// Checks, in this order: the voucher comes from the manufacturer and is for this device; the voucher pins the
+    /// owner; the owner signed the encrypted octets; the octets belong to this exchange. Then returns what they
+    /// contain.
     ///
     /// # Errors
     /// The first check that failed. In that case no part of the answer may be used.
@@ -232,7 +233,7 @@ impl Device {
         self.own_part(octets, nonce)
     }
 
-    /// Whether the owner that a voucher for this device pins has signed these octets.
+    /// Checks that a voucher for this device pins the owner, and that this owner signed the octets.
     fn is_of_owner(
         &self,
         voucher: &[u8],
@@ -248,7 +249,7 @@ impl Device {
         check_signature(WHAT, &owner, octets, &signature)
     }
 
-    /// What signed data holds for this device and this exchange.
+    /// The part of signed data that is for this device, if the data belongs to this exchange.
     fn own_part(&self, octets: &[u8], nonce: &[u8]) -> Result<BootstrapDataResponse, BootzError> {
         let data = BootstrapDataSigned::decode(octets).map_err(|error| message(WHAT, error))?;
         if data.nonce != BASE64_STANDARD.encode(nonce) {

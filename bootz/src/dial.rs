@@ -38,7 +38,7 @@ const SCHEME: &str = "bootz://";
 /// `HOST:PORT` of a `bootz://` address.
 ///
 /// # Errors
-/// It is none.
+/// The text is not a `bootz://` address.
 pub fn address(uri: &str) -> Result<&str, BootzError> {
     let rest = uri.strip_prefix(SCHEME).map(|rest| rest.trim_end_matches('/'));
     let is_address = |rest: &&str| {
@@ -189,7 +189,7 @@ pub async fn connect_as(
         source,
     };
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(failed)?;
-    // Requests say that they came over TLS, though this connector makes it and not tonic's.
+    // Requests must name the scheme https, although TLS is set up by this connector and not by tonic.
     let origin = format!("https://{address}").parse::<Uri>();
     let origin = origin.map_err(|error| crate::error::message("the address of the Bootz server", error))?;
     let endpoint = endpoint

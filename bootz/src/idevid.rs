@@ -28,8 +28,8 @@ pub struct Idevid {
 }
 
 impl Idevid {
-    /// Reads `idevid_cert` of a Bootz request: one DER certificate in base64, or PEM with the device's own certificate first.
-    /// Nothing is proven by it.
+    /// Reads `idevid_cert` of a Bootz request: one DER certificate in base64, or PEM with the device's own certificate
+    /// first. Reading it proves nothing: anybody can send a copy.
     ///
     /// # Errors
     /// The text has neither form, or the certificate names no serial number.
@@ -52,10 +52,11 @@ impl Idevid {
         Self::of_chain(chain)
     }
 
-    /// From a chain as TLS has it: the device's own certificate first. The caller must know that the device has the key.
+    /// From a chain in TLS's order: the device's own certificate first. The caller must have checked that the device
+    /// has the key.
     ///
     /// # Errors
-    /// There is none, it cannot be read, or it names no serial number.
+    /// The chain is empty, the certificate cannot be read, or it names no serial number.
     pub fn of_chain(mut chain: Vec<CertificateDer<'static>>) -> Result<Self, BootzError> {
         let problem = |problem: &str| BootzError::Certificate {
             what: WHAT,
@@ -89,10 +90,10 @@ impl Idevid {
         })
     }
 
-    /// Checks that a trusted manufacturer vouches for it.
+    /// Checks that a trusted manufacturer vouches for the device.
     ///
     /// # Errors
-    /// None does.
+    /// No trusted manufacturer vouches for it.
     pub fn check(&self, manufacturers: &Anchors, now: UnixTime) -> Result<(), BootzError> {
         manufacturers.check(WHAT, &self.certificate, &self.intermediates, now)
     }
@@ -100,15 +101,16 @@ impl Idevid {
     /// Checks that a signature was made with the device's key.
     ///
     /// # Errors
-    /// It was not.
+    /// The signature was not made with that key.
     pub fn check_signature(&self, what: &'static str, octets: &[u8], signature: &[u8]) -> Result<(), BootzError> {
         check_signature(what, &self.certificate, octets, signature)
     }
 
-    /// Whether the chassis that a device describes has its serial number. A chassis without one fits.
+    /// Checks that the serial number in a device's description of its chassis is the one of this identity. A
+    /// description without a serial number is accepted.
     ///
     /// # Errors
-    /// In words, if the chassis has another serial number.
+    /// The chassis has another serial number; the text says so.
     pub fn fits(&self, chassis: Option<&ChassisDescriptor>) -> Result<(), String> {
         let said = chassis.map_or("", |c| c.serial_number.as_str());
         if said.is_empty() || said.eq_ignore_ascii_case(&self.serial) {

@@ -1,4 +1,5 @@
-//! The owner's side: vouchers, the owner's key, and bootstrap data that only one device can read and that it believes.
+//! The owner's side: vouchers, the owner's key, and bootstrap data that only one device can read, and that this device
+//! believes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

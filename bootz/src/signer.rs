@@ -102,7 +102,7 @@ impl External {
                 .map_err(|error| failed("its output", error))?;
         }
         if let Some(stderr) = child.stderr.take() {
-            // It is for people only.
+            // What a program writes to standard error is only for people.
             let _ = stderr.take(WORDS).read_to_end(&mut words);
         }
         let length = u64::try_from(signature.len()).unwrap_or(u64::MAX);

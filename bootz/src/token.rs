@@ -234,7 +234,7 @@ impl TokenClient {
     /// Writes certificate, key and authorities as files for TLS.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// A file cannot be written.
     pub fn install(&self, enrolled: &Enrolled) -> Result<Files, BootzError> {
         self.write("ca.pem", &enrolled.authorities)?;
         self.write("tls.key", &read(&self.path("own.key"))?)?;

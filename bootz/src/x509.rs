@@ -102,10 +102,10 @@ pub struct Anchors {
 }
 
 impl Anchors {
-    /// These certificates.
+    /// Makes trust anchors of these certificates.
     ///
     /// # Errors
-    /// One cannot be used as an authority.
+    /// A certificate cannot be used as an authority.
     pub fn new(what: &'static str, certificates: Vec<CertificateDer<'static>>) -> Result<Self, BootzError> {
         let anchor = |c: &CertificateDer<'static>| {
             let anchor = webpki::anchor_from_trusted_cert(c).map_err(|error| BootzError::Certificate {

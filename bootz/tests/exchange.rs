@@ -1,4 +1,4 @@
-//! A whole exchange with vouchers that OpenSSL signed, and what is refused in it.
+//! A whole exchange with vouchers that OpenSSL signed, and manipulations of it, which are refused.
 
 use std::time::{Duration, SystemTime};
 
@@ -203,7 +203,7 @@ fn the_device_refuses_what_its_owner_did_not_sign_for_it() {
         ..stolen
     };
     assert!(matches!(refused(&stolen, b"A"), BootzError::Untrusted { .. }));
-    // The same with a voucher that the thief signed.
+    // An answer with a voucher that the thief signed.
     let forged = thief.sealed(&thief.proof(&secret, None), b"A").unwrap();
     assert!(matches!(refused(&forged, b"A"), BootzError::Untrusted { .. }));
 }

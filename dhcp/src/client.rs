@@ -204,7 +204,7 @@ impl Task {
                 let sent = frames
                     .send(&frame::broadcast(self.interface.mac(), from, &request))
                     .await;
-                // It is sent again later.
+                // The state machine sends the request again later.
                 sent.unwrap_or_else(|error| tracing::debug!(%error, "a DHCP request cannot be sent"));
             }
             Action::Send(server, request) => {

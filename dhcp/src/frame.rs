@@ -9,10 +9,10 @@ use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 pub const CLIENT_PORT: u16 = dhcproto::v4::CLIENT_PORT;
 /// UDP port of servers and relays.
 pub const SERVER_PORT: u16 = dhcproto::v4::SERVER_PORT;
-/// TTL of requests. They need not go beyond their own network, because no router forwards a broadcast.
+/// TTL of requests. Its value does not matter, because no router forwards a broadcast.
 const TTL: u8 = 64;
 
-/// A broadcast of a client.
+/// The broadcast frame for a client's request.
 pub fn broadcast(mac: [u8; 6], from: Ipv4Addr, request: &[u8]) -> Vec<u8> {
     let headers = PacketBuilder::ethernet2(mac, [0xff; 6])
         .ipv4(from.octets(), Ipv4Addr::BROADCAST.octets(), TTL)
@@ -27,8 +27,8 @@ pub fn broadcast(mac: [u8; 6], from: Ipv4Addr, request: &[u8]) -> Vec<u8> {
 
 /// The message in a frame from a server to a client; `None` for any other frame.
 ///
-/// The UDP checksum is ignored, because frames that a host sends to itself have none yet. The transaction id and the
-/// hardware address in the message show whom it is for.
+/// The UDP checksum is ignored, because it is not filled in yet in frames that a host sends to itself. The transaction
+/// id and the hardware address in the message show whom it is for.
 pub fn reply(frame: &[u8]) -> Option<&[u8]> {
     let packet = SlicedPacket::from_ethernet(frame).ok()?;
     let Some(NetSlice::Ipv4(ip)) = &packet.net else {

@@ -9,7 +9,7 @@
 //! **Model.** [`machine`] is the client's state machine (RFC 2131 section 4.4): it takes a time or a message and
 //! returns actions, without I/O. [`message`] writes requests and reads replies, [`frame`] puts them into Ethernet
 //! frames, [`interface`] has the packet socket, the addresses and the route of one network interface. [`client`] is the
-//! task that joins them. [`option`] has the numbers of options and reads them; the server in the provisioning server
+//! task that joins them. [`option`] has the numbers of options and reads them; the DHCP part of the provisioning server
 //! uses it too.
 //!
 //! **Invariants.**
@@ -24,9 +24,9 @@
 //! **Cost.** While the lease lasts, one timer and no packet socket; a renewal is one message, and one write of the
 //! lease's file.
 //!
-//! **Where it differs from RFC 2131.** The first message is sent at once, not after one to ten seconds: later ones have the
-//! jitter of section 4.1, so only the first ones of a rack come together. An address is not probed by ARP before it is used:
-//! the server gives each switch an address of its own. No RELEASE is sent: a restart keeps the address.
+//! **Where it differs from RFC 2131.** The first message is sent at once, not after one to ten seconds: later ones have
+//! the jitter of section 4.1, so only the first messages of a rack coincide. An address is not probed by ARP before it
+//! is used: the server gives each switch an address of its own. No RELEASE is sent: a restart keeps the address.
 //!
 //! **What it does not do.** It sets up no name servers, because a Bootz server is given by its address and not by its
 //! name.

@@ -16,15 +16,15 @@ use dhcproto::v4::MessageType;
 
 use crate::message::{self, Ask, Identity, Lease, Reply};
 
-/// Waits for a reply, doubled from the first to the last (RFC 2131 section 4.1).
+/// First and longest wait for a reply; each wait is twice the one before (RFC 2131 section 4.1).
 const WAIT: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(64));
 /// Each wait is made longer or shorter at random, by at most this much, so that machines that were powered on together
 /// do not ask at the same moments.
 const JITTER: Duration = Duration::from_secs(1);
-/// REQUESTs for an offer before it counts as gone; the waits are 4, 8, 16 and 32 seconds.
+/// How many REQUESTs are sent for an offer before the client gives it up; the waits are 4, 8, 16 and 32 seconds.
 const REQUESTS: u32 = 4;
-/// REQUESTs for the address of an earlier run: a switch that has a lease does not wait longer for a server that is
-/// away.
+/// How many REQUESTs are sent for the address of an earlier run. Then a switch that has a lease stops waiting for a
+/// server.
 const REBOOTS: u32 = 2;
 /// Shortest wait between two attempts to renew (RFC 2131 section 4.4.5).
 const RENEWALS: Duration = Duration::from_secs(60);
@@ -137,7 +137,7 @@ impl Machine {
         }
     }
 
-    /// When [`Self::timer`] wants to be called.
+    /// When the caller must call [`Self::timer`].
     pub fn due(&self) -> Duration {
         self.due
     }
@@ -301,7 +301,7 @@ impl Machine {
                     self.enter(State::Requesting(offer), now);
                     self.speak(now, random, &mut actions);
                 } else {
-                    // A server that knows the fabric may answer, too.
+                    // Keep the first such offer, and wait on: a server that knows the fabric may still reply.
                     best.get_or_insert(offer);
                 }
             }

@@ -13,7 +13,7 @@ fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A machine, the time, and numbers that are not random: no jitter.
+/// A machine, the time, and a source of numbers that give no jitter.
 struct Run {
     machine: Machine,
     now: Duration,
@@ -29,7 +29,8 @@ impl Run {
         }
     }
 
-    /// Each number differs, and each means 1000 ms in the range of the jitter.
+    /// Calls the machine with numbers that are all different, and that all give 1000 ms in the range of the jitter: no
+    /// jitter.
     fn with<T>(&mut self, call: impl FnOnce(&mut Machine, Duration, &mut dyn FnMut() -> u32) -> T) -> T {
         let (next, now) = (&mut self.next, self.now);
         call(&mut self.machine, now, &mut || {
@@ -191,7 +192,7 @@ fn an_earlier_lease_is_asked_for_and_used_without_a_server_while_it_lasts() {
     assert!(request.opts().get(OptionCode::ServerIdentifier).is_none() && request.ciaddr().is_unspecified());
     run.wait();
     let used = run.wait();
-    // 4 and 8 seconds were waited.
+    // The two waits took 4 and 8 seconds.
     assert!(
         matches!(&used[..], [Action::Use(l, left)] if l.address == lease.address && *left == s(48)),
         "{used:?}"

@@ -42,8 +42,8 @@ pub(crate) fn remembered<L: DeserializeOwned>(path: &Path, now: u64) -> Option<(
     }
 }
 
-/// Writes the lease to a file of another name and renames that. The file may be missing after a power failure; then
-/// the client asks for an address from the beginning. `seconds` is the whole duration of the lease.
+/// Writes the lease to a temporary file and renames it. The file may be missing after a power failure; then the client
+/// asks for an address from the beginning. `seconds` is the whole duration of the lease.
 pub(crate) fn remember<L: Serialize>(path: &Path, lease: &L, seconds: u32, left: Duration) -> io::Result<()> {
     let gone = u64::from(seconds).saturating_sub(left.as_secs());
     let memory = Memory {

@@ -22,7 +22,7 @@ const PARAMETERS: [u8; 5] = [
     code::REBINDING_SECONDS,
     code::SZTP_REDIRECT,
 ];
-/// Vendor class of this client; the model follows.
+/// Vendor class of this client, up to the model.
 pub const VENDOR_CLASS: &str = "p4-switch:";
 
 /// The client's identity.
@@ -30,9 +30,9 @@ pub const VENDOR_CLASS: &str = "p4-switch:";
 pub struct Identity {
     /// Hardware address of the interface.
     pub mac: [u8; 6],
-    /// Model; option 60 is [`VENDOR_CLASS`] and this.
+    /// Model; option 60 is [`VENDOR_CLASS`] followed by the model.
     pub model: String,
-    /// Serial number; option 61 is a zero octet and this.
+    /// Serial number; option 61 is a zero octet followed by the serial number.
     pub serial: String,
 }
 

@@ -117,7 +117,7 @@ impl Shelf {
     /// removed.
     ///
     /// # Errors
-    /// It cannot be read or written.
+    /// The directory cannot be read or written.
     pub fn open(directory: &Path, bounds: Bounds) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         for entry in fs::read_dir(directory)? {

@@ -4,13 +4,12 @@
 //! hold exactly the entities that follow from that: after every change, after every failure on
 //! either side, for millions of networks, at a cost that does not grow with their number.
 //!
-//! **Model.** Intent ([`model`]) is the only truth, kept in a [`store`]. What a device should
-//! hold is the sum of *contributions* ([`ident::Source`]), each a pure function ([`render`])
-//! of one object or one pair of objects. A device ([`device`]) is two maps, desired and
-//! applied, and the set of keys in which they may differ. The engine changes the desired entities, the
-//! device's actor learns the applied ones; [`reconcile`] turns differences into ordered batches for a
-//! [`driver`]. Read-back, repair, restart and change are the same step: compare, and write
-//! the differences. [`topology`] keeps the shortest paths link by link.
+//! **Model.** Intent ([`model`]) is the only truth, kept in a [`store`]. What a device should hold is the sum of
+//! *contributions* ([`ident::Source`]), each a pure function ([`render`]) of one object or one pair of objects. A
+//! device ([`device`]) is two maps, desired and applied, and the set of keys where they may differ. The engine changes
+//! the desired entities, the device's actor learns the applied ones; [`reconcile`] turns differences into ordered
+//! batches for a [`driver`]. Read-back, repair, restart and change are the same step: compare, and write the
+//! differences. [`topology`] keeps the shortest paths link by link.
 //!
 //! ```text
 //! request -> writer: model, render -> store -> published -> acknowledged

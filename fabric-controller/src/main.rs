@@ -377,7 +377,7 @@ struct Enrolment {
 }
 
 impl Enrolment {
-    /// The same authority, for renewals by the controller.
+    /// A signer with the authority of enrolment, for renewals by the controller.
     fn renewing(&self) -> Result<Signer> {
         Ok(Signer {
             authority: self.settings.keys()?.authority,
@@ -385,7 +385,7 @@ impl Enrolment {
         })
     }
 
-    /// Serves both doors until one of them fails or `stop` is cancelled.
+    /// Serves the provisioning server and unary calls, until one of the two fails or `stop` is cancelled.
     async fn serve(
         self,
         roster: Arc<Controller<RedbStore>>,
@@ -485,7 +485,7 @@ fn provider(args: &Args) -> Option<oidc::Settings> {
     })
 }
 
-/// Runs on a task of its own, so that it can finish its requests while others end.
+/// Runs a server on a task of its own, so that it can finish its requests while others end.
 fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
     tokio::spawn(future)
 }

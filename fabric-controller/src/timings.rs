@@ -17,7 +17,7 @@ type Histograms = Family<Vec<(&'static str, String)>, Histogram, fn() -> Histogr
 pub struct AllTimings {
     /// From a change until a device had confirmed everything.
     pub(crate) applied: Histograms,
-    /// Until a device answered a batch of writes.
+    /// Time until a device answered a batch of writes.
     pub(crate) written: Histograms,
 }
 

@@ -106,7 +106,7 @@ pub(crate) fn identity(certificate: &CertificateDer<'_>) -> Result<Identity, Spi
 /// When a certificate is valid.
 ///
 /// # Errors
-/// It cannot be read.
+/// The certificate cannot be read.
 pub(crate) fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, SpiffeError> {
     let certificate = parse(certificate)?;
     let validity = certificate.validity();

@@ -25,7 +25,7 @@ use crate::verify::{End, check_chain};
 
 /// Octets that a client must send at first, or it is disconnected: an HTTP/2 connection preface (RFC 9113, section 3.4).
 const FIRST_OCTETS: u64 = 24;
-/// Longest sleep until a certificate is checked again, instead of a timer of months.
+/// A certificate may be valid for months. Its expiry is checked at least this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// The verified identity of a peer.
@@ -47,7 +47,7 @@ pub enum Claim {
 
 /// Whether a connection is still open, for servers that keep something for its peer.
 ///
-/// A server's tasks learn about the end of a connection one after the other. This shows it before the peer can notice
+/// The tasks of a server learn at different times that a connection has ended. This shows it before the peer can notice
 /// it.
 #[derive(Debug, Clone, Default)]
 pub struct Liveness(Arc<Open>);
@@ -114,11 +114,11 @@ pub(crate) enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Resolves, with the reason, when a connection must end although its peer does nothing wrong.
+/// Resolves when a connection must end although its peer does nothing wrong. The text is the reason.
 type Ending = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// An accepted connection. Reading fails when the peer was silent for too long, has left a response untaken for as
-/// long, or has a certificate that is no longer good. Writing fails when the peer has taken nothing for as long.
+/// An accepted connection. Reading fails when the peer was silent for too long, did not take a response for that time,
+/// or has a certificate that is no longer good. Writing fails when the peer has taken nothing for that time.
 pub struct Connection {
     io: Io,
     peer: Peer,
@@ -275,7 +275,7 @@ impl Connection {
         written
     }
 
-    /// Whether the client has not taken a part of a response for too long.
+    /// Whether a part of a response has waited for the client for too long.
     fn holds_a_response(&self) -> bool {
         let since = self.peer.liveness.parts().since();
         since.is_some_and(|since| since.elapsed() >= self.silence.idle)
@@ -315,8 +315,7 @@ impl AsyncRead for Connection {
         }
         let why = match this.silence.poll(context) {
             Poll::Ready(()) => "the peer was silent for too long",
-            // A peer that gives no room for a response still answers pings, and each answer comes
-            // here.
+            // A peer that leaves no room for a response may still answer pings. Each answer is a read, so it gets here.
             Poll::Pending if this.holds_a_response() => "the peer did not take a response for too long",
             Poll::Pending => return Poll::Pending,
         };

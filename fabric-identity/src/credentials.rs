@@ -77,12 +77,12 @@ pub struct Credentials {
     pem: Mutex<Pem>,
     keys: ArcSwap<Keys>,
     generation: watch::Sender<u64>,
-    /// Whether other credentials than those in the files are in use for the moment.
+    /// Whether the credentials in use are on trial. They may differ from those in the files.
     on_trial: AtomicBool,
     pub(crate) provider: Arc<CryptoProvider>,
 }
 
-/// Credentials that are in use for a while.
+/// Credentials on trial: they are in use until this is dropped or kept.
 #[must_use = "the credentials are in use until this is dropped"]
 pub struct Trial {
     credentials: Arc<Credentials>,
@@ -90,8 +90,8 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Keeps the tried credentials in use. If the credentials have files, the files must
-    /// hold them by now.
+    /// Keeps the tried credentials in use. If the credentials come from files, the caller must have written them there
+    /// before.
     pub fn keep(mut self) {
         self.before = None;
     }
@@ -305,7 +305,7 @@ impl Credentials {
     /// Whether all these certificates (PEM) are among the trusted authorities.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// The certificates cannot be read.
     pub fn trusts_all(&self, pem: &[u8]) -> Result<bool, IdentityError> {
         let trusted = certificates("the authorities", &self.authorities())?;
         let these = certificates("the authority", pem)?;
@@ -362,10 +362,11 @@ impl Credentials {
     }
 
     /// Replaces the credentials for a trial. When the result is dropped, the earlier ones are used again, unless
-    /// [`Trial::keep`] was called. Meanwhile the files are not read.
+    /// [`Trial::keep`] was called. During the trial the files are not read.
     ///
     /// # Errors
-    /// The new ones cannot be used, or are for another subject, or others are on trial; the ones in use stay.
+    /// The new ones cannot be used, or are for another subject, or there is another trial already; the ones in use
+    /// stay.
     pub fn try_out(self: &Arc<Self>, ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Trial, IdentityError> {
         if self.on_trial.swap(true, Ordering::AcqRel) {
             return Err(IdentityError::OnTrial);
@@ -396,7 +397,8 @@ impl Credentials {
         if *self.pem.lock().unwrap_or_else(PoisonError::into_inner) == pem {
             return Ok(false);
         }
-        // A new certificate with the old key fails here: the writer has not finished, or made a mistake.
+        // A new certificate with the old key fails here: the program that writes the files has not finished, or made a
+        // mistake.
         self.take(pem).map(|()| true)
     }
 

@@ -90,7 +90,7 @@ impl Dialer {
         })
     }
 
-    /// The same for connections from this address of the machine: servers limit the connections of one address.
+    /// Makes connections come from this address of the machine. Servers limit the connections from one address.
     #[must_use]
     pub fn from_address(mut self, local: IpAddr) -> Self {
         self.local = Some(local);

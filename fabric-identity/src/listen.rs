@@ -31,11 +31,11 @@ const NO_ROOM: Duration = Duration::from_millis(100);
 const PART_OF_DESCRIPTORS: u64 = 4;
 /// Connections that have passed their handshake and wait for the server.
 const READY: usize = 16;
-/// The kernel looks for peers that vanished after this silence, ...
+/// Silence after which the kernel begins to check whether a peer has vanished.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// ... this often, ...
+/// Time between two of these checks.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
-/// ... this many times.
+/// Failed checks after which the kernel ends the connection.
 const KEEPALIVE_TRIES: u32 = 3;
 /// An IPv6 host can choose any address of a /64 (RFC 7421), so peers are counted by /64.
 const IPV6_PREFIX: u128 = !0 << 64;
@@ -43,7 +43,7 @@ const IPV6_PREFIX: u128 = !0 << 64;
 /// Limits of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections in all, those in their handshake included. A process with few descriptors grants less.
+    /// Connections in all, those in their handshake included. A process with few descriptors accepts fewer.
     pub connections: usize,
     /// Connections of one address (one /64 of IPv6).
     pub per_peer: usize,
@@ -97,7 +97,7 @@ impl Places {
     /// Takes a place for a connection from this address.
     ///
     /// # Errors
-    /// In words, when there is no place.
+    /// There is no place; the text says why.
     fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, &'static str> {
         let peer = counted_as(address);
         let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);

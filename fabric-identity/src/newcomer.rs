@@ -30,7 +30,7 @@ use crate::error::IdentityError;
 use crate::spiffe::Subject;
 use crate::words::explain;
 
-/// Longest time for connecting, and again for the handshake: three lost SYNs.
+/// Longest time for connecting, and the same again for the handshake: enough for three lost SYNs.
 const PATIENCE: Duration = Duration::from_secs(7);
 /// What a fingerprint begins with.
 const SHA_256: &str = "sha256:";
@@ -119,7 +119,7 @@ impl Newcomer {
         Self::new(None)
     }
 
-    /// For connections to `subject`, in whichever fabric these authorities (PEM) vouch for.
+    /// For connections to `subject` of the fabric that these authorities (PEM) vouch for.
     ///
     /// # Errors
     /// The authorities cannot be used, or TLS cannot be set up.
@@ -127,7 +127,7 @@ impl Newcomer {
         Self::trusting_these(&certificates("the authorities", authorities)?, subject)
     }
 
-    /// The same with certificates.
+    /// As [`Newcomer::trusting`], with the authorities as parsed certificates.
     ///
     /// # Errors
     /// As [`Newcomer::trusting`].
@@ -170,7 +170,7 @@ impl Newcomer {
     /// Connects to `HOST:PORT`.
     ///
     /// # Errors
-    /// The server cannot be reached or is not the expected one; in words.
+    /// The server cannot be reached or is not the expected one; the error says which.
     pub async fn connect(&self, address: &str) -> io::Result<TlsStream<TcpStream>> {
         let late = |_| {
             let words = format!("no answer in {} s", PATIENCE.as_secs());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// The same peer and reason are logged again after this.
 const AGAIN: Duration = Duration::from_secs(60);
-/// Pairs of peer and reason that are remembered; beyond them nothing is logged until the minute is over.
+/// Most pairs of peer and reason that are remembered. Further pairs are not logged until the minute is over.
 const MAX_PAIRS: usize = 1024;
 
 /// When the window of a pair began, and how often it has occurred since.
@@ -21,7 +21,7 @@ struct Seen {
 pub struct Notices(Mutex<HashMap<(IpAddr, String), Seen>>);
 
 impl Notices {
-    /// Whether to log this now; if so, how often the same was left out before.
+    /// Whether to log this now; if so, how many equal lines were left out before.
     pub fn due(&self, peer: IpAddr, reason: &str) -> Option<u64> {
         self.due_at(peer, reason, Instant::now())
     }

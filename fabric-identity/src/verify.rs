@@ -45,7 +45,7 @@ pub(crate) fn check_chain(
     checked.map_err(|error| Error::InvalidCertificate(reason(error)))
 }
 
-/// In rustls' terms, which also decide the alert that the peer gets.
+/// The error in rustls' terms, which also decide the alert that the peer gets.
 pub(crate) fn reason(error: webpki::Error) -> CertificateError {
     match error {
         webpki::Error::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
@@ -81,7 +81,8 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
-    /// For a server: any client with a certificate of the fabric's authorities; calls are judged later.
+    /// For a server: accepts any client with a certificate of the fabric's authorities. What the client may call is
+    /// decided later.
     pub(crate) fn of_clients(credentials: Arc<Credentials>) -> Arc<Self> {
         Arc::new(Self {
             credentials,
@@ -90,7 +91,7 @@ impl Verifier {
         })
     }
 
-    /// For a server: the same, or a client without a certificate.
+    /// As [`Self::of_clients`], but also accepts a client without a certificate.
     pub(crate) fn of_any_clients(credentials: Arc<Credentials>) -> Arc<Self> {
         Arc::new(Self {
             credentials,
@@ -183,7 +184,8 @@ impl ServerCertVerifier for Verifier {
 
 impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // Empty: it is only a hint (RFC 8446, section 4.2.4), and authorities change while this verifier exists.
+        // No hints: clients do not need them (RFC 8446, section 4.2.4), and the authorities change while this verifier
+        // exists.
         &[]
     }
 

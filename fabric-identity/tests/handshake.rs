@@ -43,7 +43,7 @@ async fn answer(mut incoming: Incoming, mut seen: impl FnMut(&Connection)) {
     }
 }
 
-/// A server as `switch/leaf1`, and what a client with these credentials gets from it.
+/// Starts a server as `switch/leaf1`, and returns what a client with these credentials gets from it.
 async fn attempt(server: &Arc<Credentials>, client: &Arc<Credentials>) -> io::Result<u8> {
     let (address, incoming) = listen(server).await;
     let answering = tokio::spawn(answer(incoming, |_| {}));
@@ -164,7 +164,7 @@ async fn the_reason_is_in_words_on_the_clients_side() {
         let text = attempt(&server, &controller).await.unwrap_err().to_string();
         assert!(text.contains(words), "{words}: {text}");
     }
-    // The server refuses the client with an alert, which the client reads later.
+    // The server refuses the client with an alert. The client reads it only after its own handshake.
     let server = authority.credentials("switch/leaf1");
     let expired = authority.issue_with(&["spiffe://test/controller"], |params| {
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
@@ -284,7 +284,7 @@ async fn where_certificates_are_welcome_a_user_is_known_by_one_and_a_strangers_i
     stream.unwrap();
     assert_eq!(connection.unwrap().peer().subject(), Some(&Subject::User("ada".into())));
 
-    // It trusts the server's authority, but was signed by another.
+    // A client whose certificate comes from another authority.
     let answering = tokio::spawn(answer(incoming, |connection| panic!("{} came in", connection.peer())));
     let stranger = Authority::new().credentials("user/ada");
     assert!(speak(&stranger, Subject::Controller, &address).await.is_err());

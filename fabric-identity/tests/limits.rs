@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
-/// Long enough for a loaded machine; nothing waits for it when all is well.
+/// Long enough for a loaded machine; a passing test never waits this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn listen(credentials: &Arc<Credentials>, limits: Limits) -> (SocketAddr, Incoming) {
@@ -116,7 +116,7 @@ async fn a_client_that_takes_nothing_is_let_go() {
     let (mut connection, _stream) = (connection.unwrap(), stream.unwrap());
     let part = [0; 64 << 10];
     let mut written = 0u64;
-    // A server that is about to write does not read.
+    // This server only writes and never reads.
     let flood = async {
         loop {
             if let Err(error) = connection.write_all(&part).await {
@@ -128,7 +128,7 @@ async fn a_client_that_takes_nothing_is_let_go() {
     let error = tokio::time::timeout(PATIENCE, flood).await.unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     assert!(connection.peer().liveness.ended());
-    // What the buffers of two sockets hold.
+    // No more than the buffers of two sockets hold.
     assert!(written < 64 << 20, "{written} octets");
 }
 
@@ -140,8 +140,8 @@ fn cpu() -> Duration {
     time(usage.user_time()) + time(usage.system_time())
 }
 
-/// Alone in a process of its own (nextest does that; `cargo test` runs it in this file's process, where it would disturb
-/// the others, so it takes the whole process by running itself again).
+/// Needs a process of its own, because it uses up the descriptors. nextest gives it one. `cargo test` runs all tests of
+/// this file in one process, so the test starts itself again as a child process.
 #[test]
 fn a_listener_without_descriptors_waits_and_recovers() {
     const ALONE: &str = "FABRIC_IDENTITY_TEST_ALONE";

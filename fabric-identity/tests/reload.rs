@@ -13,7 +13,7 @@ fn new_files_are_taken_and_bad_ones_are_not() {
     assert_eq!(credentials.identity().to_string(), "spiffe://test/host/h1");
     assert!(!credentials.reload().unwrap(), "nothing changed");
 
-    // The certificate is there, its key not yet.
+    // The new certificate is written, but its key is not yet.
     let next = authority.issue_with(&["spiffe://test/host/h1"], |params| {
         params.not_after = rcgen::date_time_ymd(2093, 1, 1);
     });

@@ -64,7 +64,7 @@ fn holds_without_rights(target: &str) {
         "{}",
         said(&output)
     );
-    // It is not overwritten.
+    // An existing file is not overwritten.
     assert_eq!(check(&[], &path, &["--write"]).status.code(), Some(2));
 }
 

@@ -18,7 +18,7 @@ fn objects_are_shown_in_every_form() {
     let c = Controller::start("info");
     c.ok("apply -f intent.yaml --wait 0");
 
-    // Every word for a kind; only the named objects.
+    // Every word for a kind works, and only the named objects are shown.
     for kind in ["networks", "network", "net", "nets", "NETWORKS"] {
         let out = c.ok(&format!("get {kind} -n blue"));
         let rows: Vec<&str> = out.lines().skip(1).filter_map(|l| cells(l).first().copied()).collect();
@@ -34,7 +34,7 @@ fn objects_are_shown_in_every_form() {
     assert_eq!(c.ok("get hosts host2 host1 -o name"), "host1\nhost2\n");
     assert_eq!(c.ok("get links spine1:1 -o name"), "leaf1:1\n");
 
-    // Names go into other commands.
+    // The output with `-o name` can be used in other commands.
     assert_eq!(c.ok("get nets -n blue -o name"), "blue/db\nblue/web\n");
     let all = c.ok("get nets -A -o name");
     assert_eq!(all, "blue/db\nblue/web\nred/db\nred/web\n");
@@ -50,7 +50,7 @@ fn objects_are_shown_in_every_form() {
         "{wide}"
     );
 
-    // Documents: one object if one name is given, otherwise a list.
+    // JSON and YAML: one object if one name is given, otherwise a list.
     let json = |words: &str| serde_json::from_str::<Value>(&c.ok(words)).unwrap();
     assert_eq!(json("get network web -n blue -o json")["vdc"], "blue");
     assert_eq!(json("get network web -n blue -o json")["spec"]["name"], "web");
@@ -141,7 +141,7 @@ fn what_happened_is_shown_of_one_vdc_or_of_all() {
     );
     let of_blue = c.ok("history -n blue");
     assert!(of_blue.contains("first") && !of_blue.contains("web1"), "{of_blue}");
-    // The vDC of the context, unless all are requested.
+    // The history shows the vDC of the context, unless all are requested.
     let in_context = |words: &str| {
         let mut command = c.command();
         let (code, out, err) = ended(&command.args(words.split_whitespace()).output().unwrap());
@@ -301,7 +301,7 @@ fn contexts_choose_controller_vdc_and_proof() {
         assert_eq!((code, err.as_str()), (0, ""), "{words}");
         out
     };
-    // Nothing is named: the error says how to.
+    // No controller is named: the error says how to name one.
     assert!(run("status", &[]).2.contains("fabricctl context set NAME --server"));
     let error = run(&format!("context set lab --server {}", c.server), &[]).2;
     assert!(error.contains("ca: missing"), "{error}");

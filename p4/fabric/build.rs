@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Takes a pipeline that another compiler made.
+/// Copies a pipeline that another compiler made.
 fn copy(dir: &Path, out: &Path, name: &str) -> Result<P4Info, Box<dyn Error>> {
     for file in [format!("{name}.json"), format!("{name}.p4info.bin")] {
         let from = dir.join(&file);

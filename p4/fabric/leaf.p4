@@ -1,12 +1,12 @@
 // The leaf: connects hosts and bare-metal machines, ends and starts tunnels, routes
 // between the networks of a vDC.
 //
-// One question per control, in this order; the first that refuses a packet names the
-// reason, and it is counted by that reason.
+// Each control decides one question, in this order. The first control that refuses a packet
+// sets the drop reason, and the packet is counted under that reason.
 //
 //   PacketOut    did the controller send this?
 //   Admission    who sends, and may they send in this network?
-//   SourceGuard  is this machine who it says?
+//   SourceGuard  is this machine who it says it is?
 //   OwnAddress   is it for this switch?      Termination  does the tunnel end here?
 //   EdgeReply    can it be answered here?
 //   Route        where to, at layer 3?       Bridge       where to, at layer 2?
@@ -59,7 +59,7 @@ control Overlay(inout headers_t hdr, inout metadata_t meta,
     apply {
         edge_reply.apply(hdr, meta);
         if (meta.bd == 0) {
-            // A frame of an underlay link, not of a network: an answer or nothing.
+            // A frame of an underlay link, not of a network: it is answered or dropped.
             if (meta.target == target_t.NONE && meta.drop_reason == drop_reason_t.NONE) {
                 meta.drop_reason = drop_reason_t.NOT_FOR_ROUTER;
             }
@@ -137,7 +137,7 @@ control LeafIngress(inout headers_t hdr, inout metadata_t meta,
             if (meta.drop_reason == drop_reason_t.NONE
                 && (hdr.outer_ethernet.isValid() || meta.encap)) {
                 underlay.apply(hdr, meta, standard_metadata);
-                // What another leaf sent us is never bridged back into the fabric: two
+                // A frame from another leaf is never bridged back into the fabric: two
                 // leaves that disagree about a MAC address must not make a loop.
                 if (meta.to_fabric && meta.from_tunnel && !meta.routed
                     && meta.target == target_t.VTEP

@@ -14,9 +14,9 @@
 //!   that run another one.
 //! - [`mod@write`]: bounded batches with one outcome per change. [`read`]: everything
 //!   that can be reconciled. [`diff`]: the changes from one state to another, pure.
-//! - [`names::Names`], [`packet::PacketCodec`], [`order::Order`]: names, packet headers
-//!   and references between tables, from the P4Info.
-//! - [`target::Target`]: the capabilities of a server. No other module knows products.
+//! - [`names::Names`], [`packet::PacketCodec`], [`order::Order`]: names, packet headers, and references between tables,
+//!   all taken from the P4Info.
+//! - [`target::Target`]: the capabilities of a server. No other module distinguishes between products.
 //!
 //! # Invariants
 //! - Equal entities are equal values, whatever their wire forms were.
@@ -27,8 +27,8 @@
 //!   is counted.
 //!
 //! # Cost
-//! An entry costs two small shared allocations; comparing two is comparing
-//! bytes. A Write costs one round trip per batch. The cost of a read-back is linear in the size of the tables.
+//! An entry takes two small shared allocations; two entries are compared byte by byte. A Write costs one round trip per
+//! batch. The cost of a read-back is linear in the size of the tables.
 //!
 //! # Not here
 //! The controller decides what to write and when to try again. Architecture-specific

@@ -1,4 +1,4 @@
-//! Names and ids of a P4Info, both ways, and checks of entities against it.
+//! Finds ids for names and names for ids in a P4Info, and checks entities against it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The id of an object; 0, which no object has, when it has no preamble.
+/// The id of an object, or 0 if it has no preamble. No object has id 0.
 #[must_use]
 pub fn id(preamble: Option<&Preamble>) -> u32 {
     preamble.map_or(0, |p| p.id)

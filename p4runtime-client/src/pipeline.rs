@@ -50,16 +50,16 @@ impl Pipeline {
         &self.device_config
     }
 
-    /// The same program, with the number of the store that has the claim on the switch. The switch remembers that
-    /// number.
+    /// The same program, with a cookie that also names the store that has the claim on the switch. The switch remembers
+    /// the cookie.
     #[must_use]
     pub fn kept_by(mut self, keeper: u32) -> Self {
         self.cookie = self.cookie & PROGRAM | u64::from(keeper);
         self
     }
 
-    /// Its cookie; equal pipelines have equal cookies in every release. The upper half names the program, the lower one
-    /// the store that has the switch's claim.
+    /// The cookie of the pipeline. Equal pipelines have equal cookies in every release. The upper half names the
+    /// program, the lower half the store that has the claim on the switch.
     #[must_use]
     pub fn cookie(&self) -> u64 {
         self.cookie
@@ -69,7 +69,7 @@ impl Pipeline {
         (self.cookie ^ cookie) & PROGRAM == 0
     }
 
-    /// The cookie of this program with the store of another cookie.
+    /// A cookie for this program and for the store that another cookie names.
     fn with_keeper_of(&self, cookie: u64) -> u64 {
         self.cookie & PROGRAM | cookie & !PROGRAM
     }
@@ -84,8 +84,8 @@ pub fn keeper(cookie: u64) -> u32 {
     (cookie & !PROGRAM) as u32
 }
 
-/// FNV-1a, then mixed so that every bit of it depends on every byte. Never 0,
-/// which some servers report for "none".
+/// FNV-1a, then mixed so that every bit of the result depends on every byte. Never 0, because some servers report 0 for
+/// "none".
 fn cookie(parts: &[&[u8]]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for byte in parts.iter().flat_map(|part| part.iter()) {
@@ -102,9 +102,9 @@ fn cookie(parts: &[&[u8]]) -> u64 {
 pub enum Installed {
     /// The switch was running it already.
     Unchanged,
-    /// It was pushed; the switch kept the entities that still fit.
+    /// The pipeline was pushed; the switch kept the entities that still fit.
     Reconciled,
-    /// It was pushed; the switch starts without entities.
+    /// The pipeline was pushed; the switch starts without entities.
     Pushed,
 }
 
@@ -138,12 +138,11 @@ impl Session {
         }
     }
 
-    /// Makes the switch run the program of `pipeline`. If it does already, nothing is sent. A switch that keeps its
-    /// entities (it ran the program already, or reconciled it) also keeps the number of the store that kept it before;
-    /// see [`Session::keep`].
+    /// Makes the switch run the program of `pipeline`. If it runs the program already, nothing is sent. If the switch
+    /// keeps its entities (it ran the program already, or reconciled it), its cookie still names the store that had the
+    /// claim before; [`Session::keep`] changes that.
     ///
-    /// After an error nothing may be written in this session: bmv2 crashes on a Write after a
-    /// pipeline that it refused.
+    /// After an error nothing may be written in this session: after bmv2 has refused a pipeline, a Write crashes it.
     ///
     /// # Errors
     /// [`Error::Pipeline`] when the switch refuses it or runs another one afterwards; others as for any call.
@@ -195,8 +194,8 @@ impl Session {
         }
     }
 
-    /// Makes the switch, which runs the program of `pipeline`, remember the store that keeps it. Its entities stay. If
-    /// a switch would lose them with a new cookie, the cookie is not changed.
+    /// Makes the switch, which runs the program of `pipeline`, remember the store that has the claim on it. Its
+    /// entities stay. If a switch would lose them with a new cookie, the cookie is not changed.
     ///
     /// # Errors
     /// As for any call.
@@ -259,7 +258,7 @@ mod tests {
         assert_eq!(cookie("a", "{}"), cookie("a", "{}"));
         assert_ne!(cookie("a", "{}"), cookie("b", "{}"));
         assert_ne!(cookie("a", "{}"), cookie("a", "{ }"));
-        // Switches keep cookies over releases of the controller.
+        // Switches remember cookies while the controller is upgraded, so this value must not change.
         assert_eq!(super::cookie(&[b"vfabric"]), 0x7ca2_dd83_43c1_b92a);
     }
 }

@@ -1,8 +1,7 @@
 //! What a target can do and where it deviates from the specification.
 //!
-//! The rest of the crate looks at this struct and never checks which product it talks to.
-//! The defaults work with every known target; a server that says it
-//! follows P4Runtime 1.4 or newer gets more.
+//! The rest of the crate looks at this struct and never checks which product it talks to. The defaults work with every
+//! known target. For a server that says it follows P4Runtime 1.4 or newer, more is used.
 
 /// Capabilities and quirks of a P4Runtime server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,9 +16,8 @@ pub struct Target {
     /// dataplane although reads show none, and inserting them again doubles
     /// their copies. They are deleted before a pipeline is pushed.
     pub keeps_replication: bool,
-    /// Group members may watch a port. bmv2 reports the port of one member for
-    /// all of them, and cannot take a member that watches one out of a group: the
-    /// Write fails half-way, and the switch may end.
+    /// Group members may watch a port. bmv2 reports the port of one member for all of them, and cannot remove a member
+    /// that watches a port from a group: the Write fails half-way, and the switch may crash.
     pub watches_ports: bool,
     /// Keeps the metadata of multicast groups (P4Runtime 1.4, `MulticastGroupEntry.metadata`).
     pub keeps_metadata: bool,
@@ -29,7 +27,7 @@ pub struct Target {
 const MAX_UPDATES_CURRENT: usize = 1000;
 
 impl Target {
-    /// Assumes nothing: fits bmv2 up to 1.15.
+    /// Assumes nothing that a server need not have; this fits bmv2 up to 1.15.
     pub const CAUTIOUS: Self = Self {
         max_updates: 200,
         reconciles: false,

@@ -59,7 +59,7 @@ impl Change {
         }
     }
 
-    /// The change to try if the switch's state is not as this one assumes.
+    /// What to do if the switch's state is not the one that this change assumes.
     fn instead(&self, code: Code) -> Instead {
         match (self, code) {
             (Self::Insert(entity), Code::AlreadyExists) => Instead::Try(Self::Modify(entity.clone())),
@@ -213,8 +213,8 @@ fn batches(changes: &[Change], most: usize) -> impl Iterator<Item = &[Change]> {
     changes.chunk_by(alike).flat_map(move |run| run.chunks(most.max(1)))
 }
 
-/// The outcomes in the details of a failed Write (P4Runtime 1.4, section 12.3),
-/// or `None` if there is not exactly one for each of `count` updates.
+/// The outcomes from the details of a failed Write (P4Runtime 1.4, section 12.3), or `None` if there is not exactly one
+/// for each of the `count` updates.
 fn refusals(status: &tonic::Status, count: usize) -> Option<Vec<Outcome>> {
     let details = RpcStatus::decode(status.details()).ok()?.details;
     if details.len() != count {

@@ -232,7 +232,7 @@ async fn reads_leave_out_what_nobody_wrote_and_what_comes_twice() {
     let mut snapshot = session.read_all(&p4info()).await.unwrap();
     snapshot.entities.sort_by(|a, b| a.key().cmp(b.key()));
     assert_eq!(snapshot.entities, [entry(1, 1), entry(2, 1), group]);
-    // It is reported, since it cannot be repaired, and is never mistaken for ours.
+    // The entity is reported, because it cannot be repaired, and it is never mistaken for one of ours.
     assert!(snapshot.foreign.iter().all(|(wire, _)| *wire == broken));
     assert!(!snapshot.foreign.is_empty());
 }

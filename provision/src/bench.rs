@@ -96,7 +96,7 @@ fn request(kind: u8, xid: u32, mac: Mac, options: &[(u8, &[u8])]) -> Vec<u8> {
     octets
 }
 
-/// Number of the exchange, address, and whether it is an OFFER or ACK.
+/// Transaction id, address, and message type (OFFER or ACK).
 fn answer(octets: &[u8]) -> Option<(u32, [u8; 4], u8)> {
     let xid = u32::from_be_bytes(octets.get(4..8)?.try_into().ok()?);
     let address = octets.get(16..20)?.try_into().ok()?;
@@ -167,7 +167,8 @@ fn measure(bench: &Bench, dir: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
-/// Sends at a steady rate; percentiles of the time to the answer in microseconds, and what was lost.
+/// Sends requests at a steady rate. Returns percentiles of the time to the answer in microseconds, and how many answers
+/// are missing.
 fn discovers(bench: &Bench, to: SocketAddr) -> Result<(u64, u64, u64, u64)> {
     let socket = UdpSocket::bind((RELAY, 0))?;
     socket2::SockRef::from(&socket).set_recv_buffer_size(8 << 20)?;
@@ -225,7 +226,7 @@ fn discovers(bench: &Bench, to: SocketAddr) -> Result<(u64, u64, u64, u64)> {
     ))
 }
 
-/// Switches that ask at once, until the last one has its lease, in milliseconds.
+/// Lets many switches ask at the same time. Returns how long it took until the last one had its lease, in milliseconds.
 fn leases(bench: &Bench, to: SocketAddr) -> Result<(f64, usize)> {
     let socket = UdpSocket::bind((RELAY, 0))?;
     socket2::SockRef::from(&socket).set_recv_buffer_size(8 << 20)?;

@@ -1,5 +1,5 @@
-//! Requests of an operator to the running server, over a socket in its state directory. Only those who can enter that
-//! directory can ask: the server's own user and root.
+//! Requests from an operator to the running server, over a socket in its state directory. Only the server's own user
+//! and root can enter that directory, so only they can send requests.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ pub async fn serve(listener: UnixListener, files: Arc<Files>, stop: Cancellation
 
 async fn status(State(files): State<Arc<Files>>) -> Json<Status> {
     let mut status = files.board.status(now());
-    // Includes switches that have not been heard of yet.
+    // Also list switches that have not sent anything yet.
     for switch in files.directory.load().switches() {
         status.switches.entry(switch.name.clone()).or_default();
     }

@@ -1,4 +1,4 @@
-//! Finds the switch that a machine is.
+//! Decides which switch of the inventory a machine is.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -57,12 +57,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether an open enrolment window lets it in: a machine that contradicts the inventory stays out.
+    /// Whether an open enrolment window lets the machine in. A machine that contradicts the inventory stays out.
     pub fn may_enrol(&self) -> bool {
         matches!(self, Self::Unknown)
     }
 
-    /// The switch whose timeline should show it.
+    /// The switch whose timeline should show the refusal.
     pub fn switch(&self) -> Option<&Name> {
         match self {
             Self::Unknown => None,
@@ -116,7 +116,7 @@ impl Directory {
             directory.by_mac.extend(switch.mac.map(|mac| (mac, i)));
             let serial = switch.serial.as_ref().map(Label::folded);
             directory.by_serial.extend(serial.map(|serial| (serial, i)));
-            // Only of switches that can be recognised: this server gives no address to others.
+            // Only addresses of switches that can be recognised: this server gives no address to others.
             if is_recognisable(switch) {
                 directory.by_address.insert(switch.p4runtime.ip(), i);
             }
@@ -139,7 +139,7 @@ impl Directory {
         &self.switches
     }
 
-    /// The switch of a name.
+    /// The switch with a name.
     pub fn switch(&self, name: &Name) -> Option<&Switch> {
         self.by_name.get(name).and_then(|i| self.switches.get(*i))
     }
@@ -152,7 +152,7 @@ impl Directory {
     /// The switch that a machine is. Without a readable serial number, the MAC address alone decides.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why the machine is no switch of the inventory.
     pub fn recognise(&self, mac: Option<Mac>, serial: Option<&Label>) -> Result<&Switch, Refusal> {
         let by_mac = mac
             .and_then(|mac| self.by_mac.get(&mac))
@@ -230,7 +230,7 @@ links:
             (mac(1), Some("af39"), "spine1"),
             (mac(1), None, "spine1"),
             (None, Some("AF39"), "spine1"),
-            // The inventory has a serial number only, or a MAC address only.
+            // The inventory has only a serial number, or only a MAC address.
             (mac(9), Some("AF41"), "leaf2"),
             (mac(4), Some("ZZ"), "leaf3"),
             (mac(9), None, "Unknown"),

@@ -35,7 +35,7 @@ pub enum NoImage {
         /// Why not.
         source: std::io::Error,
     },
-    /// The list does not name it.
+    /// The list of digests does not name the image.
     #[error("`{0}` is not in {SUMS}")]
     NotListed(String),
     /// The file cannot be read.

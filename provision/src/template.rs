@@ -35,7 +35,7 @@ const BUILT_IN: [(&str, &str); 2] = [
     ("first-boot.sh", include_str!("../templates/first-boot.sh")),
 ];
 
-/// How secrets begin: keys in PEM, hashes of passwords in the form of crypt(5).
+/// Texts by which secrets are recognised: keys in PEM, hashes of passwords in the form of crypt(5).
 const SECRETS: [(&str, &str); 7] = [
     ("PRIVATE KEY-----", "a private key"),
     ("$1$", "a password hash"),
@@ -63,7 +63,7 @@ pub struct For<'a> {
     pub switch: &'a Switch,
     /// The subnet that it is in, if that is known.
     pub subnet: Option<&'a Subnet>,
-    /// The subnet of IPv6 that it asks from, if it does.
+    /// The IPv6 subnet that the request comes from, if it came over IPv6.
     pub subnet6: Option<(&'a Ipv6, &'a Subnet6)>,
 }
 

@@ -149,7 +149,7 @@ impl Fabric {
         self.own_with(&self.path("bindings.redb")).await;
     }
 
-    /// The same, with its bindings in this file.
+    /// As [`Self::own`], with the bindings in this file.
     pub async fn own_with(&self, bindings: &Path) {
         let socket = self.waiting.lock().unwrap().take().unwrap();
         let listener = socket.listen(64).unwrap();

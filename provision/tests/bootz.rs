@@ -55,7 +55,7 @@ async fn a_blank_device_becomes_the_switch_of_its_serial_number() {
         [Challenged, Enrolled, Bootstrapping, Challenged, Bootstrapped]
     );
 
-    // It serves its controller, which trusts the authority of enrolment beside its own.
+    // The switch serves its controller, which trusts the authority of enrolment as well as its own.
     let both = format!("{}{}", fabric.authority.pem, fabric.enrolling.pem);
     let controller = fabric.authority.issue("controller").credentials(&both);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

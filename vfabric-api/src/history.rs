@@ -88,7 +88,7 @@ pub struct History {
     pub oldest: Option<u64>,
 }
 
-/// Revisions in order, for those who follow.
+/// Revisions in order, for callers that follow the history.
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
     /// The revisions.

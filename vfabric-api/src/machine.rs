@@ -7,7 +7,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::ident::{Label, Name};
 
 /// Longest reason of a restart, in characters.
-const REASON: usize = 200;
+pub(crate) const REASON: usize = 200;
 
 /// What a switch said about itself when it was last asked. A field is absent if the switch
 /// lacks the service for it.

@@ -55,7 +55,7 @@ pub struct Fabric {
 /// Octets that VXLAN over IPv4 adds to a tenant's IP packet: 14 inner Ethernet, 8 VXLAN,
 /// 8 UDP, 20 IPv4 (RFC 7348 section 5).
 pub const OVERLAY_OVERHEAD_V4: u16 = 50;
-/// The same over IPv6.
+/// Octets that VXLAN over IPv6 adds.
 pub const OVERLAY_OVERHEAD_V6: u16 = 70;
 
 fn default_underlay_mtu() -> u16 {

@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 64;
 /// Why a document could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum YamlError {
-    /// It has more than [`MAX_OCTETS`].
+    /// The document has more than [`MAX_OCTETS`].
     #[error("{octets} octets: expected at most {MAX_OCTETS}")]
     TooLarge {
         /// How many it has.
@@ -31,7 +31,7 @@ pub enum YamlError {
         /// What is wrong.
         message: String,
     },
-    /// The same, without a place.
+    /// Something is wrong, but its place is not known.
     #[error("{0}")]
     Unplaced(String),
 }

@@ -388,6 +388,12 @@ impl<D: Datapath> Agent<D> {
                 };
                 return self.report(v1::report::Event::Link(change));
             }
+            Change::Entry(seen) => {
+                if self.engine.is_as_desired(&seen) {
+                    return;
+                }
+                gathered.vnis.extend(seen.key().vni());
+            }
             Change::Network(vni) => drop(gathered.vnis.insert(vni)),
             Change::Port(name) => drop(gathered.ports.insert(name)),
             Change::Anything => gathered.all = true,
@@ -446,11 +452,7 @@ impl<D: Datapath> Agent<D> {
                 return Ok(news);
             }
             Command::IdAt((netns, interface), answer) => {
-                let mut held = self.engine.desired().entities().values();
-                let _ = answer.send(held.find_map(|entity| match entity {
-                    HostEntity::Attachment(a) if a.netns == netns && a.interface == interface => Some(a.id.clone()),
-                    _ => None,
-                }));
+                let _ = answer.send(self.engine.desired().id_at(&netns, &interface).map(str::to_owned));
             }
             Command::Trace(packet, answer) => {
                 let failure = |key: &HostKey| self.engine.error(key).map(ToString::to_string);

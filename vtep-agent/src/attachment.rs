@@ -22,6 +22,9 @@ pub(crate) enum Verb {
         vdc: String,
         #[command(flatten)]
         wish: WishArgs,
+        /// Identity of the workload, if its attachment may move to another host with it (16 to 128 characters that nobody guesses).
+        #[arg(long)]
+        workload: Option<String>,
     },
     /// Removes an interface.
     Del {
@@ -68,7 +71,12 @@ impl From<SlotArgs> for Slot {
 pub(crate) fn run(socket: &Path, verb: Verb) -> anyhow::Result<String> {
     let request = match verb {
         Verb::List => Request::List,
-        Verb::Add { slot, vdc, wish } => Request::Plug {
+        Verb::Add {
+            slot,
+            vdc,
+            wish,
+            workload,
+        } => Request::Plug {
             slot: slot.into(),
             wish: Wish {
                 cni_network: String::new(),
@@ -76,6 +84,7 @@ pub(crate) fn run(socket: &Path, verb: Verb) -> anyhow::Result<String> {
                 network: wish.network,
                 mac: wish.mac,
                 ips: wish.ips,
+                workload,
             },
         },
         Verb::Del { slot } => Request::Del { slot: slot.into() },

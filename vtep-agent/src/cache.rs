@@ -31,7 +31,7 @@ const ORDER: &[u8] = b"\x00order";
 
 /// How long a database that was just closed may stay locked: its threads end later.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often to try meanwhile.
+/// Time between two attempts to open it during that wait.
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
 /// True when somebody else has the database open; sled has no separate error for that.

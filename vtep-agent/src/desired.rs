@@ -50,6 +50,18 @@ impl Desired {
         }
     }
 
+    /// The attachment with that interface in that namespace.
+    pub fn id_at(&self, netns: &str, interface: &str) -> Option<&str> {
+        let there = self.places.get(netns)?.iter();
+        there
+            .filter_map(|key| match self.entities.get(key)? {
+                HostEntity::Attachment(a) => Some(a),
+                _ => None,
+            })
+            .find(|a| a.interface == interface)
+            .map(|a| a.id.as_str())
+    }
+
     /// Adds or replaces an entity; returns the objects that may have to change.
     pub fn upsert(&mut self, entity: HostEntity) -> BTreeSet<ObjectKey> {
         let key = entity.key();

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vtep_proto::v1::ErrorCode;
 use vtep_proto::{HostEntity, HostKey, Vni};
 
-use crate::datapath::{Datapath, Done, Scope, Step, StepError};
+use crate::datapath::{Datapath, Done, Scope, Seen, Step, StepError};
 use crate::desired::Desired;
 use crate::error::AgentError;
 use crate::object::{Object, ObjectKey};
@@ -148,6 +148,18 @@ impl<D: Datapath> Engine<D> {
         }
     }
 
+    /// True when an entry has become what is desired, as after each change of our own: nothing needs to be compared.
+    pub fn is_as_desired(&self, seen: &Seen) -> bool {
+        let key = seen.key();
+        let desired = self.desired.object(&key);
+        let same = match seen {
+            Seen::Is(object) => desired == Some(object),
+            Seen::Tunnelled(..) => desired.is_some(),
+            Seen::Gone(_) => desired.is_none(),
+        };
+        same && !self.failures.contains_key(&key)
+    }
+
     /// Compares a part of the datapath with the desired state and repairs the differences.
     ///
     /// # Errors
@@ -205,7 +217,7 @@ impl<D: Datapath> Engine<D> {
         let mut all = touched.clone();
         for _ in 0..REBUILD_ROUNDS {
             let disturbed = self.step(&touched);
-            // In a new network everything has just been requested; in an old one it has not.
+            // Skip objects that this call has requested already. That applies only to networks that were made again.
             let of = |vnis: BTreeSet<Vni>| {
                 vnis.into_iter()
                     .flat_map(|v| self.desired.objects_of(v))

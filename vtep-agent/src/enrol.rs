@@ -305,7 +305,7 @@ impl Enrolment {
     /// Writes certificate, key and authorities as files for TLS.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// A file cannot be written.
     pub fn install(&self, enrolled: &Enrolled) -> Result<Files, EnrolError> {
         self.write("ca.pem", &enrolled.authorities)?;
         self.write("key.pem", &self.key()?)?;

@@ -402,12 +402,12 @@ struct Own {
     host: String,
     local: LocalVteps,
     credentials: Arc<Credentials>,
-    /// Keeps the certificate valid, if the controller gave it.
+    /// Renews the certificate, if the controller gave it.
     enrolment: Option<Enrolment>,
 }
 
 impl Own {
-    /// From the command line, or from the controller.
+    /// Takes name and proof from the command line, or gets them from the controller.
     async fn of(run: &Run) -> anyhow::Result<Self> {
         let (host, local, files, enrolment) = match (&run.enrol, &run.host, &run.tls_ca, &run.tls_cert, &run.tls_key) {
             (Some(token_file), named, ca, ..) => {
@@ -447,7 +447,7 @@ impl Own {
     }
 }
 
-/// An error with its causes, and what TLS says in words.
+/// An error with its causes, with TLS errors in plain words.
 fn worded(error: impl std::error::Error + 'static) -> anyhow::Error {
     anyhow::anyhow!("{}", fabric_identity::explain(&error))
 }
@@ -539,7 +539,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     fabric_service::stopping();
-    // The kernel's objects stay: it forwards without the agent.
+    // The kernel's objects stay: the kernel forwards without the agent.
     let _ = std::fs::remove_file(&cni_socket);
     let _ = std::fs::remove_file(status::socket(&run.state_dir));
     tracing::info!("stopped; the kernel keeps forwarding");

@@ -73,7 +73,7 @@ fn gauges(registry: &mut Registry, name: &str, help: &str, values: impl IntoIter
     registry.register(name, help, family);
 }
 
-/// The same for counters.
+/// Registers a family of counters.
 fn counters(registry: &mut Registry, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
     let family = Family::<Labels, Counter>::default();
     for (labels, value) in values {

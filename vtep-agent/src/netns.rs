@@ -308,7 +308,7 @@ fn share_directory() -> io::Result<()> {
     let none = None::<&str>;
     let share = || mount(none, DIRECTORY, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none);
     match share() {
-        // It is not a mount point yet.
+        // The directory is not a mount point yet.
         Err(nix::errno::Errno::EINVAL) => {
             let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
             mount(Some(DIRECTORY), DIRECTORY, none, bind, none)?;

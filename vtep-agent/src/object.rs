@@ -116,6 +116,16 @@ impl Object {
     }
 }
 
+impl ObjectKey {
+    /// The network it lies in; `None` for a port, whose name does not say it.
+    pub fn vni(&self) -> Option<Vni> {
+        match self {
+            Self::Segment(vni) | Self::Flood(vni, _) | Self::Station(vni, _) | Self::Neighbour(vni, _) => Some(*vni),
+            Self::Port(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -205,14 +205,14 @@ async fn an_agent_follows_repairs_and_survives_a_restart() {
     world.driver.keep(9).await.unwrap();
     world.driver.synced(5).await.unwrap();
 
-    // The namespace appears: the attachment comes by itself, and the controller hears of it.
+    // The namespace appears: the agent adds the attachment without being asked, and reports it to the controller.
     let _late = Netns::new(&late);
     let key = EntityKey::Host(all[2].key());
     world
         .event(|e| matches!(e, Event::EntityState(k, Ok(())) if *k == key))
         .await;
 
-    // Somebody deletes the bridge: it comes back by itself, with all that was in it.
+    // Somebody deletes the bridge: the agent restores it, with everything that was in it.
     ip(&["-n", world.overlay.name(), "link", "del", "vfb10000"]);
     world
         .event(|e| matches!(e, Event::Repaired(what) if what.contains("vfb10000")))
@@ -220,7 +220,7 @@ async fn an_agent_follows_repairs_and_survives_a_restart() {
     let held = world.driver.read_back().await.unwrap();
     assert_eq!(held.len(), 3);
 
-    // A restart: the new one holds the same, and repairs nothing.
+    // After a restart the agent holds the same, and repairs nothing.
     let links = common::links(world.overlay.name());
     running.abort();
     let running = world.agent().await;
@@ -252,7 +252,7 @@ async fn without_its_cache_an_agent_removes_nothing_until_it_is_told_everything(
     world.connect().await;
     assert!(world.driver.read_back().await.unwrap().is_empty());
     assert_eq!(common::links(world.overlay.name()), links, "something was removed");
-    // The controller only sends the network; the attachment is no longer wanted.
+    // The controller sends only the network; it does not want the attachment any more.
     assert_eq!(world.insert(&all[..1]).await, [Ok(())]);
     assert_eq!(common::links(world.overlay.name()), links, "something was changed");
     world.driver.synced(6).await.unwrap();
@@ -273,7 +273,7 @@ async fn what_a_host_loses_is_reported_to_its_controller() {
     let workload = world.workload.name().to_owned();
     let all = [world.network(), world.attachment("a", &workload, 1)];
     assert_eq!(world.insert(&all).await, [Ok(()), Ok(())]);
-    // From another MAC address than its own: the filter refuses it.
+    // The workload sends from another MAC address than its own: the filter refuses the frames.
     let forged = common::frames::ethernet([0xff; 6], [2, 0, 0, 0, 0, 9], 0x88b5, &[0; 50]);
     common::wire::send(&workload, "eth0", vec![forged; 3]);
     // The uplink's queue accepts nothing, because every frame is longer than its bucket.
@@ -288,7 +288,7 @@ async fn what_a_host_loses_is_reported_to_its_controller() {
         "-n",
         world.host.name(),
         "neigh",
-        // The host may already be looking for it.
+        // The kernel may already have an incomplete entry for this neighbour.
         "replace",
         "192.0.2.254",
         "lladdr",
@@ -318,8 +318,8 @@ async fn what_a_host_loses_is_reported_to_its_controller() {
     running.abort();
 }
 
-/// The workload of an attachment in standby announces itself as QEMU does, five times: the controller hears of it once, and again
-/// after it has connected again. Until the attachment serves, no frame of the workload passes.
+/// The workload of an attachment in standby announces itself five times, as QEMU does. The controller gets one report,
+/// and another one after it has connected again. Until the attachment serves, no frame of the workload passes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_workload_that_arrives_is_reported_once() {
     let mut world = World::new().await;
@@ -360,17 +360,17 @@ async fn a_workload_that_arrives_is_reported_once() {
             }
         }
     };
-    // Long enough for a second one, had there been one.
+    // Long enough for a second report to arrive, if there were one.
     assert!(timeout(Duration::from_millis(1500), heard).await.is_err());
     assert_eq!(arrivals, 1);
     let losses = world.driver.read_losses().await.unwrap().unwrap();
     let refused = losses
         .iter()
         .find(|l| l.place == "blue/vm" && l.reason == "unknown-port");
-    // Its namespace's own system sends some frames besides.
+    // The kernel also sends some frames from the workload's namespace.
     assert!(refused.is_some_and(|l| l.frames >= 7), "{losses:?}");
 
-    // The controller was away and has not acted on it.
+    // The controller was away and has not acted on the report, so it gets it again.
     world.driver.disconnect().await;
     world.connect().await;
     world.event(is_arrival).await;

@@ -24,7 +24,7 @@ fn a_reader_that_goes_away_is_no_error() {
         connected: true,
         epoch: 1,
         complete: true,
-        // More than a pipe holds.
+        // More output than a pipe holds.
         objects: (0..5000).map(row).collect(),
         overlay: "vfabric-h1".into(),
         repairs: vec![],

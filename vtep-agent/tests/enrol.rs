@@ -1,4 +1,5 @@
-//! Hosts enrol: the agent's side and the controller's over real sockets, and the agent as a process. Needs root and `ip`.
+//! Hosts enrol: the agent's code with the controller's code over real sockets, and the agent as a process. Needs root
+//! and `ip`.
 
 #[allow(unreachable_pub, dead_code)]
 mod common;
@@ -68,13 +69,13 @@ impl Inventory {
     }
 }
 
-/// A controller as far as hosts see it, with hosts `h1` and `h2`.
+/// The parts of a controller that hosts talk to, with hosts `h1` and `h2`.
 struct World {
     dir: TempDir,
     inventory: Arc<Inventory>,
     desk: Arc<Desk>,
     audit: Arc<AuditLog>,
-    /// Its authority (PEM), which signs hosts' certificates too.
+    /// The controller's authority (PEM), which also signs hosts' certificates.
     ca: String,
     credentials: Arc<Credentials>,
     /// Bound, so that nobody else gets the port; it listens from [`World::serve`] on.
@@ -176,7 +177,7 @@ impl World {
         self.enrolment(state).attempt(&invitation).await
     }
 
-    /// What a host is refused with.
+    /// The reason with which a host is refused.
     async fn refused(&self, state: &Path, token: &Path) -> String {
         match self.enrol(state, token).await.unwrap_err() {
             EnrolError::Refused(status) => {
@@ -221,12 +222,12 @@ async fn a_token_makes_one_machine_the_host() {
         ("h1", Some([192, 0, 2, 1].into()), Some("fd00::1".parse().unwrap()))
     );
     let channel = world.as_host(&state).await;
-    // It may speak as this host, and renew its certificate.
+    // The host can connect with the certificate and renew it.
     let renewed = world.enrolment(&state).renew(channel.clone()).await.unwrap();
     assert_ne!(renewed.certificate, enrolled.certificate);
     assert_eq!(world.enrolment(&state).enrolled().unwrap().unwrap(), renewed);
 
-    // A copy of the token.
+    // Somebody with a copy of the token is refused.
     let thief = world.state();
     let why = world.refused(&thief, &token).await;
     assert!(why.contains("used by another key"), "{why}");
@@ -276,7 +277,7 @@ async fn what_is_no_invitation_of_this_fabric_is_refused() {
     let why = world.refused(&state, &token).await;
     assert!(why.contains("not an enrolment token"), "{why}");
 
-    // A host that has left, and a later one of its name.
+    // A host that has left, and a later host with the same name.
     let of_h2 = world.invite("h2");
     world.inventory.put("h2", 2, true);
     let why = world.refused(&state, &of_h2).await;
@@ -285,7 +286,7 @@ async fn what_is_no_invitation_of_this_fabric_is_refused() {
     let why = world.refused(&state, &of_h2).await;
     assert!(why.contains("another one than the token was made for"), "{why}");
 
-    // A server of another fabric gets no token: none was taken here either.
+    // If the server belongs to another fabric, the connection fails before a token is sent.
     let other = World::new(MONTHS).ca;
     let other = Newcomer::trusting(other.as_bytes(), Subject::Controller);
     other
@@ -308,7 +309,7 @@ async fn what_is_no_invitation_of_this_fabric_is_refused() {
     assert!(error.contains("not the expected fabric"), "{error}");
     world.enrol(&state, &newer).await.unwrap();
 
-    // Without a certificate there is nothing but enrolment.
+    // A peer without a certificate can only enrol.
     let address = world.url.strip_prefix("https://").unwrap();
     let nobody = Newcomer::trusting(world.ca.as_bytes(), Subject::Controller).unwrap();
     let channel = nobody.channel(address).await.unwrap();
@@ -337,7 +338,7 @@ async fn an_agent_that_ends_after_any_step_goes_on() {
     let mut world = World::new(MONTHS);
     let (token, state) = (world.invite("h1"), world.state());
     let invitation = Invitation::read(&token, None).unwrap().unwrap();
-    // The controller is away: only the key is there.
+    // The controller is away: the agent has made only its key.
     let error = world.enrolment(&state).attempt(&invitation).await.unwrap_err();
     assert!(error.is_passing(), "{error}");
     let key = fs::read(state.join("enrolment/own.key")).unwrap();
@@ -349,7 +350,7 @@ async fn an_agent_that_ends_after_any_step_goes_on() {
     let (again, _) = identity(&world.enrolment(&state), &token, None).await.unwrap();
     assert_eq!(again.host, lost.host);
     assert_eq!(fs::read(state.join("enrolment/own.key")).unwrap(), key, "the same key");
-    // The reply is on the disk, nothing else; nobody is asked, and the token's file may be gone.
+    // Only the reply is on the disk: that is enough. The controller is not asked, and the token's file may be gone.
     for file in ["ca.pem", "cert.pem", "key.pem"] {
         fs::remove_file(state.join("enrolment").join(file)).unwrap();
     }
@@ -388,7 +389,7 @@ fn the_file_of_a_token_is_read_or_refused_in_words() {
     }
 }
 
-/// The agent as a process, which ends with the value.
+/// The agent as a process, which is ended when this is dropped.
 struct Process(Child);
 
 impl Drop for Process {
@@ -400,7 +401,7 @@ impl Drop for Process {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_agent_is_killed_and_comes_into_service_with_nothing_but_a_token() {
-    // Such a certificate is due for renewal at once.
+    // A certificate that is valid for so short a time is due for renewal at once.
     let mut world = World::new(Duration::from_secs(120));
     let (host, overlay) = (Netns::new(&unique("h")), Netns::later(&unique("o")));
     ip(&[
@@ -465,7 +466,7 @@ async fn the_agent_is_killed_and_comes_into_service_with_nothing_but_a_token() {
     until("it has a key", &|| state.join("enrolment/own.key").exists()).await;
     drop(waiting);
     assert!(!state.join("enrolment/enrolled.json").exists());
-    // Killed when it is enrolled, at whatever it does then.
+    // Killed as soon as it is enrolled, whatever it is doing at that moment.
     let mut driver = world.serve_at(TcpListener::from_std(socket).unwrap());
     let enrolled = start();
     until("it is enrolled", &|| state.join("enrolment/enrolled.json").exists()).await;
@@ -481,7 +482,7 @@ async fn the_agent_is_killed_and_comes_into_service_with_nothing_but_a_token() {
         (hello.host.as_str(), hello.vtep_ipv4.as_slice()),
         ("h1", &[192, 0, 2, 1][..])
     );
-    // It renews its certificate, and uses the new one.
+    // The agent renews its certificate, and uses the new one.
     let first = fs::read(state.join("enrolment/cert.pem")).unwrap();
     until("the certificate is renewed", &|| {
         fs::read(state.join("enrolment/cert.pem")).unwrap() != first

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use common::{Lab, ip, mac, vni};
 use vtep_agent::datapath::{Datapath, Scope};
-use vtep_agent::object::{port_name, vxlan_name};
+use vtep_agent::object::{ObjectKey, bridge_name, port_name, vxlan_name};
 use vtep_proto::v1::ErrorCode;
 use vtep_proto::{FdbEntry, HostEntity, HostKey, MacAddress, UnderlayFamily};
 
@@ -169,6 +169,143 @@ fn foreign_deletion_and_change_are_repaired() {
         let again = lab.check(0, &Scope::All);
         assert!(again.is_empty(), "{hand:?} was not repaired at once: {again:?}");
         lab.udp_round_trip(0, from, 1, to, 64);
+    }
+}
+
+#[test]
+fn only_what_others_change_in_entries_needs_a_comparison() {
+    let mut lab = Lab::new(UnderlayFamily::Ipv4);
+    lab.two_workloads(NET);
+    // Changes of the agent's own: a station with its neighbours goes, comes back, and moves to another VTEP.
+    let remote = lab.remote(1, NET);
+    let keys: Vec<HostKey> = remote.iter().map(HostEntity::key).collect();
+    lab.update(0, vec![], &keys);
+    lab.update(0, remote, &[]);
+    let mut network = lab.network(0, NET);
+    let HostEntity::Network(flooded) = &mut network else {
+        unreachable!()
+    };
+    flooded.flood = ["192.0.2.2".parse().unwrap()].into();
+    lab.update(0, vec![network], &[]);
+    // Messages say what was, so those about entries that have gone and come back since are news; the last ones are not.
+    lab.news_of_entries(0, NET);
+    let moved = |last: u8| {
+        HostEntity::Fdb(FdbEntry {
+            vni: vni(NET),
+            mac: mac(2),
+            vtep: [192, 0, 2, last].into(),
+        })
+    };
+    lab.update(0, vec![moved(3)], &[]);
+    assert_eq!(lab.news_of_entries(0, NET), []);
+    lab.update(0, vec![moved(2)], &[]);
+    assert_eq!(lab.news_of_entries(0, NET), []);
+
+    let host = lab.overlay(0).to_owned();
+    let (bridge, vxlan) = (bridge_name(vni(NET)), vxlan_name(vni(NET)));
+    let station = "02:00:00:00:00:02";
+    let of_station = ObjectKey::Station(vni(NET), mac(2));
+    let flood = |last: u8| ObjectKey::Flood(vni(NET), [192, 0, 2, last].into());
+    let neighbour = |ip: &str| ObjectKey::Neighbour(vni(NET), ip.parse().unwrap());
+    let any = "00:00:00:00:00:00";
+    let hands: [(&str, &[&str], ObjectKey); 10] = [
+        (
+            "bridge",
+            &["fdb", "del", station, "dev", &vxlan, "self"],
+            of_station.clone(),
+        ),
+        (
+            "bridge",
+            &["fdb", "del", station, "dev", &vxlan, "master"],
+            of_station.clone(),
+        ),
+        (
+            "bridge",
+            &[
+                "fdb",
+                "replace",
+                station,
+                "dev",
+                &vxlan,
+                "dst",
+                "192.0.2.9",
+                "self",
+                "static",
+            ],
+            of_station.clone(),
+        ),
+        (
+            "bridge",
+            &["fdb", "replace", station, "dev", &vxlan, "master", "local"],
+            of_station.clone(),
+        ),
+        (
+            "bridge",
+            &[
+                "fdb",
+                "append",
+                any,
+                "dev",
+                &vxlan,
+                "dst",
+                "192.0.2.8",
+                "self",
+                "permanent",
+            ],
+            flood(8),
+        ),
+        (
+            "bridge",
+            &["fdb", "del", any, "dev", &vxlan, "dst", "192.0.2.2", "self"],
+            flood(2),
+        ),
+        (
+            "ip",
+            &["neigh", "del", "10.0.0.2", "dev", &bridge],
+            neighbour("10.0.0.2"),
+        ),
+        ("ip", &["neigh", "del", "fd00::2", "dev", &bridge], neighbour("fd00::2")),
+        (
+            "ip",
+            &[
+                "neigh",
+                "replace",
+                "10.0.0.2",
+                "lladdr",
+                "02:00:00:00:00:66",
+                "dev",
+                &bridge,
+                "nud",
+                "permanent",
+            ],
+            neighbour("10.0.0.2"),
+        ),
+        (
+            "ip",
+            &[
+                "neigh",
+                "add",
+                "10.0.0.66",
+                "lladdr",
+                "02:00:00:00:00:66",
+                "dev",
+                &bridge,
+                "nud",
+                "permanent",
+            ],
+            neighbour("10.0.0.66"),
+        ),
+    ];
+    for (program, hand, of) in hands {
+        common::run(program, &[&["-n", &host], hand].concat());
+        let news = lab.news_of_entries(0, NET);
+        assert!(news.iter().any(|seen| seen.key() == of), "{hand:?}: {news:?}");
+        let scope = Scope::Some {
+            vnis: [vni(NET)].into(),
+            ports: Default::default(),
+        };
+        assert!(!lab.check(0, &scope).repaired.is_empty(), "{hand:?}");
+        assert_eq!(lab.news_of_entries(0, NET), [], "after the repair of {hand:?}");
     }
 }
 

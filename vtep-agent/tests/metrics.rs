@@ -44,7 +44,7 @@ fn status() -> Status {
     }
 }
 
-/// Asks as a subject, or without a certificate; returns the code and the text, or curl's complaint.
+/// Asks with the certificate of a subject, or without one. Returns the HTTP status and the text, or curl's error.
 async fn ask(authority: &Authority, subject: Option<&str>, flags: &[&str], port: u16) -> Result<(u16, String), String> {
     let folder = tempfile::tempdir().unwrap();
     let files = authority
@@ -88,7 +88,7 @@ async fn operators_and_the_controller_read_them_and_nobody_else() {
             assert_eq!(code, 200, "{subject}: {text}");
             let line = r#"vfabric_agent_attachment_sent_bytes_total{attachment="blue/web",vni="10001"} 120"#;
             assert!(text.lines().any(|l| l == line), "{text}");
-            // The expiries of the agent's own certificates.
+            // When the agent's own certificate and its authority expire.
             for certificate in ["host", "authority"] {
                 let gauge = format!("vfabric_agent_certificate_not_after_seconds{{certificate=\"{certificate}\"}} ");
                 let ends = text.lines().find_map(|l| l.strip_prefix(&gauge));

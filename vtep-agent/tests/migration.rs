@@ -1,5 +1,5 @@
-//! A workload that moves from one host to another, in the kernel: who hears what, and what becomes of late frames.
-//! Needs root and `ip`.
+//! A workload moves from one host to another, with the real kernel datapath: where its frames arrive, and what happens
+//! to late ones. Needs root and `ip`.
 
 #[allow(unreachable_pub, dead_code)]
 mod common;
@@ -20,7 +20,7 @@ const NET: u32 = 10_020;
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const PORT: u16 = 7000;
-/// What sends to it, behind the other VTEP.
+/// The station that sends to the workload, behind the other VTEP.
 const SENDER: ([u8; 6], Ipv4Addr) = ([2, 0, 0, 0, 0, 8], Ipv4Addr::new(10, 0, 0, 8));
 /// How long the last frame may take on a loaded machine.
 const ARRIVAL: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ fn moving(netns: &Netns, mode: Mode) -> HostEntity {
     })
 }
 
-/// The workload is behind the VTEP of that host.
+/// The forwarding entry that says: the workload is behind the VTEP of that host.
 fn behind(host: u8) -> HostEntity {
     HostEntity::Fdb(FdbEntry {
         vni: vni(NET),
@@ -60,7 +60,7 @@ fn tunnelled(to: [u8; 6], number: u32) -> Vec<u8> {
     [&vxlan[..], &frames::ethernet(to, SENDER.0, 0x0800, &packet)].concat()
 }
 
-/// Hears the workload's datagrams in a namespace, until it is stopped.
+/// Receives the workload's datagrams in a namespace, until it is stopped.
 struct Ear(Arc<AtomicBool>, thread::JoinHandle<Vec<u32>>);
 
 impl Ear {
@@ -114,7 +114,7 @@ fn frames_that_come_late_to_the_source_reach_the_target_once() {
     let places = [Netns::new(&unique("vm")), Netns::new(&unique("vm"))];
     let network = |lab: &Lab, host| lab.network(host, NET);
     let key = moving(&places[0], Mode::Serving).key();
-    // Prepared: host 0 serves, host 1 is silent.
+    // The migration is prepared: host 0 serves, and host 1 passes no frames.
     let entities = vec![network(&lab, 0), moving(&places[0], Mode::Serving)];
     lab.update(0, entities, &[]);
     let entities = vec![network(&lab, 1), behind(0), moving(&places[1], Mode::Standby)];
@@ -125,7 +125,7 @@ fn frames_that_come_late_to_the_source_reach_the_target_once() {
         assert!(news.is_empty(), "host {host}: {news:?}");
     }
     let ears = [Ear::new(&places[0]), Ear::new(&places[1])];
-    // Nothing gets through to the target, neither for it nor for everybody.
+    // No frame gets through to the target, neither unicast nor broadcast.
     let socket = inside(lab.host(0), || UdpSocket::bind("192.0.2.1:0").unwrap())
         .join()
         .unwrap();
@@ -161,7 +161,7 @@ fn frames_that_come_late_to_the_source_reach_the_target_once() {
         all.iter().all(|number| *number < sent),
         "a silent port let a frame through"
     );
-    // The order of places is the order of time: the last of the old place comes before the first of the new one.
+    // The last datagram at the old place was sent before the first one at the new place.
     assert!(old.last() < new.first(), "{:?} after {:?}", old.last(), new.first());
     let lost: Vec<u32> = (0..sent).filter(|number| !all.contains(number)).collect();
     println!(
@@ -173,7 +173,7 @@ fn frames_that_come_late_to_the_source_reach_the_target_once() {
         opened.as_secs_f64() * 1e3,
         took.as_secs_f64() * 1e3,
     );
-    // What is lost is lost in the flip: one gap, between the two places.
+    // All losses are in one gap: between the last datagram at the old place and the first at the new one.
     let gap = old.last().copied().unwrap()..new.first().copied().unwrap();
     assert!(
         lost.iter().all(|number| gap.contains(number)),
@@ -181,7 +181,7 @@ fn frames_that_come_late_to_the_source_reach_the_target_once() {
     );
     assert!(new.len() > 100, "late frames are not sent on");
 
-    // The source gives up its part: nothing is left, and late frames end there.
+    // The source removes the attachment: nothing is left of it, and late frames are dropped there.
     lab.update(0, vec![], &[key]);
     assert!(
         lab.links(0).iter().all(|link| !link.contains(": vfa")),
@@ -197,7 +197,7 @@ fn frames_that_come_late_to_the_source_reach_the_target_once() {
     assert_eq!(ear.stop(), Vec::<u32>::new());
 }
 
-/// A port that is silent is opened by the mode alone, and closed by it.
+/// A change of the mode alone opens a silent port, and closes it again.
 #[test]
 fn a_workload_in_standby_cannot_speak() {
     let mut lab = Lab::new(UnderlayFamily::Ipv4);

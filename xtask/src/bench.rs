@@ -78,7 +78,7 @@ const BENCHES: [Bench; 9] = [
 /// The files in which a benchmark leaves its figures.
 struct Files {
     dir: PathBuf,
-    /// Whether rows that take minutes are measured with less.
+    /// Whether rows that take minutes are measured with fewer objects.
     short: bool,
 }
 
@@ -133,7 +133,7 @@ pub(crate) fn run(name: Option<&str>, json: Option<&Path>, docs: bool, short: bo
             dir: target_dir().join("bench").join(bench.name),
             short,
         };
-        // Figures of an earlier run are not this run's.
+        // Remove the figures of an earlier run.
         if files.dir.exists() {
             std::fs::remove_dir_all(&files.dir)?;
         }
@@ -211,7 +211,7 @@ fn scale(files: &Files) -> Result<()> {
     Ok(std::fs::remove_dir_all(&dir)?)
 }
 
-/// What a blank fabric does when it is powered on; the directory with its logs stays after a failure.
+/// Measures a blank fabric that is powered on. After a failure the directory with its logs stays.
 fn ztp(files: &Files) -> Result<()> {
     let dir = target_dir().join("bench").join("ztp-fabric");
     if dir.exists() {
@@ -241,7 +241,7 @@ fn switch(files: &Files) -> Result<()> {
         ports.push("--peer".into());
         updates.push("--peer".to_owned());
     }
-    // Both start switches with the leaf.
+    // Both benchmarks start switches with the leaf's program.
     let more: [(&str, &[String]); 3] = [("ports", &ports), ("startup", &ports), ("p4runtime", &updates)];
     let rest = subcommands(files, "p4-switch", &more);
     engine.and(rest)
@@ -262,8 +262,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| path.display().to_string())
 }
 
-/// Every benchmark of `PROGRAM bench`, as its help lists them, so that new ones are measured without a change
-/// here; with more arguments for some.
+/// Runs every benchmark that the help of `PROGRAM bench` lists, so that new ones are measured without a change here.
+/// Some get more arguments.
 fn subcommands(files: &Files, name: &str, more: &[(&str, &[String])]) -> Result<()> {
     let help = help(name, &["bench"])?;
     if !help.lines().any(|l| l.starts_with("Usage: ") && l.contains(" bench")) {
@@ -276,7 +276,7 @@ fn subcommands(files: &Files, name: &str, more: &[(&str, &[String])]) -> Result<
     }
     let mut failed = Vec::new();
     for sub in names {
-        // A benchmark without figures only helps another one.
+        // A benchmark without `--json` is only a helper of another one.
         if !self::help(name, &["bench", sub])?.contains("--json") {
             continue;
         }
@@ -325,7 +325,7 @@ struct Row {
     name: String,
     figure: String,
     unit: String,
-    /// Of a number.
+    /// The value, if the leaf is a number.
     value: Option<f64>,
 }
 
@@ -339,7 +339,7 @@ fn rows(document: &Value) -> Vec<Row> {
 fn collect<'a>(value: &'a Value, path: &mut Vec<&'a str>, rows: &mut Vec<Row>) {
     match value {
         Value::Object(members) => {
-            // An item of a list is called by its name.
+            // An item of a list is labelled with its name.
             let called = members.get("name").and_then(Value::as_str);
             path.extend(called);
             for (name, member) in members.iter().filter(|(n, _)| called.is_none() || *n != "name") {

@@ -1,6 +1,7 @@
 //! What the lab's virtual machine needs: QEMU, and a Linux kernel with its modules.
 //!
-//! The kernel is a distribution's, unpacked below the target folder and not installed, so that this machine starts as before.
+//! The kernel comes from a distribution. It is unpacked below the target folder and not installed, so this machine
+//! still boots its own kernel.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -42,7 +43,7 @@ pub(crate) fn prepare() -> Result<PathBuf> {
     call(apt.args(["-q", "download"]).args(&packages).current_dir(&fetched))?;
     unpack(&fetched, &new)?;
     std::fs::remove_dir_all(&fetched)?;
-    // The kernel is there whole or not at all.
+    // Rename at the end, so that the folder exists only when the kernel is complete.
     std::fs::rename(&new, &folder)?;
     Ok(folder)
 }

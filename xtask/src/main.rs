@@ -164,7 +164,7 @@ fn lab(args: &[String]) -> Result<()> {
     call(&mut command)
 }
 
-/// Runs a test that is also among the others, with more kills.
+/// Runs a test that `test` also runs, with more kills.
 fn crash_loop(kills: u32, seed: Option<u32>) -> Result<()> {
     const LOOP: &str = "nothing_acknowledged_is_lost_and_nothing_is_half_done";
     let mut test = cargo();
@@ -191,14 +191,14 @@ fn exercise(args: &[String]) -> Result<()> {
     call(Command::new(release_dir().join("exercise")).arg("run").args(args))
 }
 
-/// A tool of the tests is a binary of its own, so that this one need not be linked with the compiler and the switch. It
-/// runs in the user's directory, because its arguments may be relative paths.
+/// Runs a tool of the tests. Each tool is a binary of its own, so that `xtask` need not be linked with the compiler and
+/// the switch. It runs in the user's directory, because its arguments may be relative paths.
 fn tool(name: &str, args: &[String]) -> Result<()> {
     release::build(&[name])?;
     call(Command::new(release_dir().join(name)).args(args))
 }
 
-/// Test files that compare what is generated with files in the repository.
+/// Test files that compare generated text with files in the repository.
 const GOLDEN_TESTS: [&str; 2] = ["golden", "scenarios"];
 
 fn bless() -> Result<()> {
@@ -222,7 +222,7 @@ fn fabricctl() -> Command {
     command
 }
 
-/// Runs a command and fails when it does.
+/// Runs a command, and fails if the command fails.
 fn call(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     let status = command.status().with_context(|| format!("cannot start {shown}"))?;

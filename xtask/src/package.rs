@@ -49,12 +49,12 @@ struct Package {
 }
 
 struct Daemon {
-    /// Its services. Each has a unit in `packaging/` and its state in `/var/lib`, under its own name. The first is called like the
-    /// package.
+    /// Its services. Each has a unit in `packaging/` and its state in `/var/lib`, under its own name. The first has the
+    /// name of the package.
     services: &'static [&'static str],
-    /// Its user; root if empty.
+    /// The user that the services run as; root if empty.
     user: &'static str,
-    /// Whether an upgrade restarts it.
+    /// Whether an upgrade restarts the services.
     restarts: bool,
     /// Name of a store whose format decides which versions can be installed.
     store: Option<&'static str>,
@@ -116,7 +116,7 @@ const PACKAGES: &[Package] = &[
         daemon: Some(Daemon {
             services: &["p4-switch"],
             user: "p4-switch",
-            // Its ports would be down meanwhile.
+            // The switch's ports would be down during a restart.
             restarts: false,
             store: None,
         }),
@@ -356,7 +356,7 @@ fn libc_version(program: &Path) -> Result<(u32, u32)> {
     newest.with_context(|| format!("{} needs no libc", program.display()))
 }
 
-/// Finds it in the output of readelf, which has words such as `Name: GLIBC_2.34`.
+/// Finds the greatest version in the output of readelf, which has words such as `Name: GLIBC_2.34`.
 fn newest(text: &str) -> Option<(u32, u32)> {
     let version = |rest: &str| {
         let word = rest.split_whitespace().next()?;

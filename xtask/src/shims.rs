@@ -1,11 +1,11 @@
-//! Links under the names that tools for bmv2, p4c and Stratum call.
+//! Links to our programs, under the names by which tools for bmv2, p4c and Stratum call theirs.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// A name, and the program of ours that it leads to.
+/// A name, and the program of ours that the link leads to.
 const SHIMS: [(&str, &str); 5] = [
     ("simple_switch_grpc", "p4-switch"),
     ("simple_switch_CLI", "p4-switch"),

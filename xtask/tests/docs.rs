@@ -59,7 +59,8 @@ fn links_end_at_files() {
     assert!(seen > 100, "{seen} links were found");
 }
 
-/// Names in a text that could be those of functions with three words or more: no part of a path or of another word.
+/// Words in a text that look like names of functions with three parts or more, and that are not part of a path or of
+/// another word.
 fn names(text: &str) -> Vec<&str> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(|c: char| !is_part(c) && !"./-`".contains(c));

@@ -1,7 +1,7 @@
 //! Every dependency in a manifest is used.
 //!
-//! A dependency is used if its name is a word of the sources that may use it: `src/` for an ordinary one, all of the crate's
-//! sources for one of tests and benches, `build.rs` for one of the build script.
+//! A dependency is used if its name is a word in the sources that may use it. For an ordinary dependency these are in
+//! `src/`, for one of tests and benches all sources of the crate, for one of the build script `build.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// Used by the code that build scripts generate from `.proto` files, although no source names it.
 const OF_GENERATED_CODE: [&str; 5] = ["gnmi_proto", "prost", "prost_types", "tonic_prost", "p4runtime_proto"];
-/// Named only so that other crates get this version.
+/// Dependencies that are named only so that other crates get this version.
 const FOR_OTHERS: [&str; 1] = ["idna_adapter"];
 
 fn metadata() -> Value {

@@ -1,4 +1,4 @@
-// For preprocessor.p4: read twice, kept once.
+// For preprocessor.p4. It is an error to read this file twice.
 #ifndef NUMBERS
 #define NUMBERS
 #define BASE 0x10

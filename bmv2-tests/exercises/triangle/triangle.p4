@@ -80,7 +80,7 @@ control TriangleIngress(inout headers_t hdr, inout metadata_t meta,
         size = 64;
     }
 
-    // Who may not send, by port and protocol.
+    // Senders that are blocked, by port and protocol.
     table refuse {
         key = {
             standard_metadata.ingress_port : exact;

@@ -199,7 +199,7 @@ pub(super) fn parse(text: &str) -> Result<Topology> {
 /// Checks that every field is known.
 ///
 /// # Errors
-/// One is not; the error names it.
+/// A field is not known; the error names it.
 fn known(rest: &Map<String, Value>, fields: &[&str]) -> Result<()> {
     for name in rest.keys() {
         if !DRAWN.contains(&name.as_str()) && !fields.contains(&name.as_str()) {

@@ -23,7 +23,7 @@ pub struct Topology {
     pub links: Vec<Link>,
     /// Whether a switch without entries gets its program: p4-utils loads it, tutorials leave that to a controller.
     pub programs_are_loaded: bool,
-    /// Whether every switch needs a program. ONOS' files name none: a controller brings it.
+    /// Whether every switch needs a program. ONOS' files name no programs, because a controller loads them.
     pub programs_are_needed: bool,
     /// Settings of the file that have no effect here, in words.
     pub ignored: Vec<String>,

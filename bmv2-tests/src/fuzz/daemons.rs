@@ -313,7 +313,7 @@ fn vtep(data: &[u8]) -> Result<(), String> {
     }
     for object in objects {
         match HostEntity::try_from(&object) {
-            // It can be named all the same, in the report of the refusal.
+            // The report of the refusal can still name the object.
             Err(_) => drop(vtep_proto::invalid_key(&object)),
             Ok(entity) => {
                 let again = HostEntity::try_from(&v1::HostObject::from(&entity));

@@ -211,7 +211,7 @@ mod tests {
             ));
             book.report(1, "AF40", "key", report()).unwrap();
         }
-        // It is on the disk.
+        // The report is on the disk.
         let book = Book::open(&path).unwrap();
         assert_eq!(book.get(1).unwrap().unwrap().report, Some(report()));
         assert_eq!(book.get(2).unwrap(), None);

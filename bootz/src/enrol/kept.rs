@@ -1,4 +1,4 @@
-//! A file of redb that survives a full disk.
+//! A redb file that can be used again after a full disk.
 //!
 //! After a disk error redb refuses everything until its file is opened again, and nobody knows whether the last
 //! transaction is in the file. So the file is closed after an error, and opened again for the next call. Callers may

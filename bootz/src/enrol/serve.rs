@@ -40,8 +40,8 @@ pub(super) const LONGEST: usize = 512 << 10;
 pub const STEPS: usize = 256;
 /// Longest text of a report that is kept, in characters.
 const WORDS: usize = 300;
-/// HTTP/2 pings: interval and longest wait for the answer. After both times a Bootz
-/// server that vanished is noticed.
+/// HTTP/2 pings: interval and longest wait for the answer. A Bootz server that vanished is noticed after at most the
+/// sum of both.
 pub(super) const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
 /// A switch of the inventory.
@@ -67,7 +67,7 @@ pub struct Keys {
     pub owner: OwnerKeys,
     /// Signs certificates.
     pub authority: Authority,
-    /// Its certificate (PEM).
+    /// The certificate of that authority (PEM).
     pub authority_pem: String,
     /// How long certificates are valid.
     pub valid: Duration,
@@ -84,13 +84,13 @@ pub struct SeenStep {
     pub what: String,
     /// When, in milliseconds since 1970 by our clock.
     pub at_ms: u64,
-    /// In words.
+    /// Details for people.
     pub detail: String,
 }
 
 /// The parts of the inventory that matter here.
 pub trait Roster: Send + Sync + 'static {
-    /// The switch of a serial number; upper and lower case are the same.
+    /// The switch with a serial number; upper and lower case make no difference.
     fn by_serial(&self, serial: &str) -> Option<Found>;
 
     /// Takes note of what the provisioning server saw.
@@ -105,7 +105,8 @@ pub struct Desk {
     book: Book,
     keys: Keys,
     pub(super) credentials: Arc<Credentials>,
-    /// The authorities that switches trust (PEM), read for each device so that a new one is in force at once.
+    /// The file of authorities that switches trust (PEM). It is read again for each device, so that a new authority is
+    /// used at once.
     ca: PathBuf,
 }
 
@@ -363,7 +364,7 @@ impl Desk {
     }
 }
 
-/// A text from elsewhere, cut to the length that is kept.
+/// A text from outside, cut to the length that is kept.
 pub(super) fn plain(words: &str) -> String {
     words.chars().filter(|c| !c.is_control()).take(WORDS).collect()
 }

@@ -1,9 +1,10 @@
 //! The unary calls: the device proves its IDevID in the TLS handshake.
 //!
-//! A handshake proves something only to its other end. So these calls come to the owner itself and not to the Bootz server,
-//! which has no key and could claim any device. The TLS layer checks only that the device has the key of the
-//! certificate that it shows. Everything else is checked here for each call, by the same code that checks a proof from
-//! a stream. So a refusal gives a reason in words and is an event.
+//! A handshake proves something only to the other end of the connection. So devices make these calls to the owner
+//! itself. The Bootz server has no key: if it passed the calls on, it could claim to speak for any device. The TLS
+//! layer checks only that the device has the key of the certificate that it shows. Everything else is checked here for
+//! each call, by the same code that checks a proof from a stream. That way a refusal carries a reason in words and
+//! becomes an event.
 //!
 //! A unary request has no field for a certificate request. So the device gets a key with its certificate, over the
 //! connection that its IDevID has authenticated.
@@ -34,7 +35,8 @@ const LIMITS: Limits = Limits {
 };
 /// Calls of one connection at a time; a device makes one.
 const CALLS: u32 = 4;
-/// Refusals that become events in a minute; the log has them too. More of them say nothing new, and would push other events out.
+/// Most refusals in a minute that are logged and become events. More of them say nothing new, and would push out other
+/// events.
 const REFUSALS: u32 = 30;
 const MINUTE: Duration = Duration::from_secs(60);
 

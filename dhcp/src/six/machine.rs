@@ -20,10 +20,10 @@ use crate::message::Identity;
 const SOLICIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 const REQUEST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 const RENEW: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
-/// REQUESTs for an offer before it counts as gone.
+/// How many REQUESTs are sent for an offer before the client gives it up.
 const REQUESTS: u32 = 10;
-/// REBINDs for the address of an earlier run, 1 and 2 seconds apart: a switch that has a lease does not wait longer for a server
-/// that is away.
+/// How many REBINDs are sent for the address of an earlier run, with waits of 1 and 2 seconds. Then a switch that has a
+/// lease stops waiting for a server.
 const CHECKS: u32 = 2;
 /// Wait after a refusal, so that a server that refuses its own offers is not asked in a tight loop.
 const REFUSED: Duration = Duration::from_secs(2);
@@ -123,7 +123,7 @@ impl Machine {
         }
     }
 
-    /// When [`Self::timer`] wants to be called.
+    /// When the caller must call [`Self::timer`].
     pub fn due(&self) -> Duration {
         self.due
     }
@@ -135,7 +135,7 @@ impl Machine {
         }
     }
 
-    /// The time has come.
+    /// The time of [`Self::due`] has come.
     pub fn timer(&mut self, now: Duration, random: &mut dyn FnMut() -> u32) -> Vec<Action> {
         if now < self.due {
             return Vec::new();
@@ -228,7 +228,7 @@ impl Machine {
         self.tries = self.tries.saturating_add(1);
     }
 
-    /// The next wait (section 15), which does not go beyond the next transition.
+    /// The next wait (section 15). It ends at the next transition at the latest.
     fn wait(&mut self, now: Duration, random: &mut dyn FnMut() -> u32) -> Duration {
         let (first, longest) = match self.state {
             State::Renewing | State::Rebinding => RENEW,
@@ -239,7 +239,7 @@ impl Machine {
             0 => first,
             _ => (self.waited * 2).min(longest),
         };
-        // A tenth more or less.
+        // Up to a tenth more or less.
         let tenths = random() % 201;
         self.waited = base * 9 / 10 + base * tenths / 1000;
         let left = |until: Duration| until.saturating_sub(now);
@@ -263,7 +263,7 @@ impl Machine {
         match (reply, &mut self.state) {
             (Reply::Offer(offer), State::Soliciting(best)) => {
                 if offer.bootz.is_empty() {
-                    // A server that knows the fabric may answer, too.
+                    // Keep the first such offer, and wait on: a server that knows the fabric may still reply.
                     best.get_or_insert(offer);
                 } else {
                     self.enter(State::Requesting(offer), now);

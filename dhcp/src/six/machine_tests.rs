@@ -18,7 +18,7 @@ impl Bench {
         Self(Machine::new(identity(), remembered, Duration::ZERO), Duration::ZERO)
     }
 
-    /// Goes on to the next event of the timer; the kinds of messages that were sent, and the other actions.
+    /// Waits for the next timer. Returns the kinds of messages that were sent, and the other actions.
     fn wait(&mut self) -> (Vec<u8>, Vec<Action>) {
         self.1 = self.0.due().max(self.1);
         let actions = self.0.timer(self.1, &mut || 0);
@@ -36,7 +36,7 @@ impl Bench {
         split(self.0.received(&message, self.1, &mut || 0))
     }
 
-    /// From nothing to an address.
+    /// A client that has just got an address.
     fn bound() -> Self {
         let mut bench = Self::new(None);
         bench.wait();

@@ -134,7 +134,7 @@ fn find(octets: &[u8], code: u16) -> Option<&[u8]> {
         .map(|(_, value)| value)
 }
 
-/// Status code and message of a level (section 21.13), if it is no success.
+/// Status code and message among these options (section 21.13), if the status is not success.
 fn failure(octets: &[u8]) -> Option<String> {
     let (code, words) = find(octets, code::STATUS)?.split_first_chunk::<2>()?;
     let code = u16::from_be_bytes(*code);
@@ -165,7 +165,7 @@ pub(crate) fn reply(octets: &[u8], who: &Identity, xid: [u8; 3]) -> Option<Reply
 /// The lease that a message grants.
 ///
 /// # Errors
-/// In words, why the message has no lease.
+/// The reason, in words, why the message has no usable lease.
 fn lease(body: &[u8], server: &[u8]) -> Result<Lease, String> {
     if let Some(why) = failure(body) {
         return Err(why);

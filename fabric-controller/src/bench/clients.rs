@@ -1,5 +1,5 @@
 //! Measures how many changes a second clients get stored on a real disk, by number of clients; and how long readers
-//! take meanwhile.
+//! take at the same time.
 //!
 //! Each client creates an attachment and deletes it, over and over, in a network of its own, and waits for each
 //! acknowledgement. A single client waits for the disk once for each change; with many clients, the writer commits
@@ -41,10 +41,10 @@ pub(super) struct Figures {
     /// From the request to its acknowledgement.
     committed_p50_us: f64,
     committed_p99_us: f64,
-    /// One object with its status, meanwhile.
+    /// Time to read one object with its status while the clients write.
     read_p50_us: f64,
     read_p99_us: f64,
-    /// Of `changes_per_s` to that of one client.
+    /// Ratio of `changes_per_s` to that of one client.
     ratio: f64,
 }
 

@@ -115,10 +115,10 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Reads the files that it names.
+    /// Reads the files that the settings name.
     ///
     /// # Errors
-    /// One cannot be read or used.
+    /// A file cannot be read or used.
     pub fn keys(&self) -> Result<Keys, SettingsError> {
         let wrong = |field| move |source| SettingsError::Key { field, source };
         let makers = read(&self.manufacturers)?;

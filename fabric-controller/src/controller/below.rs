@@ -25,6 +25,7 @@ use vtep_proto::POD_NETNS;
 
 use super::Controller;
 use super::published::Published;
+use super::takeover::{self, Left};
 use super::users::finish;
 use crate::device::driver::DeviceIndex;
 use crate::driver::vtep::{Ask, Below, Spot};
@@ -50,6 +51,10 @@ pub(super) fn permit(model: &Model, host: &Name, changes: &[(String, Change)]) -
         Change::Replace(vdc, Spec::Attachment(spec)) => {
             let key = Key::new(vdc.clone(), Kind::Attachment, spec.name.clone());
             let held = model.attachment_spec(&key).ok_or_else(|| ApiError::not_found(&key))?;
+            if spec.migration.is_some() {
+                takeover::permit(model, host, vdc, (held, spec))?;
+                return has_room(model, host, takeover::netns_of(spec));
+            }
             if held.migration.is_some() {
                 let detail = format!("{key} migrates to another host; end that first");
                 return Err(ApiError::new(ErrorCode::InUse, detail));
@@ -65,7 +70,7 @@ pub(super) fn permit(model: &Model, host: &Name, changes: &[(String, Change)]) -
     })
 }
 
-fn forbidden(why: impl Into<String>) -> ApiError {
+pub(super) fn forbidden(why: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Forbidden, why)
 }
 
@@ -85,6 +90,11 @@ fn permit_attachment(model: &Model, host: &Name, vdc: &Name, spec: &AttachmentSp
         // Repeating it changes nothing; for any other content, the check refuses it.
         return Ok(());
     }
+    has_room(model, host, netns)
+}
+
+/// Whether a pod, and its host, may have one more attachment.
+fn has_room(model: &Model, host: &Name, netns: &str) -> Result<(), ApiError> {
     let (in_pod, on_host) = model.interfaces_in(host, netns, POD_NETNS);
     let full = |what: &str, limit: usize| {
         let message = format!("{what} has its {limit} attachments: none may be added");
@@ -107,11 +117,15 @@ fn in_own_pod<'a>(host: &Name, place: &'a Place) -> Result<&'a str, ApiError> {
     }
 }
 
-/// The name of an attachment that a host asks for: the same for the same interface.
+/// The name of an attachment that a host asks for: the same for the same interface, and for the same interface of a workload
+/// wherever that is.
 fn name_of(host: &Name, spot: &Spot) -> Result<Name, ApiError> {
-    let text = format!("{host}\0{}\0{}", spot.netns, spot.interface);
+    let (text, prefix) = match &spot.workload {
+        None => (format!("{host}\0{}\0{}", spot.netns, spot.interface), "pod-"),
+        Some(workload) => (format!("{workload}\0{}", spot.interface), takeover::PREFIX),
+    };
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let mut name = "pod-".to_owned();
+    let mut name = prefix.to_owned();
     for octet in digest.as_ref().iter().take(16) {
         // Writing to a string cannot fail.
         let _ = write!(name, "{octet:02x}");
@@ -142,7 +156,7 @@ fn asked(host: &Name, ask: Ask) -> Result<(Key, AttachmentSpec), ApiError> {
 }
 
 /// The id of an attachment on its host.
-fn id_of(key: &Key) -> String {
+pub(super) fn id_of(key: &Key) -> String {
     format!("{}/{}", key.vdc, key.name)
 }
 
@@ -175,7 +189,11 @@ impl<S: Store> Controller<S> {
     }
 
     async fn attach_below(&self, host: &Name, ask: Ask) -> Result<String, ApiError> {
+        let has_workload = ask.spot.workload.is_some();
         let (key, spec) = asked(host, ask)?;
+        if has_workload && let Some(done) = self.take_over(host, &key, &spec).await? {
+            return Ok(done);
+        }
         let change = Change::Create(key.vdc.clone(), Spec::Attachment(spec));
         let committed = self.propose_of_host(host.clone(), change).await?;
         if let Err(why) = self.wait_for_place(host, &key).await {
@@ -195,6 +213,9 @@ impl<S: Store> Controller<S> {
         let View::Attachment(before) = before else {
             return Err(ApiError::not_found(&key));
         };
+        if before.spec.place != spec.place {
+            return Err(forbidden("the workload is not in this pod"));
+        }
         let network = spec.network.clone();
         let change = Change::Replace(key.vdc.clone(), Spec::Attachment(spec));
         self.until_free(&key, &change).await;
@@ -224,7 +245,14 @@ impl<S: Store> Controller<S> {
 
     async fn detach_below(&self, host: &Name, spot: &Spot) -> Result<(), ApiError> {
         let key = Key::new(spot.vdc.clone(), Kind::Attachment, name_of(host, spot)?);
-        if self.has_moved_on(host, &key).await? {
+        if spot.workload.is_some() {
+            if let Left::Elsewhere(left) = self.leave(host, spot, &key).await? {
+                if let Some(revision) = left {
+                    self.until_removed(host, &key, revision).await;
+                }
+                return Ok(());
+            }
+        } else if self.has_moved_on(host, &key).await? {
             return Ok(());
         }
         let change = Change::Delete(key.clone());
@@ -234,14 +262,19 @@ impl<S: Store> Controller<S> {
             Err(e) => return Err(e),
         };
         info!(target: "audit", %host, attachment = %key, "detached by the host");
+        self.until_removed(host, &key, revision).await;
+        Ok(())
+    }
+
+    /// Waits a while until a host has confirmed a revision in which it gave up an attachment.
+    pub(super) async fn until_removed(&self, host: &Name, key: &Key, revision: u64) {
         let Some(device) = self.registry.find(host).and_then(|i| self.registry.get(i)) else {
-            return Ok(());
+            return;
         };
         let removed = self.until(REMOVAL_PATIENCE, || device.lag(revision).is_none().then_some(()));
         if removed.await.is_none() {
             warn!(%host, attachment = %key, "the host has not confirmed yet that it is gone");
         }
-        Ok(())
     }
 
     /// Checks again whenever a device has confirmed something, until there is a result or time runs out.
@@ -262,7 +295,7 @@ impl<S: Store> Controller<S> {
     }
 
     /// Waits until host and leaf have applied an attachment, then a while for other devices.
-    async fn wait_for_place(&self, host: &Name, key: &Key) -> Result<(), ApiError> {
+    pub(super) async fn wait_for_place(&self, host: &Name, key: &Key) -> Result<(), ApiError> {
         let place = self.place_devices(host);
         let own: BTreeSet<DeviceIndex> = place.first().copied().into_iter().collect();
         let here: BTreeSet<DeviceIndex> = place.into_iter().collect();

@@ -29,6 +29,7 @@ fn spot(pod: &str, interface: &str) -> Spot {
         vdc: n("v"),
         netns: format!("vfpod-{pod}"),
         interface: interface.into(),
+        workload: None,
     }
 }
 

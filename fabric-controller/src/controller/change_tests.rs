@@ -77,7 +77,7 @@ async fn a_patch_changes_what_it_names() {
     assert_eq!(error.code, ErrorCode::Invalid);
 }
 
-/// The MAC address that a device holds of an attachment.
+/// The MAC address that a device holds for an attachment.
 fn held_mac(device: &FakeDevice, id: &str) -> Option<Mac> {
     let held = device.entities();
     held.values().find_map(|entity| match entity.as_ref() {
@@ -119,7 +119,7 @@ async fn an_attachment_keeps_the_mac_it_was_given_through_changes_moves_and_rest
             world
                 .applied(vec![Change::Put(n("v"), Spec::Attachment(spec.clone()))])
                 .await;
-            // The same again, and a patch without the field.
+            // The same change again, and a patch that does not name the MAC address.
             world
                 .commit(vec![Change::Put(n("v"), Spec::Attachment(spec))])
                 .await
@@ -164,7 +164,7 @@ async fn a_change_is_made_to_what_its_caller_saw() {
         stale.detail.contains(&format!("is at revision {}", changed.revision)),
         "{stale}"
     );
-    // A change of another object does not concern it.
+    // A change of another object does not change this object's revision.
     let other = Key::new(n("v"), Kind::Attachment, n("a3"));
     let other = Change::Patch(other, json!({"port_security": false}));
     world.commit(Transaction::one(other, Default::default())).await.unwrap();

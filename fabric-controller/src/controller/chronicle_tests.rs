@@ -44,7 +44,8 @@ async fn what_happens_is_noted_for_those_whom_it_concerns() {
     assert_eq!((lost.device, lost.vdc), (Some(n("host3")), None));
     world.devices[6].go_online();
 
-    // A tenant asks for more than it may have: the event belongs to its vDC. Others do: it belongs to the fabric.
+    // A tenant asks for more than its vDC may have: the event belongs to the vDC. If somebody else asks, it belongs to
+    // the fabric.
     let mut limited = VdcSpec::new(n("v"));
     limited.limits.networks = Some(2);
     world.applied(vec![Change::Put(n("v"), Spec::Vdc(limited))]).await;
@@ -78,7 +79,7 @@ async fn what_happens_is_noted_for_those_whom_it_concerns() {
 async fn who_waits_and_who_waits_no_more_is_noted() {
     let world = World::over(topology(), MemoryStore::default(), fakes()).await;
     world.applied(basics()).await;
-    // The host does not confirm that the address is gone, so the next one that has it waits.
+    // The host does not confirm that the address is gone, so the next attachment with this address waits.
     let mut spec = attach("b", "red", "host1");
     spec.ips = vec!["10.1.0.77".parse().unwrap()];
     world.applied(vec![create(spec.clone())]).await;

@@ -151,8 +151,8 @@ async fn an_older_copy_of_the_right_store_changes_no_host_until_it_is_to_adopt()
     );
 }
 
-/// The same for switches, whose memory counts for the whole fabric: numbers that the copy would allocate may be in use
-/// there.
+/// As the test before, with switches. What they hold counts for the whole fabric: numbers that the copy would allocate
+/// may be in use there.
 #[tokio::test(start_paused = true)]
 async fn an_older_copy_of_the_right_store_changes_no_switch_until_it_is_to_adopt() {
     let (devices, store) = (fakes(), MemoryStore::default());

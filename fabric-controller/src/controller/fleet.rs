@@ -20,10 +20,10 @@ use crate::device::ports::Ports;
 use crate::device::settings::Settings;
 use crate::ident::DeviceIndex;
 
-/// Events of devices that wait for the controller; an actor that finds it full waits.
+/// Capacity of the queue of device events. While it is full, actors wait.
 const EVENTS: usize = 1024;
-/// Frames from pipelines that wait for the controller: a probe a second from each of some
-/// thousand links. More are lost, and sent again.
+/// Capacity of the queue of frames from pipelines: enough for a probe a second from each of some thousand links.
+/// Further frames are lost; probes are sent again anyway.
 const FRAMES: usize = 8192;
 
 /// All actors.
@@ -31,7 +31,7 @@ pub struct Fleet {
     launcher: Box<dyn Launcher>,
     events: mpsc::Sender<DeviceEvent>,
     frames: mpsc::Sender<FrameIn>,
-    /// The controller that it works for.
+    /// The claim under which the actors write to devices.
     pub(super) claim: Arc<Claim>,
     pace: Arc<Pace>,
     stop: CancellationToken,
@@ -47,7 +47,7 @@ pub struct Inbox {
 }
 
 impl Fleet {
-    /// No actors yet; all end with `stop`.
+    /// A fleet without actors. All its actors end when `stop` is cancelled.
     pub fn new(launcher: impl Launcher, stop: CancellationToken) -> (Self, Inbox) {
         let (events, reports) = mpsc::channel(EVENTS);
         let (frames, arrived) = mpsc::channel(FRAMES);
@@ -72,8 +72,8 @@ impl Fleet {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes sure that the actor of a device runs for this hardware. If the hardware changed, it is read back first,
-    /// because nothing is known about it.
+    /// Makes sure that the actor of a device runs for this hardware. If the hardware changed, the device is read back
+    /// first, because nothing is known about what the new hardware holds.
     pub(super) fn ensure(&self, index: DeviceIndex, device: &Arc<Device>, hardware: Hardware) {
         let mut running = self.locked();
         match running.get_mut(&index) {

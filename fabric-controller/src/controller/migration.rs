@@ -73,7 +73,7 @@ impl Migrations {
 struct Tended {
     clocks: BTreeMap<Key, Clock>,
     /// Workloads that have announced themselves, each with the target and how.
-    announced: BTreeMap<Key, (Name, String)>,
+    announced: BTreeMap<Key, (Place, String)>,
     /// Why a migration was ended.
     why: BTreeMap<Key, String>,
 }
@@ -145,7 +145,7 @@ impl Clock {
 }
 
 /// The migration of a spec, and where it goes.
-fn under_way(spec: &AttachmentSpec) -> Option<(&Migration, Place)> {
+pub(super) fn under_way(spec: &AttachmentSpec) -> Option<(&Migration, Place)> {
     let migration = spec.migration.as_ref()?;
     Some((migration, migration.target(&spec.place)?))
 }
@@ -175,15 +175,17 @@ impl<S: Store> Controller<S> {
         let (Some(key), Some(host)) = (key, host) else { return };
         // An announcement counts only for an attachment that migrates to that host, so
         // that no host can fill the memory.
-        let is_target = match self.published().object(&key).map(|object| object.stored.spec()) {
-            Some(Spec::Attachment(spec)) => spec.migration.is_some_and(|m| m.host == host),
-            _ => false,
+        let target = match self.published().object(&key).map(|object| object.stored.spec()) {
+            Some(Spec::Attachment(spec)) => under_way(&spec)
+                .filter(|(m, _)| m.host == host)
+                .map(|(_, target)| target),
+            _ => None,
         };
-        if !is_target {
+        let Some(target) = target else {
             info!(%host, %key, "announced an attachment that is not to come there");
             return;
-        }
-        self.migrations.locked().announced.insert(key, (host, by));
+        };
+        self.migrations.locked().announced.insert(key, (target, by));
         self.migrations.woken.notify_one();
     }
 
@@ -276,7 +278,7 @@ impl<S: Store> Controller<S> {
                 self.migrations.locked().why.insert(key.clone(), why.to_owned());
             }
             match self.change_migration(&key, revision, patch, why).await {
-                Ok(()) => info!(%key, host = %migration.host, ?due, why, "a migration goes on"),
+                Ok(_) => info!(%key, host = %migration.host, ?due, why, "a migration goes on"),
                 // Another change came first, or the target is not ready yet: the next round looks
                 // again.
                 Err(e)
@@ -306,10 +308,7 @@ impl<S: Store> Controller<S> {
         };
         let now = super::now();
         let mut tended = self.migrations.locked();
-        let announced = tended
-            .announced
-            .get(key)
-            .is_some_and(|(host, _)| *host == migration.host);
+        let announced = tended.announced.get(key).is_some_and(|(place, _)| place == target);
         let clock = tended.clocks.entry(key.clone()).or_insert_with(|| Clock {
             target: target.clone(),
             phase: migration.phase,
@@ -388,13 +387,13 @@ impl<S: Store> Controller<S> {
     }
 
     /// Proposes the next step of a migration as it was at a revision.
-    async fn change_migration(
+    pub(super) async fn change_migration(
         &self,
         key: &Key,
         revision: u64,
         patch: serde_json::Value,
         why: &str,
-    ) -> Result<(), ApiError> {
+    ) -> Result<u64, ApiError> {
         let origin = Origin {
             reason: format!("migration: {why}"),
             // The migration of an attachment with an owner goes on, too, and the
@@ -406,12 +405,12 @@ impl<S: Store> Controller<S> {
             expect: Some((key.clone(), revision)),
             ..Transaction::one(Change::Patch(key.clone(), patch), origin)
         };
-        self.propose(transaction).await.map(|_| ())
+        self.propose(transaction).await.map(|committed| committed.revision)
     }
 }
 
 /// The patch that ends a migration at its target.
-fn finished(target: &Place) -> serde_json::Value {
+pub(super) fn finished(target: &Place) -> serde_json::Value {
     json!({"place": target, "migration": null})
 }
 

@@ -437,6 +437,7 @@ async fn pod() -> (Fast, Key, Ask) {
             vdc: n("v"),
             netns: "vfpod-a".into(),
             interface: "eth0".into(),
+            workload: None,
         },
         network: n("red"),
         mac: None,

@@ -80,6 +80,9 @@ mod service;
 mod software;
 #[cfg(test)]
 mod static_route_tests;
+mod takeover;
+#[cfg(test)]
+mod takeover_tests;
 mod tenancy;
 #[cfg(test)]
 mod tenancy_tests;

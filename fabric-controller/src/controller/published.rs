@@ -378,7 +378,7 @@ impl Published {
         self.waits.get(&waiter).map_or(&[], |w| &w.reasons)
     }
 
-    /// The same for all objects of a revision.
+    /// As [`Self::waits`], for all objects of a revision.
     pub(super) fn waits_of(&self, revision: u64) -> impl Iterator<Item = &(Option<DeviceIndex>, String)> {
         let waiters = self.waiting.get(&revision).into_iter().flatten();
         waiters.flat_map(|w| self.waits(*w))

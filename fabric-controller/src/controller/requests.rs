@@ -266,7 +266,7 @@ impl Requests {
     /// Loads a row of the store. Returns false if it has expired.
     ///
     /// # Errors
-    /// It is not such a row.
+    /// The row is not that of a stored call.
     pub(super) fn restore(&mut self, key: &[u8], value: &[u8], revision: u64) -> Result<bool, String> {
         let digest = parse_row_key(key).ok_or("names no call")?;
         let row: Row = serde_json::from_slice(value).map_err(|e| e.to_string())?;

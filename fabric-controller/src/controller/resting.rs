@@ -19,9 +19,10 @@ use crate::store::Store;
 
 /// Longest wait for addresses that another has just given up.
 const FREE_PATIENCE: Duration = Duration::from_secs(5);
-/// How often to look meanwhile: it costs a check of one attachment.
+/// Time between two checks during that wait; one check costs a look at one attachment.
 const FREE_LOOK: Duration = Duration::from_millis(10);
-/// Changes that look at once, so that no number of callers can keep the writer busy; others wait for their turn.
+/// Most changes that check at the same time, so that no number of callers can keep the writer busy; others wait for
+/// their turn.
 pub(super) const LOOKERS: usize = 16;
 
 impl<S: Store> Controller<S> {

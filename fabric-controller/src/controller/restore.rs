@@ -74,7 +74,7 @@ const BATCHES: usize = 8;
 /// The row of an object, as far as it can be read.
 struct ObjectRow {
     key: Vec<u8>,
-    /// What it is a row of; none if the key cannot be read.
+    /// The object that the row belongs to; none if the key cannot be read.
     of: Option<Key>,
     object: Result<Stored, String>,
     /// Revision that wrote it; 0 if that cannot be read.
@@ -335,7 +335,7 @@ impl Restoring {
         Ok(())
     }
 
-    /// Before there were identities, rows named a VNI and a device.
+    /// Before objects had identities, rows named a VNI and a device.
     fn former(&mut self, vni: &str, device: &str, row: &Row) -> Result<(), String> {
         let vni = vni.parse().map_err(|_| "is not a VNI")?;
         let owner = self.model.owner_of_vni(vni).unwrap_or_default();
@@ -347,7 +347,7 @@ impl Restoring {
         Ok(())
     }
 
-    /// And an address of a network.
+    /// Rows of that time also named addresses: by VNI and address.
     fn resting(&mut self, vni: &str, ip: &str, row: &Row) -> Result<(), String> {
         let (Ok(vni), Ok(ip)) = (vni.parse(), ip.parse()) else {
             return Err("is not an address of a network".into());

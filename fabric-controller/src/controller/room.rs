@@ -102,9 +102,9 @@ pub(super) struct Asked<'a> {
 
 /// Why a transaction is not accepted.
 pub(super) enum Tight {
-    /// It may not fit. That can only be decided when nothing is under way.
+    /// The transaction may not fit. That can only be decided when nothing is under way.
     Unknown,
-    /// It does not fit.
+    /// The transaction does not fit.
     Refused(ApiError),
 }
 
@@ -352,7 +352,7 @@ impl<S: Store> Controller<S> {
         Ok(())
     }
 
-    /// The same for the shares of vDCs.
+    /// Refuses what would exceed the shares of vDCs.
     fn refuse_above_share(&self, published: &Published, model: &Model, asked: &Asked<'_>) -> Result<(), ApiError> {
         let reserved = published.reserved_for_others(asked.rendered);
         let mut more: FxHashMap<(&Name, Place), i64> = FxHashMap::default();

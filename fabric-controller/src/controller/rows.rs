@@ -28,10 +28,10 @@ use crate::store::{Compare, Op, Store, StoreTransaction};
 /// Key of the identity that the next object gets.
 pub(super) const UID_KEY: &[u8] = b"uid";
 
-/// The key of a number in quarantine. It begins with the revision that put the number there, as 16 hexadecimal digits,
-/// so that the rows of one transaction are next to those of the one before, and rows that are deleted together are next
-/// to each other. So a group of transactions changes few pages of the store, however many numbers it moves. Rows of
-/// format 3 have no revision (0).
+/// The key of a number in quarantine. It begins with the revision that put the number there, as 16 hexadecimal digits.
+/// So the rows of a transaction come right after those of the transaction before, and rows that are deleted together
+/// are next to each other. A group of transactions therefore changes few pages of the store, however many numbers it
+/// moves. Rows of format 3 have no revision (0).
 pub(super) fn rest_key(number: &StoredNumber, revision: u64) -> Vec<u8> {
     let number = to_json(number);
     if revision == 0 {
@@ -40,10 +40,10 @@ pub(super) fn rest_key(number: &StoredNumber, revision: u64) -> Vec<u8> {
     [format!("rest/{revision:016x}/").as_bytes(), &number].concat()
 }
 
-/// Number and revision of such a key without `rest/`.
+/// Reads number and revision from a key of [`rest_key`], without its `rest/`.
 ///
 /// # Errors
-/// The error in words: it is not such a key.
+/// The text is not such a key; the error says why.
 pub(super) fn parse_rest_key(key: &str) -> Result<(StoredNumber, u64), String> {
     let by_revision = key.split_at_checked(REVISION_DIGITS);
     let by_revision = by_revision.and_then(|(revision, number)| {
@@ -73,7 +73,7 @@ pub(super) struct Rest {
 }
 
 impl<S: Store> Controller<S> {
-    /// The rows that a carried-out transaction writes, after revision `before`.
+    /// The rows that a transaction writes after it was applied to the model. `before` is the revision before it.
     pub(super) fn to_store(
         &self,
         model: &Model,
@@ -83,7 +83,7 @@ impl<S: Store> Controller<S> {
         (before, origin): (u64, &Origin),
     ) -> StoreTransaction {
         let mut ops: Vec<Op> = expired.iter().cloned().map(Op::Delete).collect();
-        // Numbers that were in quarantine before have a new row.
+        // A number that was in quarantine before gets a new row, so its old row is deleted.
         ops.extend(applied.left.iter().filter_map(|left| {
             let number = StoredNumber::of(&left.number, &model.fabric)?;
             Some(Op::Delete(rest_key(&number, left.row_before()?)))
@@ -116,8 +116,8 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    /// The rows of the numbers that a transaction takes from devices: one for each number. `revision` is that of the
-    /// transaction.
+    /// The rows of the numbers that a transaction puts into quarantine, one for each number. `revision` is the
+    /// transaction's.
     pub(super) fn rests(&self, model: &Model, applied: &Applied, revision: u64) -> Vec<(Vec<u8>, Rest)> {
         let mut rows = BTreeMap::new();
         for left in &applied.left {

@@ -39,7 +39,7 @@ use crate::model::fabric::{Fabric, HostEntry, Node, SwitchEntry};
 use crate::model::{HostIndex, SwitchIndex};
 use crate::store::Store;
 
-/// Entities that are described before the writer gets a turn.
+/// Entities that are described under one lock of the published state; between two locks the writer gets its turn.
 const ENTITIES_AT_ONCE: usize = 256;
 /// Most objects that are examined for one page, because the published state is locked meanwhile.
 const LOOKED_AT: usize = 10_000;
@@ -132,7 +132,7 @@ impl<S: Store> FabricService for Controller<S> {
         let until = tokio::time::Instant::now() + timeout;
         let mut over = false;
         loop {
-            // Registered before the look, so that no progress in between is missed.
+            // Register before the check, so that no progress in between is missed.
             let progress = self.progress.notified();
             tokio::pin!(progress);
             progress.as_mut().enable();
@@ -329,7 +329,7 @@ impl<S: Store> FabricService for Controller<S> {
 
     async fn backup(&self) -> Result<Backup, ApiError> {
         let unavailable = |detail: &str| ApiError::new(ErrorCode::Unavailable, detail);
-        // Each backup takes as much space on the disk as the store.
+        // Only one backup at a time, because each takes as much disk space as the store.
         let _only = self
             .backing_up
             .try_lock()
@@ -389,7 +389,7 @@ impl<S: Store> FabricService for Controller<S> {
         }
         let place = |e: &ObjectEntity| (e.device.clone(), e.entity.table.clone(), e.entity.key.clone());
         found.sort_by_cached_key(place);
-        // Contributions may share an entity.
+        // Several contributions may contain the same entity.
         found.dedup_by_key(|entity| place(entity));
         Ok(found)
     }
@@ -432,7 +432,7 @@ impl<S: Store> Controller<S> {
             .flatten()
             .map(|reason| Warning { device: None, reason });
         let of_device = |(index, device): (DeviceIndex, Arc<Device>)| {
-            // A device that was declared gone does not concern us any more.
+            // Nobody expects a device to answer after it was declared gone.
             let is_expected = fabric
                 .node_of(index)
                 .and_then(|n| fabric.state_of(n))
@@ -458,7 +458,7 @@ impl<S: Store> Controller<S> {
         own.chain(of_devices).chain(mismatches).collect()
     }
 
-    /// The numbers for which objects of a revision wait, and the devices that the revision concerns so far.
+    /// The numbers for which objects of a revision still wait, and the devices that the revision concerns so far.
     fn concerned(&self, revision: u64) -> (Vec<DeviceReason>, Vec<DeviceIndex>) {
         let published = self.published();
         let concerned = published.concerned(revision).map(<[DeviceIndex]>::to_vec);
@@ -475,8 +475,8 @@ impl<S: Store> Controller<S> {
         (waits, concerned)
     }
 
-    /// All losses. All devices are asked at once, so that those that are away cost one timeout in total and not one
-    /// each.
+    /// The losses of all devices. They are asked at the same time, so that several devices without an answer cost only
+    /// one timeout.
     async fn all_drops(&self) -> Drops {
         let fabric = self.fabric_now();
         let fabric = fabric.as_ref();
@@ -486,7 +486,7 @@ impl<S: Store> Controller<S> {
         };
         let switches = fabric.switches().map(|(index, entry)| async move {
             let (index, spec) = (fabric.switch_device(index), &entry.spec);
-            // One after the other, because the actor handles one request at a time.
+            // First one request, then the other, because the actor handles one at a time.
             let refused = self.drops_of(index, spec).await;
             let lost = match &refused {
                 Ok(_) => self.losses_of(index, &spec.name).await,

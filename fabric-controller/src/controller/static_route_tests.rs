@@ -80,7 +80,7 @@ async fn a_prefix_goes_to_the_attachment_that_has_the_address() {
         assert_eq!(held(&world, leaf).await, [&all, own[0], own[1], &site], "{leaf}");
     }
 
-    // Another target, in one step; and one that nobody has.
+    // One route gets another target in one step; the other gets a target that nobody has.
     world
         .applied(vec![router(&[
             ("0.0.0.0/0", "10.1.0.9"),

@@ -1,9 +1,9 @@
 //! A tenant's change may only use what was assigned to its vDC.
 //!
-//! A user of a vDC changes networks, routers and attachments there; the vDC itself, with its assignments and limits, is
-//! the fabric administrator's. Things that the vDC shares with others (a host, a leaf's port and VLAN, a VNI) can only
-//! be named if they are assigned to it, and subnets lie in its address pools if it has any. This is checked before anything else: an error such as "in use" would reveal
-//! something about other vDCs.
+//! A user of a vDC changes networks, routers and attachments there. Only a fabric administrator changes the vDC itself,
+//! with its assignments and limits. Things that vDCs share (a host, a leaf's port and VLAN, a VNI) can only be named if
+//! they are assigned to the vDC. If the vDC has address pools, its subnets must lie in them. This is checked before
+//! anything else, because an error such as "in use" would reveal something about other vDCs.
 
 use vfabric_api::error::{ApiError, ErrorCode};
 use vfabric_api::ident::Name;

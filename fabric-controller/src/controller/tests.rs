@@ -1,4 +1,4 @@
-//! The controller over fake devices: acknowledged changes arrive, failures are named.
+//! The controller with fake devices: acknowledged changes arrive on the devices, and failures are named.
 
 pub(super) use std::sync::Arc;
 pub(super) use std::time::Duration;
@@ -28,9 +28,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct World<S> {
     pub(super) controller: Arc<Controller<S>>,
-    /// The devices of the start.
+    /// The devices that exist from the start.
     pub(super) devices: Vec<FakeDevice>,
-    /// All of them, by name; those that come later begin empty.
+    /// All devices by name, including those added later, which begin empty.
     pub(super) plugged: Plugged,
     _stop: tokio_util::sync::DropGuard,
 }
@@ -219,7 +219,7 @@ async fn a_refusal_for_good_ends_the_wait_and_names_device_entity_and_message() 
         said.reason.ends_with("no room") && said.reason.contains(&key.to_string()),
         "{said:?}"
     );
-    // It does not concern the next change on that host.
+    // The failure does not affect the next change on that host.
     world.applied(vec![create(attach("a2", "blue", "host1"))]).await;
 }
 
@@ -300,7 +300,7 @@ async fn a_device_that_is_read_slowly_is_written_to_meanwhile() {
         assert!(tokio::time::Instant::now() < deadline, "the sweep does not come");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // What the read-back has yet to say is older than each of these.
+    // What the read-back has not delivered yet is older than each of these changes.
     let (reads, writes) = (leaf.reads(), leaf.writes());
     world.applied(vec![create(attach("a2", "red", "host2"))]).await;
     world.applied(vec![delete(Kind::Attachment, "a1")]).await;
@@ -324,7 +324,7 @@ async fn a_device_that_is_read_slowly_is_written_to_meanwhile() {
     world.settled(2).await;
 }
 
-/// The store of a controller that was dropped; its tasks hold it until they have noticed.
+/// Opens the store of a dropped controller, as soon as the controller's tasks have let go of it.
 pub(super) async fn reopened(file: &std::path::Path) -> RedbStore {
     loop {
         match RedbStore::open(file) {
@@ -497,12 +497,12 @@ async fn a_change_comes_to_its_end_when_its_caller_goes_away() {
         gate: Arc::clone(&gate),
     };
     let world = World::over(topology(), store, fakes()).await;
-    // The start writes the inventory.
+    // The controller has used the permit at its start, to write the inventory.
     gate.forget_permits(1);
     let gone = tokio::time::timeout(Duration::from_millis(100), world.commit(basics())).await;
     assert!(gone.is_err(), "the store was not reached while its gate is closed");
     gate.add_permits(1);
-    // The next one sees it, done and rendered.
+    // The next change finds the abandoned one stored and rendered.
     world.applied(vec![create(attach("a2", "red", "host2"))]).await;
     assert!(
         world

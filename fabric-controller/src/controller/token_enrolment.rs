@@ -1,4 +1,4 @@
-//! The inventory for enrolment with tokens, and the tokens for it.
+//! Enrolment with tokens: the view of the inventory that it needs, and how tokens are made.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ impl<S: Store> Controller<S> {
     /// Sets the desk that makes tokens and decides about machines; until then no token can
     /// be made.
     pub fn enrol_by_tokens(&self, desk: Arc<Desk>) {
-        // The first call counts; there is only one.
+        // Only the first call would count, and nobody calls this twice.
         let _ = self.token_enrolment.set(desk);
     }
 

@@ -98,7 +98,7 @@ async fn what_is_no_value_of_its_field_is_refused_with_field_and_expectation() {
     let (vdcs, networks, attachments) = ("/v1/vdcs", "/v1/vdcs/v/networks", "/v1/vdcs/v/attachments");
     let place = |place: Value| json!({"name": "a", "network": "red", "place": place});
     let cases = [
-        // Spellings that programs read differently.
+        // Spellings that different programs read differently.
         (
             networks,
             subnet("010.1.0.0/24"),
@@ -309,7 +309,7 @@ async fn what_is_no_value_of_its_field_is_refused_with_field_and_expectation() {
     let patch = json!({"place": {"host": ["host1", "a1", "eth1"]}}).to_string();
     let said = refusal(api.send(Method::PATCH, "/v1/vdcs/v/attachments/a1", JSON, patch).await);
     assert_eq!((said.status, said.field.as_str()), (422, "place.host"), "{said:?}");
-    // Their neighbours are fine.
+    // Similar values that are valid are accepted.
     for (path, body) in [
         (
             networks,
@@ -361,7 +361,7 @@ async fn what_is_no_document_has_its_own_status() {
         404,
         "one of them was stored"
     );
-    // A charset or upper case does not make it another type.
+    // With a charset or in upper case it is still the same media type.
     let kind = "Application/JSON; charset=utf-8";
     assert_eq!(api.send(Method::POST, "/v1/vdcs", kind, vdc).await.0, 201);
 }

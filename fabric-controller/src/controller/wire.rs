@@ -178,7 +178,7 @@ mod tests {
             said(&right, &bare),
             "different FEC: leaf1:1 has rs528, spine1:1 has none: look at the transceiver and the settings at spine1:1"
         );
-        // Dark: neither says what it uses, and the inventory asks for two speeds.
+        // Neither end reports what it uses, and the inventory asks for two different speeds.
         let other = settings(Some(Speed::G100), None);
         let (a, b) = (
             of(&leaf, Some(&wanted), None, None),

@@ -202,7 +202,7 @@ impl<S: Store> Controller<S> {
         }
     }
 
-    async fn send(&self, what: What) -> Result<Committed, ApiError> {
+    pub(super) async fn send(&self, what: What) -> Result<Committed, ApiError> {
         self.check_claim(&what)?;
         let (answer, result) = oneshot::channel();
         match self.queue.send_timeout(Proposal { what, answer }, PATIENCE).await {

@@ -109,7 +109,7 @@ pub enum Event {
     Announced {
         /// The attachment's id, `vdc/name`.
         attachment: String,
-        /// The frame by which the workload announced itself, in words.
+        /// The kind of frame by which the workload announced itself.
         by: String,
     },
     /// The device took a step towards service, after the steps of [`Driver::connect`].

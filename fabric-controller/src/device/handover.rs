@@ -101,11 +101,11 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// Carries it out. `progress` is notified each time a device has confirmed something.
+    /// Carries out the handover. `progress` is notified each time a device has confirmed something.
     pub async fn carry_out(self, progress: Arc<Notify>) {
         let served = join_all(self.openings.iter().map(|opening| self.serve(opening, &progress)));
         tokio::join!(served, self.relocate(&progress));
-        // Dropping it releases the rest.
+        // The rest is released when `self` is dropped here.
     }
 
     /// Waits until a host serves its attachment, then lets everybody else know.

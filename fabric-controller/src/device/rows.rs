@@ -100,7 +100,7 @@ impl Rows {
         self.get(key)?.wanted.as_ref()
     }
 
-    /// The same, to change it. The key stays.
+    /// As [`Self::wanted`], to change it. The key stays.
     pub(super) fn wanted_mut(&mut self, key: &EntityKey) -> Option<&mut Wanted> {
         self.get_mut(key)?.wanted.as_mut()
     }
@@ -110,7 +110,7 @@ impl Rows {
         self.get(key)?.held.as_ref()
     }
 
-    /// The same, to change it. The key stays.
+    /// As [`Self::held`], to change it. The key stays.
     pub(super) fn held_mut(&mut self, key: &EntityKey) -> Option<&mut Held> {
         self.get_mut(key)?.held.as_mut()
     }

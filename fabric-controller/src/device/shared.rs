@@ -41,9 +41,9 @@ pub enum Standing {
 /// Why a device has not confirmed a revision.
 #[derive(Debug, Clone)]
 pub enum Lag {
-    /// It refused something, for good or to be tried again.
+    /// The device refused something, for good or to be tried again.
     Failed(Failure),
-    /// It is under way, in words.
+    /// Something is still under way; the text says what.
     Pending(String),
 }
 
@@ -144,7 +144,7 @@ impl Device {
         }
     }
 
-    /// The same, with a receiver of its events.
+    /// Adds a receiver of the device's events.
     pub fn reporting(self, reports: Reports) -> Self {
         Self {
             reports: Some(reports),

@@ -10,7 +10,7 @@ pub enum Source {
     Switch(SwitchIndex),
     /// `Render::path` on the first, towards the second.
     Path(SwitchIndex, SwitchIndex),
-    /// `Render::behind` on the first: the second and the hosts under it.
+    /// `Render::behind` on the first switch, about the second switch and the hosts under it.
     Behind(SwitchIndex, SwitchIndex),
     /// `Render::local_host`, on the host's leaf.
     LocalHost(HostIndex),

@@ -167,10 +167,10 @@ impl Model {
         self.apply_by(changes, &By::default())
     }
 
-    /// The same, for an author that may be an owner.
+    /// As [`Self::apply`], for an author that may be an owner.
     ///
     /// # Errors
-    /// The same; `Owned` if an object belongs to another owner.
+    /// As [`Self::apply`]; `Owned` if an object belongs to another owner.
     pub fn apply_by(&mut self, changes: &[(String, Change)], by: &By) -> Result<Applied, ApiError> {
         let mut applied = Applied {
             cursors: self.cursors(),
@@ -227,7 +227,7 @@ impl Model {
         self.end_settling(applied, revision);
     }
 
-    /// The same for a transaction made from the store's contents, which writes no rows.
+    /// As [`Self::settle`], for a transaction made from the store's contents, which writes no rows.
     pub fn settle_restored(&mut self, applied: &Applied, revision: u64) {
         for left in &applied.left {
             self.quarantine.settle(left, revision);

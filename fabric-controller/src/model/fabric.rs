@@ -172,7 +172,7 @@ pub(super) fn uniques_of_switch(spec: &Switch) -> Vec<(String, Unique)> {
     all
 }
 
-/// The same for a host.
+/// The unique values of a host, each with its field.
 pub(super) fn uniques_of_host(spec: &Host) -> Vec<(String, Unique)> {
     let uplink = Unique::Port(spec.uplink.switch.clone(), spec.uplink.port);
     vec![
@@ -183,7 +183,7 @@ pub(super) fn uniques_of_host(spec: &Host) -> Vec<(String, Unique)> {
     ]
 }
 
-/// The same for a link.
+/// The unique values of a link, each with its field.
 pub(super) fn uniques_of_link(spec: &Link) -> Vec<(String, Unique)> {
     let end = |field: &str, end: &topology::PortRef| (field.to_owned(), Unique::Port(end.switch.clone(), end.port));
     vec![end("a.port", &spec.a), end("b.port", &spec.b)]

@@ -26,12 +26,14 @@ pub(crate) enum Fault {
     GoneAtOnce,
     /// A new device is used before its old entities were removed.
     ArrivesAtOnce,
+    /// A host that an attachment does not migrate to any more keeps its part in the network.
+    StaysAdmitted,
 }
 
 #[cfg(test)]
 impl Fault {
     /// Every mistake.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::VniAtOnce,
         Self::GroupAtOnce,
         Self::AccessIdAtOnce,
@@ -43,6 +45,7 @@ impl Fault {
         Self::NobodyConfirms,
         Self::GoneAtOnce,
         Self::ArrivesAtOnce,
+        Self::StaysAdmitted,
     ];
 }
 

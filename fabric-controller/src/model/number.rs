@@ -79,8 +79,9 @@ impl Number {
         match self {
             // The kernel removes the interface together with its queues.
             Self::Interface(..) => Duration::ZERO,
-            // It only has a meaning in one network, so a frame under way reaches the same tenant. An attachment that is
-            // created again at once under the same name keeps it, so that neighbours need not learn another one.
+            // A MAC address has a meaning only in one network, so a frame under way reaches the same tenant. An
+            // attachment that is created again at once under the same name keeps its address, so that neighbours need
+            // not learn another one.
             Self::Mac(..) => Duration::ZERO,
             _ if fault::is_on(Fault::NoRest) => Duration::ZERO,
             _ => REST,

@@ -155,7 +155,7 @@ fn tunnel_to(fabric: &FabricView, leaf: &SwitchView, to: &VtepView) -> binding::
     })
 }
 
-/// The same for copies of flooded frames; a VTEP's replica number is its own.
+/// The place of a VTEP, for copies of flooded frames. The replica number of a VTEP is the VTEP's own number.
 fn copies_to(fabric: &FabricView, leaf: &SwitchView, to: &VtepView) -> binding::Entity {
     use replica::{Action, Key};
     let key = Key {

@@ -156,7 +156,7 @@ pub trait Store: Send + Sync + 'static {
         visit: Visit<'_>,
     ) -> impl Future<Output = Result<Scanned, StoreError>> + Send;
 
-    /// The same for all keys that start with `prefix`.
+    /// As [`Self::scan_range`], for all keys that start with `prefix`.
     fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> impl Future<Output = Result<Scanned, StoreError>> + Send {
         async move { self.scan_range(prefix, after(prefix).as_deref(), visit).await }
     }

@@ -72,7 +72,7 @@ enum Failure {
     Compare(StoreError),
     /// The disk or the file failed.
     Storage(Box<redb::Error>),
-    /// The same, in words.
+    /// The disk or the file failed; the text says how.
     Words(String),
 }
 
@@ -114,7 +114,7 @@ impl RedbStore {
         Self::open_keeping(path, Window::default())
     }
 
-    /// The same, with a log of the size `window`.
+    /// As [`RedbStore::open`], with a log of the size `window`.
     ///
     /// # Errors
     /// As [`RedbStore::open`].

@@ -145,7 +145,7 @@ pub enum Refusal {
     /// The member is not in the inventory, or another one has its name now.
     #[error("{0} is not in the inventory, or is another one than the token was made for")]
     NotThere(Member),
-    /// It is leaving.
+    /// The member is leaving the fabric, or has left it.
     #[error("{0} was retired")]
     Retired(Member),
     /// The token is for another machine. The message does not say for which one, because knowing that is part of the

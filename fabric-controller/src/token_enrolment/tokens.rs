@@ -75,10 +75,10 @@ pub struct Made {
 /// Why a token is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// It does not have the form of a token, it is not known, or its secret is wrong.
+    /// The text does not have the form of a token, or the token is not known, or its secret is wrong.
     #[error("this is not an enrolment token of this fabric, or a newer one has replaced it")]
     Unknown,
-    /// It has expired.
+    /// The token has expired.
     #[error("the enrolment token of `{subject}` expired at {}", written(*.expired_ms))]
     Expired {
         /// Whose token.

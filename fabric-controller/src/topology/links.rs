@@ -95,7 +95,7 @@ impl Fault {
 /// The state that is kept across a restart of the controller.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// It was not used.
+    /// The link was not used.
     pub down: bool,
     /// Probes arrived at its first and second end once.
     pub probed: [bool; 2],

@@ -137,7 +137,7 @@ impl Loaded {
     }
 }
 
-/// Runs all packets through a pipeline on one of them.
+/// Runs all packets through a pipeline on one of the implementations.
 pub(crate) fn run(core: Core, pipeline: Pipeline, entities: &[Entity], packets: &[(u16, Vec<u8>)]) -> Outcome {
     let program = Program::from_slice(pipeline.json).unwrap();
     let names = Names::new(&program).unwrap();

@@ -233,7 +233,7 @@ impl Lab {
     /// The port of a leaf whose cable leads nowhere.
     ///
     /// # Errors
-    /// It is not a leaf.
+    /// The switch is not a leaf.
     pub(crate) fn spare_port(&self, leaf: &Name) -> Result<PortId> {
         let spare = self.plan.spares.iter().find(|at| at.switch == *leaf);
         Ok(spare.with_context(|| format!("leaf `{leaf}` is unknown"))?.port)

@@ -27,7 +27,7 @@ const HOST_SOURCE: u32 = 0x0200_0002;
 const SET_SOURCE_HOST: u32 = 0x0100_0005;
 /// A port that no topology uses, so that the entry harms nobody.
 const UNUSED_PORT: u16 = 400;
-/// Election id of the first bid: the lowest possible one, so that the answer contains the primary's.
+/// Election id of the first bid: the lowest possible one, so that the answer contains the election id of the primary.
 const BACKUP: Uint128 = Uint128 { high: 0, low: 1 };
 /// Bids before giving up: the controller answers a bid with a higher one of its own.
 const BIDS: usize = 10;
@@ -171,7 +171,7 @@ pub(super) async fn table_entries(lab: &Lab, switch: &Switch) -> Result<usize> {
     Ok(count)
 }
 
-/// Ids of tables whose entries the program has. Not every switch marks such entries.
+/// Ids of the tables whose entries are part of the program. Not every switch marks such entries.
 async fn constant_tables(client: &mut P4RuntimeClient<Channel>, device_id: u64) -> Result<BTreeSet<u32>> {
     let request = p4::GetForwardingPipelineConfigRequest {
         device_id,
@@ -299,7 +299,7 @@ pub(super) fn bid(device_id: u64, election_id: Uint128) -> p4::StreamMessageRequ
     }
 }
 
-/// Takes over as primary, writes the entry, and steps down.
+/// Takes over as primary, writes the stray entry, and steps down.
 ///
 /// # Errors
 /// The switch refused.
@@ -320,7 +320,7 @@ pub(super) async fn write_stray_entry(lab: &Lab, switch: &Switch) -> Result<()> 
     session.step_down().await
 }
 
-/// Whether the switch holds the entry.
+/// Whether the switch holds the stray entry.
 ///
 /// # Errors
 /// The switch cannot be read.

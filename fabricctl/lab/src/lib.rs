@@ -141,7 +141,7 @@ pub struct Lab {
     pub options: Options,
     /// The physical fabric.
     pub topology: Topology,
-    /// The shipped intent.
+    /// The lab's intent.
     pub intent: Intent,
     /// What it consists of.
     pub plan: Plan,
@@ -179,7 +179,7 @@ impl Lab {
     /// The lab that runs on this machine.
     ///
     /// # Errors
-    /// None runs.
+    /// No lab runs.
     pub fn open() -> Result<Self> {
         let dir = Path::new(STATE_DIR);
         let read = |name: &str| {
@@ -380,8 +380,8 @@ impl Lab {
     }
 }
 
-/// Asks `/proc`, which shows the links of the caller's own namespace; `/sys` shows those of the namespace that it was
-/// mounted in.
+/// Reads `/proc`, which shows the links of the caller's own namespace. `/sys` would show those of the namespace in
+/// which it was mounted.
 fn mgmt_link_exists() -> bool {
     let links = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
     let mut names = links.lines().filter_map(|line| line.split(':').next());

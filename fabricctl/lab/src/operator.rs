@@ -11,7 +11,7 @@ use vfabric_api::topology::Switch;
 use super::Lab;
 use super::intruder::channel;
 
-/// The identity of a role admin (`docs/security.md`).
+/// The identity of an operator with the role `admin` (`docs/security.md`).
 const ADMIN: &str = "operator/lab/admin";
 
 /// The configuration of a port (openconfig-interfaces).

@@ -16,9 +16,9 @@ use rcgen::{
     SanType,
 };
 
-/// How long certificates are valid, ...
+/// How long certificates are valid.
 const VALID: Duration = Duration::from_secs(365 * 24 * 3600);
-/// ... and since when: clocks of real fabrics differ a little.
+/// Certificates are valid from this long before they are made, because clocks of real fabrics differ a little.
 const BACKDATED: Duration = Duration::from_secs(5 * 60);
 
 /// The files of one identity.

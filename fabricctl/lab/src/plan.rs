@@ -186,7 +186,7 @@ impl Plan {
             .collect()
     }
 
-    /// iproute2 lines (for no namespace) that make all namespaces and cables.
+    /// iproute2 lines that make all namespaces and cables. They run outside the namespaces.
     pub fn links(&self, topology: &Topology) -> String {
         let mut lines: Vec<String> = self.namespaces().iter().map(|n| format!("netns add {n}")).collect();
         lines.push(format!("link add {MGMT_LINK} type veth peer name p0 netns {MGMT}"));

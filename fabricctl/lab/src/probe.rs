@@ -37,7 +37,7 @@ pub(crate) struct Worker<T> {
 }
 
 impl<T: Send + 'static> Worker<T> {
-    /// Starts one; `f` ends soon after the flag is set.
+    /// Starts a thread that runs `f`, which must end soon after the flag is set.
     pub(crate) fn start(f: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
@@ -47,10 +47,10 @@ impl<T: Send + 'static> Worker<T> {
         }
     }
 
-    /// Ends it and returns its result.
+    /// Ends the thread and returns its result.
     ///
     /// # Errors
-    /// It panicked.
+    /// The thread panicked.
     pub(crate) fn finish(mut self) -> Result<T> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("the worker has ended")?;
@@ -77,7 +77,7 @@ pub struct EchoServer {
 }
 
 impl EchoServer {
-    /// Starts one in a namespace; it answers IPv4 and IPv6.
+    /// Starts a server in a namespace; it answers over IPv4 and IPv6.
     ///
     /// # Errors
     /// The namespace does not exist, or the port is taken.
@@ -109,7 +109,7 @@ impl EchoServer {
         Ok(Self { heard, _worker: worker })
     }
 
-    /// The numbers that it received from a sender.
+    /// The numbers that the server received from a sender.
     pub(crate) fn heard(&self, from: SocketAddr) -> BTreeSet<u32> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.get(&from).cloned().unwrap_or_default()
@@ -316,7 +316,7 @@ pub fn tcp(from: &str, to_namespace: &str, to: IpAddr, octets: usize) -> Result<
             Ok(())
         });
         if send.is_err() {
-            // Nobody else connects: this ends the wait of the receiver.
+            // The receiver still waits for a connection, and nobody else will make one.
             let _ = netns::within(to_namespace, || Ok(TcpStream::connect((to, TCP_PORT))?));
         }
         let received = receive.join().ok().context("the receiver panicked")?;
@@ -355,7 +355,7 @@ pub(crate) fn tcp_arrives(from: &str, to_namespace: &str, to: IpAddr) -> Result<
 pub struct Capture(Worker<Vec<Vec<u8>>>);
 
 impl Capture {
-    /// Starts one.
+    /// Starts a capture.
     ///
     /// # Errors
     /// The namespace does not exist.
@@ -387,7 +387,7 @@ impl Capture {
         self.0.finish()
     }
 
-    /// Ends several at once.
+    /// Ends several captures at the same time.
     ///
     /// # Errors
     /// A capturing thread panicked.

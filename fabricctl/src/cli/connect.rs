@@ -1,8 +1,8 @@
 //! Which controller a command talks to, and with which credentials.
 //!
-//! Each setting comes from its flag, or else from its environment variable, or else from the context or settings file
-//! in force. That is the first of these that exists: `--context`, `--config`, `VFABRIC_CONTEXT`, `VFABRIC_CONFIG`, the
-//! current context, `~/.config/vfabric/client.yaml`.
+//! Each setting comes from its flag, or else from its environment variable, or else from a context or settings file.
+//! The context or file in force is the first of these that exists: `--context`, `--config`, `VFABRIC_CONTEXT`,
+//! `VFABRIC_CONFIG`, the current context, `~/.config/vfabric/client.yaml`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -188,7 +188,7 @@ impl Session {
     /// The vDC of the command.
     ///
     /// # Errors
-    /// None is named; says how to name one.
+    /// No vDC is named; the error says how to name one.
     pub(super) fn vdc(&self, named: &InVdc) -> Result<Name> {
         named.vdc.as_ref().or(self.vdc.as_ref()).cloned().context(
             "no vDC is named: give -n VDC, or set one for the context (`fabricctl context set NAME --default-vdc VDC`)",

@@ -109,7 +109,8 @@ async fn object(session: &Session, key: &Key) -> Result<()> {
     entities(session, key).await
 }
 
-/// The entities that the object asks devices for. For shared entities, only some of the other objects are named.
+/// The entities that the object asks devices for. If other objects ask for the same entity, only some of them are
+/// named.
 async fn entities(session: &Session, key: &Key) -> Result<()> {
     let client = &session.client;
     let words = key.to_string();

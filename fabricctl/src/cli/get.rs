@@ -106,10 +106,10 @@ fn listing<'a, T>(items: &'a [T], names: &[String], format: ListFormat) -> Listi
     }
 }
 
-/// The items of these names, in their order; all if none is named.
+/// The items with these names, in the items' order; all items if no name is given.
 ///
 /// # Errors
-/// One does not exist; names it.
+/// An item does not exist; the error names it.
 fn only<T>(
     items: Vec<T>,
     (one, many): (&str, &str),

@@ -134,7 +134,7 @@ fn seconds(wait: f64) -> Result<Option<Duration>> {
 /// Runs one command.
 ///
 /// # Errors
-/// The reason in words.
+/// The command failed; the error says why.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     if let Command::Completion(args) = &cli.command {
         return complete::script(args);

@@ -84,7 +84,7 @@ impl Table {
         self.row_with([], cells);
     }
 
-    /// The same, with optional cells in front.
+    /// As [`Self::row`], with optional cells in front.
     pub(super) fn row_with<const N: usize>(
         &mut self,
         first: impl IntoIterator<Item = (&'static str, String)>,

@@ -81,7 +81,7 @@ fn per_mille(table: &TableUse) -> usize {
     table.used.saturating_mul(1000).checked_div(table.size).unwrap_or(1000)
 }
 
-/// The same for people, in per cent.
+/// How full a table is, in per cent, for people.
 fn full(table: &TableUse) -> String {
     let per_mille = per_mille(table);
     format!("{}.{} %", per_mille / 10, per_mille % 10)

@@ -135,7 +135,7 @@ impl Controller {
         )
     }
 
-    /// The same with a text on standard input.
+    /// Runs a command with a text on standard input.
     pub(crate) fn feed(&self, words: &str, input: &str) -> (i32, String, String) {
         let mut command = self.command();
         command.args(["--config", "client.yaml"]).args(words.split_whitespace());

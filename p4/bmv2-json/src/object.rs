@@ -150,7 +150,7 @@ pub struct Checksum {
     /// Where it was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_info: Option<SourceInfo>,
-    /// Field that holds it.
+    /// Field that holds the checksum.
     pub target: FieldRef,
     /// Always `generic`.
     #[serde(rename = "type")]
@@ -163,7 +163,7 @@ pub struct Checksum {
     /// Write before deparsing.
     #[serde(default = "yes")]
     pub update: bool,
-    /// Only if this holds.
+    /// The checksum is used only if this condition holds.
     #[serde(default)]
     pub if_cond: Option<Value>,
 }

@@ -10,7 +10,7 @@
 //! ```text
 //! preprocess, lex -> parse -> ast -> types -> ir -> passes -> lir -> backend/{bmv2, p4info}
 //! ```
-//! - `preprocess` expands `#include` and macros on tokens, which keep their place in the source.
+//! - `preprocess` expands `#include` and macros. It works on tokens, which keep their place in the source.
 //! - `parse` builds the syntax tree (`ast`) and recovers after errors.
 //! - `types` resolves names, infers types, makes implicit casts explicit, folds constants, specialises generic
 //!   functions; the result is `ir`, still structured as the source is.
@@ -100,7 +100,7 @@ pub enum OptLevel {
 pub struct Compiled {
     /// The BMv2 JSON document, typed.
     pub program: bmv2_json::Program,
-    /// The same as text.
+    /// The document as text.
     pub json: String,
     /// P4Info.
     pub p4info: P4Info,
@@ -110,7 +110,7 @@ pub struct Compiled {
     pub p4info_binary: Vec<u8>,
     /// The program's own table entries as inserts; device id, role and election id are left to the sender.
     pub entries: WriteRequest,
-    /// The same in protobuf's text format.
+    /// These entries in protobuf's text format.
     pub entries_text: String,
     /// Warnings, with the sources they point into.
     pub warnings: Diagnostics,
@@ -412,7 +412,7 @@ fn emitted(lowered: Lowered, name: &str, level: OptLevel) -> Result<Parts, Diagn
         typed,
         mut program,
     } = lowered;
-    // The control plane's view comes first: it must not depend on the level.
+    // P4Info is made before the program is optimised: it must not depend on the level.
     let p4info = backend::p4info::emit(&program, &typed, &mut parsed.sink);
     let entries = backend::entries::emit(&program, &p4info);
     passes::optimise(&mut program, level);

@@ -63,7 +63,7 @@ fn macros_of_every_form() {
             "#define EMPTY\n#define DEFER(x) x EMPTY\n#define A() 123\nDEFER(A)() ",
             "A()",
         ),
-        // A macro does not expand itself, also where it comes out of another one.
+        // A macro does not expand itself, even where another macro produces its name.
         ("#define f(x) x f(x)\nf(1)", "1 f(1)"),
         ("#define a b\n#define b a\na b", "a b"),
         ("#define f(a) a*g\n#define g(a) f(a)\nf(2)(9)", "2*9*g"),

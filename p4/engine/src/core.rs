@@ -8,13 +8,13 @@ use crate::tables::store::Store;
 use crate::trace::Trace;
 use crate::value::Parts;
 
-/// Digests that one pass of a packet may send; more are left out.
+/// Most digests that one pass of a packet may send; further ones are left out.
 pub(crate) const MAX_DIGESTS: usize = 8;
 
 /// What actions asked for besides changes to the packet. Reset for each pass of each packet, so it is kept small.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wishes {
-    /// Session and field list.
+    /// Session and field list of a clone.
     pub(crate) clone: Option<(u32, u32)>,
     /// Field lists; 0 is none.
     pub(crate) resubmit: Option<u32>,
@@ -27,7 +27,7 @@ pub(crate) struct Wishes {
 /// Buffers, reused for every packet.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// Input of hashes; digests.
+    /// Buffer for the input of hashes and for digests.
     pub(crate) bytes: Vec<u8>,
     /// Key of a look-up.
     pub(crate) key: Vec<u64>,

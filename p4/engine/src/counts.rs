@@ -5,8 +5,8 @@
 
 use crate::tables::store::Store;
 
-/// Entries that a worker counts at a time. To count a further one, it first flushes the count of another to its
-/// counter.
+/// Most entries that a worker counts at the same time. Before it counts a further one, it adds the count of another to
+/// that entry's counter.
 const CELLS: usize = 256;
 /// Bits of an index of a cell.
 const BITS: u32 = CELLS.trailing_zeros();

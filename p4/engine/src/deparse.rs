@@ -90,7 +90,7 @@ pub(crate) fn length(header: &Header, words: &[u64]) -> usize {
     header.fixed_bits as usize + variable as usize
 }
 
-/// Writes a header of whole octets; answers what is left.
+/// Writes a header of whole octets. Returns the part of `out` that is left.
 #[inline]
 fn emit<'b>(header: &Header, words: &[u64], mut out: &'b mut [u8]) -> &'b mut [u8] {
     for store in &header.stores {

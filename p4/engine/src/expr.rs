@@ -36,7 +36,7 @@ pub(crate) enum Expr<W: Word> {
     Constant(W),
     /// As many words as `W` has.
     Field(u32),
-    /// The same, sign-extended from a field that is this many bits shorter than the word.
+    /// A field, sign-extended: it is this many bits shorter than the word.
     Signed(u32, u32),
     Argument(u32),
     /// A field of one of a stack's elements, and its bits.

@@ -1,7 +1,7 @@
 //! State of a program outside its tables: counters, meters, registers.
 //!
-//! Workers share it without locks where a cell is one word. A cell of a wider register is
-//! read and written whole under one of some locks.
+//! Workers share it without locks where a cell is one word. Wider cells of a register are read and written as a whole,
+//! under one of `STRIPES` locks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use crate::tables::meter::Meter;
 use crate::term;
 use crate::word::{mask64, words_of};
 
-/// Locks of a wide register array; cells that share one seldom meet.
+/// Locks of a wide register array. Two workers seldom use cells of the same lock at the same time.
 const STRIPES: usize = 64;
 
 /// All counters, meters and registers of a program.
@@ -47,7 +47,7 @@ impl Externs {
 pub(crate) struct Register {
     width: u32,
     cells: Cells,
-    /// Held by actions that both read and write the array.
+    /// An action that both reads and writes the array holds this lock while it runs.
     action: Mutex<()>,
 }
 

@@ -16,7 +16,7 @@ pub(crate) enum Algorithm {
     Crc32,
     /// The first eight octets.
     Identity,
-    /// BMv2's `round_robin` counts; a hash must not depend on other packets, so it is 0.
+    /// BMv2's `round_robin` counts packets. A hash must not depend on other packets, so here it is 0.
     RoundRobin,
     /// `HashAlgorithm.random` does not define a function. Ours is FNV-1a with mixed bits: equal input has an equal
     /// hash, so that a flow keeps its path.
@@ -39,7 +39,7 @@ impl Algorithm {
         })
     }
 
-    /// Computes it over octets.
+    /// Computes the checksum or hash of some octets.
     pub(crate) fn run(self, data: &[u8]) -> u64 {
         match self {
             Self::Csum16 => u64::from(!fold(sum(data))),
@@ -73,7 +73,7 @@ fn mix(mut h: u64) -> u64 {
     h ^ h >> 31
 }
 
-/// Sum of 16-bit words (RFC 1071), in pairs; an odd octet at the end is the high one.
+/// Sum of 16-bit words (RFC 1071), two at a time; an odd octet at the end is the high half of a word.
 fn sum(data: &[u8]) -> u64 {
     let mut chunks = data.chunks_exact(4);
     let mut sum: u64 = 0;
@@ -93,7 +93,8 @@ fn fold(mut sum: u64) -> u16 {
     sum as u16
 }
 
-/// A CRC over reflected bits, 8 octets at a time: table `k` has the CRC of an octet followed by `k` octets of zeros.
+/// A CRC with reflected bits, over 8 octets at a time: table `k` has the CRC of an octet that `k` octets of zeros
+/// follow.
 struct Reflected([[u32; 256]; 8]);
 
 impl Reflected {
@@ -116,7 +117,7 @@ impl Reflected {
         Self(tables)
     }
 
-    /// Adds 8 octets, the first in the high bits.
+    /// Adds 8 octets to the CRC. The first octet is in the high bits of `word`.
     #[inline]
     fn word(&self, crc: u32, word: u64) -> u32 {
         let x = (word ^ u64::from(crc.swap_bytes()) << 32).to_be_bytes();
@@ -125,11 +126,11 @@ impl Reflected {
         at(0) ^ at(1) ^ at(2) ^ at(3) ^ at(4) ^ at(5) ^ at(6) ^ at(7)
     }
 
-    /// Adds the first `octets` of a word (fewer than 8), also all at once.
+    /// Adds the first `octets` octets of a word (fewer than 8), all in one step too.
     #[inline]
     fn part(&self, crc: u32, word: u64, octets: usize) -> u32 {
         let x = (word ^ u64::from(crc.swap_bytes()) << 32).to_be_bytes();
-        // The part of the sum that these octets do not touch moves up.
+        // The part of the CRC that these octets do not touch is shifted.
         let rest = crc.checked_shr(8 * octets as u32).unwrap_or(0);
         let tables = self.0.iter().take(octets).rev();
         tables.zip(x).fold(rest, |crc, (table, x)| crc ^ table[usize::from(x)])
@@ -145,7 +146,7 @@ impl Reflected {
         self.part(crc, u64::from_be_bytes(last), rest.len())
     }
 
-    /// Takes what the stores write.
+    /// Adds the words that the stores produce.
     fn stores(&self, mut crc: u32, (stores, pieces): &(Box<[Store]>, Box<[Piece]>), words: &[u64]) -> u32 {
         for store in stores {
             let word = store.word(pieces, words);
@@ -220,12 +221,12 @@ const MAX_SUM: usize = 1 << 15;
 /// A calculation over words at fixed places.
 #[derive(Debug, Clone)]
 enum Quick {
-    /// It is not over words at fixed places.
+    /// The input is not only words at fixed places.
     No,
     /// A checksum: slots, and the shifts with which they enter the sum (2^16 is 1 modulo 2^16 - 1, so only the bit
     /// position modulo 16 counts).
     Sum(Box<[(u32, u8)]>),
-    /// The octets, word by word.
+    /// A CRC of octets, which are taken word by word.
     Octets((Box<[Store]>, Box<[Piece]>)),
 }
 
@@ -256,8 +257,8 @@ impl Calculation {
         }
     }
 
-    /// If it is a checksum of words at fixed places: their slots, the shifts with which they enter the sum, and their
-    /// bits.
+    /// For a checksum of words at fixed places: their slots, the shifts with which they enter the sum, and their widths
+    /// in bits.
     #[cfg(feature = "native")]
     pub(crate) fn sum(&self) -> Option<impl Iterator<Item = (u32, u8, u32)>> {
         let Quick::Sum(words) = &self.quick else { return None };
@@ -273,12 +274,13 @@ impl Calculation {
         )
     }
 
-    /// Computes it. `buffer` is for the input's octets.
+    /// Computes the calculation. `buffer` is room for the input's octets.
     pub(crate) fn run(&self, headers: &[Header], payload: &[u8], c: &Context<'_>, buffer: &mut Vec<u8>) -> u64 {
         match &self.quick {
             Quick::Sum(words) => {
                 let sum = words.iter().fold(0, |sum: u64, (slot, shift)| {
-                    // Add halves, so that each has room for its shift, and the sum has room for all of them.
+                    // Add the two halves of the word separately: each has room for its shift, and the sum has room for
+                    // all of them.
                     let word = c.words[*slot as usize];
                     sum + ((word & 0xffff_ffff) << shift) + (word >> 32 << shift)
                 });

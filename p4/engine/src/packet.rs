@@ -25,7 +25,7 @@ pub(crate) struct Packet {
     pub(crate) port: u32,
     /// Octets with which it entered the parser; counters and meters use this number.
     pub(crate) length: usize,
-    /// The same, with headers that were added and removed since.
+    /// Length of the packet now, with headers that were added or removed since.
     pub(crate) register_length: i64,
     /// Most octets that leave.
     pub(crate) truncated: usize,
@@ -63,7 +63,7 @@ impl Packet {
         (&self.buffer[self.start..], self.end - self.start)
     }
 
-    /// The same, with the arena to write to.
+    /// As [`Self::octets`], together with the arena to write to.
     pub(crate) fn split(&mut self) -> (&[u8], usize, &mut [u64]) {
         (&self.buffer[self.start..], self.end - self.start, &mut self.words)
     }

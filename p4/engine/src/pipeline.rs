@@ -157,7 +157,7 @@ impl Pipeline {
         out
     }
 
-    /// The same, appended to `out`.
+    /// As [`Self::args`], appended to `out`.
     pub fn args_into<'a>(&self, action: u32, mut values: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u64>) {
         let action = self.program.actions.get(action as usize);
         for parameter in action.into_iter().flat_map(|a| a.parameters.iter()) {

@@ -95,13 +95,13 @@ pub(crate) enum Op {
         at: u32,
         count: u32,
     },
-    /// An expression to a word, cut.
+    /// Sets a word to an expression, cut to its width.
     Set {
         slot: u32,
         mask: u64,
         value: Box<Expr<u64>>,
     },
-    /// An expression to two words.
+    /// Sets two words to an expression.
     SetWide {
         slot: u32,
         mask: u64,

@@ -135,7 +135,7 @@ impl Batch<'_> {
         self.trace(port, frame, now_ns, sink, &mut NoTrace);
     }
 
-    /// The same, with each step reported to `trace`.
+    /// As [`Self::process`], with each step reported to `trace`.
     pub fn trace<T: Trace>(&mut self, port: u32, frame: &[u8], now_ns: u64, sink: &mut impl Sink, trace: &mut T) {
         let mut main = std::mem::take(&mut self.buffers.main);
         main.fill(&self.pipeline.program, port, frame);

@@ -70,8 +70,8 @@ control PortAdmission(inout headers_t hdr, inout metadata_t meta,
         if (hdr.vlan.isValid() && !hdr.vxlan.isValid()) {
             meta.vid = hdr.vlan.vid;
         }
-        // An address table has IPv4 addresses as IPv4-mapped ones, so on the wire these would
-        // pass for IPv4 addresses.
+        // Address tables hold IPv4 addresses in IPv4-mapped form, so an IPv4-mapped address in
+        // an IPv6 header would be taken for the IPv4 address.
         if (hdr.outer_ipv6.isValid()
             && (hdr.outer_ipv6.src_addr[127:32] == V4_MAPPED
                 || hdr.outer_ipv6.dst_addr[127:32] == V4_MAPPED)) {
@@ -220,7 +220,7 @@ control Admission(inout headers_t hdr, inout metadata_t meta,
         } else {
             port.apply(hdr, meta, standard_metadata);
             // A solicitation sent to the router's own MAC address (a neighbour that checks
-            // whether we are still there) belongs to the link, not to the underlay.
+            // whether this router is still there) belongs to the link, not to the underlay.
             if (hdr.nd.isValid() && !hdr.ethernet.isValid()) {
                 hdr.ethernet = hdr.outer_ethernet;
                 hdr.ipv6 = hdr.outer_ipv6;

@@ -1,7 +1,7 @@
 // Checksums: which packets arrived damaged, and which headers need a new checksum.
 //
-// The IPv4 headers are verified as far as they are parsed (RFC 1812 section 5.2.2; one
-// with options is not), and the outer UDP checksum of tunnelled frames where there is one (RFC
+// IPv4 headers are verified if they are parsed (RFC 1812 section 5.2.2; a header with options
+// is not). So is the outer UDP checksum of tunnelled frames, if there is one (RFC
 // 7348 section 5). Code that changes the TTL also updates the checksum, so this file
 // computes only those of headers that this switch made itself.
 
@@ -84,8 +84,8 @@ control ComputeChecksums(inout headers_t hdr, inout metadata_t meta) {
               hdr.nd.target,
               hdr.nd_option.type, hdr.nd_option.length, hdr.nd_option.mac },
             hdr.icmp.checksum, HashAlgorithm.csum16);
-        // An ICMP error (RFC 792), or an ICMPv6 one with its pseudo-header: of the two families
-        // one has its headers, and those of the other add nothing.
+        // An ICMP error (RFC 792), or an ICMPv6 error with its pseudo-header. Only one of the two
+        // families has valid headers; those of the other add nothing.
         update_checksum(hdr.quoted.isValid(),
             { hdr.ipv6.src_addr, hdr.ipv6.dst_addr, meta.error_pseudo,
               hdr.icmp.type, hdr.icmp.code, hdr.icmp_rest.value,

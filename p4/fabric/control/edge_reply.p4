@@ -1,8 +1,8 @@
 // EdgeReply: can this request about a neighbour be answered here?
 //
-// ARP requests (RFC 826) and neighbour solicitations (RFC 4861) for addresses that the
-// fabric knows are answered by the leaf: for bare-metal ports in their network, and for
-// hosts about the leaf's own loopback (bridge domain 0). A request that cannot be
+// The leaf answers ARP requests (RFC 826) and neighbour solicitations (RFC 4861) for
+// addresses that the fabric knows: from bare-metal ports for addresses of their network, from
+// hosts for the leaf's own loopback (bridge domain 0). A request that cannot be
 // answered goes on and is flooded. A station that probes for the address it is about to
 // use (RFC 5227, RFC 4862) gets no reply if that address is its own.
 //

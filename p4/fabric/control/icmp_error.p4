@@ -8,14 +8,14 @@
 // First pass, ErrorDue: if a routed packet is dropped, an error may be sent about it, and
 // the rate of the sender's subnet allows one, then the packet is resubmitted with the results of
 // the first pass. Beyond the rate it is just dropped, so a flood of such packets costs one pass
-// each. Second pass, IcmpError: the parser takes the headers to quote, nothing is looked up
-// again, and the drop is counted (once, here instead of in the first pass).
+// each. Second pass, IcmpError: the parser extracts the headers to quote, no table is looked up
+// again, and the drop is counted (only here, not in the first pass).
 //
 // No error is sent (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 (e)):
 // - about ICMP errors, redirects, and ICMP whose type the parser cannot see (in fragments, after
 //   extension headers);
 // - about fragments except the first;
-// - about packets to groups, broadcast or MARTIAN addresses: these drop for another reason;
+// - about packets to groups, broadcast or MARTIAN addresses: these are dropped for another reason;
 // - to a source that is not a single station of a subnet of its network: its gateway, its broadcast
 //   or network address (in IPv6 the anycast address of its routers, RFC 4291 section 2.6.1);
 // - about IPv4 headers with options, and packets with fewer than 8 octets after the IP header.
@@ -185,7 +185,7 @@ control IcmpError(inout headers_t hdr, inout metadata_t meta,
     }
 
     apply {
-        // After a fragment header: its octets are what would be quoted (RFC 8200 section 4.5).
+        // Behind a fragment header, whose octets would be the quoted ones (RFC 8200 section 4.5).
         // In a first fragment, only TCP and UDP are certainly not ICMP errors.
         bool silent = standard_metadata.parser_error != error.NoError;
         if (hdr.quoted_ipv6.isValid() && hdr.quoted_ipv6.next_hdr == IPV6_FRAGMENT

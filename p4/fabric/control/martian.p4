@@ -6,8 +6,8 @@
 // 2.5.5, 2.5.6, 2.7; RFC 6890). Multicast is not a destination either, since nothing here routes
 // it. The documentation prefixes are left alone: tenants use them in laboratories.
 //
-// The source of every routed packet is checked. The destination is checked only if no host
-// has the address: then a static route must not lead to it, and the drop reason is named.
+// The source of every routed packet is checked. The destination is checked only if no host route
+// has the address. Then no static route may be used for it, and the packet gets this drop reason.
 //
 // Decides: drop_reason.
 

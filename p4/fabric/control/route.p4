@@ -4,9 +4,9 @@
 // Every attachment of the router's networks has a host route: the leaf knows the VTEP, the
 // network and the MAC address of each, so one look-up returns all that the rewrite needs.
 // The gateways' own addresses are host routes too; they answer echo requests. If no host route
-// matches, the longest prefix of the router's static routes leads to an attachment. The prefixes of the
-// router's own networks are among them with `no_route`, so that no shorter one leads to addresses in
-// them that no station has. A packet larger than the MTU of the network that it goes to is refused, with
+// matches, the longest prefix of the router's static routes leads to an attachment. The same table has
+// the prefixes of the router's own networks, with `no_route`: an address in them that no station has must
+// not match a shorter prefix. A packet larger than the MTU of the network that it goes to is refused, with
 // "do not fragment" or without, because the leaf does not fragment.
 //
 // Decides: meta.routed, target, vtep_id, encap_vni, egress_vid, next_mtu, egress_spec (for PORT);

@@ -1,16 +1,16 @@
-// SourceGuard: is this machine who it says?
+// SourceGuard: is this machine who it says it is?
 //
-// On a guarded access port a frame speaks from a MAC address of the port's attachment, and from
-// an IP address that goes with that MAC address: the attachment's own, the link-local address
-// that follows from the MAC address (RFC 4291 appendix A), or one that the attachment is allowed
-// to use besides. The senders of ARP (RFC 826) and of neighbour discovery (RFC 4861) are held to
-// the same entries.
+// On a guarded access port a frame must come from a MAC address of the port's attachment, and from
+// an IP address that belongs to that MAC address: the attachment's own, the link-local address
+// that is derived from the MAC address (RFC 4291 appendix A), or another one that the attachment
+// may use. Sender addresses in ARP (RFC 826) and neighbour discovery (RFC 4861) are checked
+// against the same entries.
 //
-// A station without an address yet may probe (RFC 5227, RFC 4862), ask for one (RFC 2131), and
-// speak to multicast groups from :: (RFC 4861, RFC 3810).
+// A station without an address may probe for one (RFC 5227, RFC 4862), ask for one (RFC 2131), and
+// send to multicast groups from :: (RFC 4861, RFC 3810).
 //
-// Routers and DHCP servers are the fabric's: router advertisements, redirects and what is for the
-// port where clients of DHCP listen are refused (clients do not look at the port that it comes
+// Only the fabric acts as a router or DHCP server here. Router advertisements, redirects and packets
+// to the port of DHCP clients are refused (clients do not check the port that a packet comes
 // from). So are packets that could hide these: extension headers of packets with hop limit
 // 255, as neighbour discovery has (RFC 6980, RFC 7113); UDP behind IPv4 options or IPv6 extension
 // headers, and in the first fragment of a broadcast; SNAP (RFC 1042).

@@ -1,9 +1,9 @@
 // Termination: is this tunnel for me?
 //
 // A tunnel ends here if it is addressed to this leaf and its network is present on this
-// leaf; the outer headers then come off and the frame inside is the tenant's. Only
-// packets of underlay ports get here, so a tenant that sends VXLAN inside its own network
-// stays inside it.
+// leaf. Then the outer headers are removed, and the frame inside is the tenant's. Only
+// packets from underlay ports get here, so VXLAN that a tenant sends in its own network
+// stays in that network.
 //
 // Decides: meta.from_tunnel, bd, vrf, frame_len; the outer headers of terminated tunnels
 // become invalid; drop_reason.

@@ -1,7 +1,7 @@
 // DecrementTtl: one hop less (RFC 1812 section 5.3.1).
 //
-// The checksum is updated for the one word that changes, so options are not read again, and
-// damage done before stays visible. RFC 1624 equation 3: HC' = ~(~HC + ~m + m'). The word falls
+// The checksum is updated only for the word that changes, so options are not read again, and
+// a checksum that was wrong before stays wrong. RFC 1624 equation 3: HC' = ~(~HC + ~m + m'). The word falls
 // by 0x0100, so ~m + m' is always 0xfeff. The older equation of RFC 1141 gives 0xffff where a
 // computed checksum is 0x0000, and the next router drops that packet.
 //

@@ -1,6 +1,6 @@
 // Underlay: which port leads to an underlay address?
 //
-// Plain routing of outer packets, in transit or made here. A host's address leads to its
+// Plain routing of outer packets, in transit or from this switch. A host's address leads to its
 // port; another switch's address, or that of a host under it, leads to a path: a group of
 // ports that are all on shortest paths to that switch. Members name the port to watch, so
 // that the switch skips a dead link before the controller has heard of it.

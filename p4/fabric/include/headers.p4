@@ -23,10 +23,10 @@ const bit<16> ETHERTYPE_ARP  = 0x0806;
 const bit<16> ETHERTYPE_VLAN = 0x8100;
 const bit<16> ETHERTYPE_IPV6 = 0x86dd;
 const bit<16> ETHERTYPE_SVLAN = 0x88a8;   // IEEE 802.1Q service tag
-const bit<16> ETHERTYPE_QINQ1 = 0x9100;   // what switches used for it before the standard
+const bit<16> ETHERTYPE_QINQ1 = 0x9100;   // the service tag of switches before the standard
 const bit<16> ETHERTYPE_QINQ2 = 0x9200;
 const bit<16> ETHERTYPE_LLDP = 0x88cc;
-// A value below 0x0600 in its place is the length of an LLC packet (IEEE 802.3).
+// A value below 0x0600 in place of an EtherType is the length of an LLC packet (IEEE 802.3).
 const bit<16> ETHERTYPE_LENGTH      = 0x0000;
 const bit<16> ETHERTYPE_LENGTH_MASK = 0xf800;
 const bit<24> LLC_SNAP = 0xaaaa03;         // an EtherType follows (RFC 1042)
@@ -45,7 +45,7 @@ const bit<8> IPV6_DEST_OPTIONS = 60;
 
 const bit<16> UDP_PORT_VXLAN = 4789;   // RFC 7348 section 5
 
-// Where clients of DHCP listen (RFC 2131 section 4.1, RFC 8415 section 7.2).
+// The ports of DHCP clients (RFC 2131 section 4.1, RFC 8415 section 7.2).
 const bit<16> DHCP_CLIENT   = 68;
 const bit<16> DHCPV6_CLIENT = 546;
 
@@ -71,7 +71,7 @@ const bit<16> ARP_REPLY   = 2;
 
 const bit<8> DEFAULT_TTL = 64;
 
-// IPv4 addresses are in 128-bit fields as IPv4-mapped ones (RFC 4291 section 2.5.5.2),
+// 128-bit fields hold IPv4 addresses in IPv4-mapped form (RFC 4291 section 2.5.5.2),
 // so that one underlay table serves both families.
 const bit<96> V4_MAPPED = 0x00000000_00000000_0000ffff;
 
@@ -133,7 +133,7 @@ header fragment_h {
     bit<32> identification;
 }
 
-// The same with the ports behind it.
+// A fragment header and the ports behind it.
 header fragment_ports_h {
     bit<64> fragment;
     bit<16> src_port;

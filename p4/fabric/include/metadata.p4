@@ -24,7 +24,7 @@ enum bit<3> target_t {
     GROUP  = 4    // flooded
 }
 
-// The innermost addresses and ports that the parser saw: what ECMP spreads by.
+// The innermost addresses and ports that the parser saw. ECMP chooses paths by them.
 struct flow_t {
     bit<128> src;
     bit<128> dst;
@@ -44,7 +44,7 @@ struct metadata_t {
     @field_list(KEPT_FOR_ERROR)
     bit<128>      outer_dst;
     bool          extra_tag;      // a VLAN tag where none may be: behind the first, or a service tag
-    bool          hidden;         // SourceGuard cannot see what is in it, or it is for a client of DHCP
+    bool          hidden;         // SourceGuard cannot see into the packet, or it is for a DHCP client
 
     // Admission.
     port_kind_t   port_kind;
@@ -74,7 +74,7 @@ struct metadata_t {
     @field_list(KEPT_FOR_ERROR)
     bit<16>       next_mtu;       // largest IP packet of the network that Route routes into
 
-    // ErrorDue, in the first pass of a packet that an ICMP error is due about.
+    // ErrorDue, in the first pass of a packet about which an ICMP error is to be sent.
     @field_list(KEPT_FOR_ERROR)
     drop_reason_t refused;        // why it was dropped; NONE in the first pass
     @field_list(KEPT_FOR_ERROR)
@@ -97,7 +97,7 @@ struct metadata_t {
     bit<16>       path;
     bool          to_fabric;      // leaves through a fabric port
 
-    // What a sum over data and its checksum is compared with; never written.
+    // A sum over data and its checksum is compared with this; never written.
     bit<16>       zero;
 
     // Checksums to compute on the way out.

@@ -6,8 +6,8 @@
 // discovery, LLDP), and goes to the headers without prefix. VXLAN in such a frame is the
 // tenant's own business and is not looked into.
 //
-// A refused packet that comes again for an ICMP error (control/icmp_error.p4) was looked at
-// before: of it only the frame's own headers and what the error quotes are taken.
+// If a refused packet comes again for an ICMP error (control/icmp_error.p4), only the frame's own
+// headers and the part that the error quotes are extracted.
 //
 // Decides: which headers are valid, meta.flow, meta.outer_src, meta.outer_dst, meta.extra_tag,
 // meta.hidden.
@@ -69,7 +69,7 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
         transition accept;
     }
 
-    // What the controller sends leaves as it is.
+    // A packet from the controller leaves unchanged.
     state parse_packet_out {
         packet.extract(hdr.packet_out);
         transition accept;
@@ -99,7 +99,7 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
         meta.flow.src = meta.outer_src;
         meta.flow.dst = meta.outer_dst;
         meta.flow.protocol = hdr.outer_ipv4.protocol;
-        // Only whole packets without options have their ports where we look for them.
+        // Only whole packets without options have their ports at the place where they are read.
         transition select(hdr.outer_ipv4.ihl, hdr.outer_ipv4.more_fragments,
                           hdr.outer_ipv4.frag_offset, hdr.outer_ipv4.protocol) {
             (5, 0, 0, PROTOCOL_UDP):  parse_outer_udp;
@@ -219,7 +219,7 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
         }
     }
 
-    // The first fragment has the ports. They are not for ECMP: those that follow have none.
+    // The first fragment has the ports. ECMP does not use them, because later fragments have none.
     state parse_first_part {
         udp_h peek = packet.lookahead<udp_h>();
         transition select(peek.dst_port) {
@@ -246,7 +246,7 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
         }
     }
 
-    // Where UDP begins behind an extension header, and what follows a second one, is not looked for.
+    // The parser does not look for UDP behind an extension header, nor at what follows a second one.
     state parse_behind_header {
         transition select(packet.lookahead<bit<8>>()) {
             PROTOCOL_UDP:      parse_hidden;
@@ -280,7 +280,7 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
         }
     }
 
-    // Ports are looked at, never changed, so they stay in the payload.
+    // Ports are read and never changed, so they stay in the payload.
     state parse_ports {
         bit<32> ports = packet.lookahead<bit<32>>();
         meta.flow.src_port = ports[31:16];
@@ -305,7 +305,7 @@ parser LeafParser(packet_in packet, out headers_t hdr, inout metadata_t meta,
     }
 
     // A solicitation or advertisement without option, or with one of 8 octets (source address, or nonce
-    // of RFC 7527). One with more options is not ours to answer.
+    // of RFC 7527). One with more options is not answered here.
     state parse_nd {
         packet.extract(hdr.nd);
         transition accept;

@@ -1,4 +1,4 @@
-//! The parts of the generated bindings: match fields, keys, actions, and how to get these back from an entity.
+//! What the generated bindings are made of: match fields, keys, actions, and how to read these back from an entity.
 
 use p4runtime_client::canonical;
 use p4runtime_client::entity::{EntityKey, EntityValue, FieldMatch, TableAction, TableExtra, TableKey};
@@ -74,12 +74,12 @@ pub struct Range<const W: u32> {
 
 /// One match field of a key.
 pub trait Field: Sized {
-    /// Adds it to a match.
+    /// Adds the field to a match.
     fn put(self, fields: MatchBuilder, id: u32) -> MatchBuilder;
-    /// Reads it from a match.
+    /// Reads the field from a match.
     ///
     /// # Errors
-    /// [`DecodeError::Field`] if it is not there, of another kind or too wide.
+    /// [`DecodeError::Field`] if the field is missing, of another kind or too wide.
     fn get(fields: &Match, id: u32, name: &'static str) -> Result<Self, DecodeError>;
     /// The match as text, for people.
     fn show(&self) -> String;
@@ -231,7 +231,7 @@ pub trait ActionParams: Copy + std::fmt::Display {
 /// Reads one parameter of an action.
 ///
 /// # Errors
-/// [`DecodeError::Param`] if it is not there or too wide.
+/// [`DecodeError::Param`] if the parameter is missing or too wide.
 pub fn param<const W: u32>(call: &ActionCall, id: u32, param: &'static str) -> Result<Bits<W>, DecodeError> {
     call.param(id).and_then(bits).ok_or(DecodeError::Param { param })
 }
@@ -244,7 +244,7 @@ pub fn table_entry<K: KeyFields, A: ActionParams>(key: K, priority: i32, action:
     )
 }
 
-/// The same for an exact or longest-prefix match in a table with direct meters.
+/// As [`table_entry`], for an exact or longest-prefix match in a table with direct meters.
 pub fn metered_entry<K: KeyFields, A: ActionParams>(key: K, action: A, rates: MeterRates) -> Entity {
     let extra = TableExtra {
         meter: Some(rates),
@@ -256,7 +256,7 @@ pub fn metered_entry<K: KeyFields, A: ActionParams>(key: K, action: A, rates: Me
 /// Reads a table entry.
 ///
 /// # Errors
-/// If it is not an entry of this table with an action of its own, or does not fit the program.
+/// The entity is not an entry of this table with an action of its own, or does not fit the program.
 pub fn decode<K: KeyFields, A: ActionParams>(entity: &Entity) -> Result<(K, A), DecodeError> {
     let not = DecodeError::NotThisTable { table: K::TABLE };
     let (EntityKey::Table(key), EntityValue::Table(value)) = (entity.key(), entity.value()) else {

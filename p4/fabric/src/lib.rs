@@ -3,11 +3,10 @@
 //! **Problem.** Controller and switches must agree on every table, field and action of the
 //! pipelines. A program that changed without the controller must not compile.
 //!
-//! **Model.** `leaf.p4` and `spine.p4` are two profiles over one source set (`include/`,
-//! `control/`; `docs/pipeline.md` shows a packet's path). The build script compiles both and embeds BMv2 JSON and
-//! P4Info ([`Pipeline`]). [`tables`] has one module per table, generated from the leaf's P4Info; the spine's tables are
-//! a subset with the same ids, so the same bindings serve both (tested). [`binding`] has the parts of which they are
-//! made.
+//! **Model.** `leaf.p4` and `spine.p4` are two profiles over one source set (`include/`, `control/`; `docs/pipeline.md`
+//! shows a packet's path). The build script compiles both and embeds BMv2 JSON and P4Info ([`Pipeline`]). [`tables`]
+//! has one module per table, generated from the leaf's P4Info; the spine's tables are a subset with the same ids, so
+//! the same bindings serve both (tested). [`binding`] has the parts that these modules are made of.
 //!
 //! **Invariants.** Ids of tables, actions, profiles and counters are fixed in the source.
 //! [`DropReason`] is the program's list (tested).

@@ -29,7 +29,7 @@ pub(crate) fn read(data: &[u8], offset: usize, width: u32) -> Option<BigUint> {
     Some((BigUint::from_bytes_be(bytes) >> spare) & ones(width))
 }
 
-/// A number in the octets of its width.
+/// A number as octets, as many as its width needs.
 pub(crate) fn octets(value: &BigUint, width: u32) -> Vec<u8> {
     let (bytes, size) = (value.to_bytes_be(), (width as usize).div_ceil(8));
     let mut out = vec![0; size.saturating_sub(bytes.len())];

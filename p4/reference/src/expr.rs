@@ -1,5 +1,5 @@
-//! Expressions as trees. Numbers have any size, as bmv2 computes: results are cut to a width when they are assigned,
-//! and where the document says so.
+//! Expressions as trees. Numbers have any size, as in bmv2: results are cut to a width only when they are assigned, and
+//! where the document says so.
 
 use num_bigint::{BigInt, BigUint, Sign};
 use num_traits::{ToPrimitive, Zero};
@@ -55,11 +55,11 @@ pub(crate) enum Binary {
     Ge,
     And,
     Or,
-    /// Cut to a width, and read as a two's complement number of that width.
+    /// Cut to a width and then read as a two's complement number of that width.
     TwosComplement,
-    /// Held inside the bounds of an unsigned width.
+    /// Saturated to the range of an unsigned number of a width.
     SaturateUnsigned,
-    /// Held inside the bounds of a signed width.
+    /// Saturated to the range of a signed number of a width.
     SaturateSigned,
 }
 
@@ -69,7 +69,7 @@ pub(crate) enum Expr {
     Constant(BigInt),
     Load(Place),
     Valid(HeaderRef),
-    /// Elements in a stack.
+    /// Number of elements of a stack that are in use.
     StackSize(usize),
     Argument(usize),
     /// A cell of a register array.
@@ -122,7 +122,7 @@ impl Expr {
         Self::Constant(value.into())
     }
 
-    /// Computes it as a truth value.
+    /// Computes the expression as a truth value.
     pub(crate) fn holds(&self, phv: &Phv, world: &dyn World) -> bool {
         match self {
             Self::Valid(header) => header.is_valid(phv, world),
@@ -140,7 +140,7 @@ impl Expr {
         }
     }
 
-    /// Computes it.
+    /// Computes the expression.
     pub(crate) fn eval(&self, phv: &Phv, world: &dyn World) -> BigInt {
         match self {
             Self::Constant(n) => n.clone(),
@@ -156,7 +156,7 @@ impl Expr {
         }
     }
 
-    /// Computes the low `width` bits of it.
+    /// Computes the low `width` bits of the expression.
     pub(crate) fn bits(&self, width: u32, phv: &Phv, world: &dyn World) -> BigUint {
         cut(&self.eval(phv, world), width)
     }
@@ -212,7 +212,8 @@ impl Binary {
     }
 
     fn apply(self, a: BigInt, b: BigInt) -> BigInt {
-        // The number of bits of a shift or width. A negative or too large number shifts everything out.
+        // The right operand as a number of bits, for shifts and widths. A negative or too large number shifts
+        // everything out.
         let bits = b.to_u32().filter(|n| *n <= MAX_SHIFT);
         match self {
             Self::Add => a + b,

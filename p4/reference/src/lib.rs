@@ -8,8 +8,9 @@
 //! happens for each packet, on numbers of any size: expressions are walked, tables searched mask by mask, checksums
 //! computed octet by octet.
 //!
-//! **Invariants.** It shares only `bmv2-json`, the schema of the documents that both load, with the engine, so that a mistake in
-//! one is not a mistake in the other. Where both follow a standard, each is written from the standard.
+//! **Invariants.** The evaluator and the engine share only `bmv2-json`, the schema of the documents that both load, so
+//! that a mistake in one is not a mistake in the other. Where both follow a standard, each is written from the
+//! standard.
 //!
 //! **Cost.** Not bounded. It is for tests and development tools; no program of the fabric depends on it.
 //!

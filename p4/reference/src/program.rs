@@ -22,7 +22,7 @@ pub(crate) enum Dest {
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Assign(Dest, Expr),
-    /// A variable-length field to another: to, from.
+    /// Assigns one variable-length field to another: destination, source.
     AssignVariable(Place, Place),
     SetValid(HeaderRef, bool),
     /// Pairs of source and destination headers; and the pair of stacks, if stacks are copied.
@@ -129,7 +129,7 @@ pub(crate) enum ParserStep {
     Do(Step),
 }
 
-/// What a state selects on.
+/// A value that a state selects on.
 #[derive(Debug, Clone)]
 pub(crate) enum Select {
     Value(Expr, u32),

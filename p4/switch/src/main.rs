@@ -101,7 +101,7 @@ fn log(options: &Options) -> Result<(), String> {
     let builder = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::new(filter));
     match &options.log_file {
         Some(path) => {
-            // As bmv2 names it.
+            // The file gets the name that bmv2 would give it.
             let mut name = path.clone().into_os_string();
             name.push(".txt");
             let open = File::options().create(true).append(true).open(&name);
@@ -167,10 +167,10 @@ fn names(options: &Options) -> Vec<(String, u32)> {
     interfaces.chain(files).collect()
 }
 
-/// Captures what ports receive and send, if requested.
+/// The capture files of what ports receive and send.
 struct Captures {
     recorder: Mutex<Recorder>,
-    /// Folder of the files of network devices.
+    /// Folder for the capture files of network devices.
     dir: Option<PathBuf>,
     tracks: Mutex<HashMap<String, [Track; 2]>>,
 }
@@ -305,7 +305,7 @@ async fn run(mut options: Options) -> Result<Option<Restart>, Error> {
     let ports = Arc::new(ports);
     let captures = Captures::start(&options)?.map(Arc::new);
     attach_files(&options, &ports, &plane, captures.as_deref())?;
-    // Drop everything that holds the ports, so that it does not keep the capture files open.
+    // `make` holds the captures only weakly, so that it does not keep the capture files open.
     let qdisc_of = qdiscs(&options, &plane).await?;
     let of_ports = captures.as_ref().map(Arc::downgrade);
     let make: Box<Make> = Box::new(move |interface, counters| {

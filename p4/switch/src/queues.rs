@@ -365,7 +365,7 @@ mod tests {
         assert_eq!(drain(&mut state, 0), [10, 0, 1, 2]);
         assert_eq!(state.pop(4 * MS, |_| true), Next::Later(6 * MS));
         assert_eq!(drain(&mut state, 10 * MS), [11]);
-        // Although it is late, it does not catch up for all of that time.
+        // The queue is served late, but it does not make up for all of that time.
         for n in 0..4 {
             assert!(state.push(1, 1, 20 + n));
         }

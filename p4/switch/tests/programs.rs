@@ -20,7 +20,7 @@ fn compile(ingress: &str) -> p4_compiler::Compiled {
     compile_with(ingress, "apply { }")
 }
 
-/// The same with a body of its egress control.
+/// As [`compile`], with a body for the egress control.
 fn compile_with(ingress: &str, egress: &str) -> p4_compiler::Compiled {
     let text = format!(
         r#"

@@ -169,11 +169,11 @@ fn packets_for_a_slow_device_wait_in_the_switch_and_programs_see_how_many() {
         let _child = Killed(child);
         let open = |name: &str| Netdev::new(name).open(1).unwrap().remove(0);
         let (mut sender, mut receiver) = (open("g1"), open("g2").rx.unwrap());
-        // It listens when its ports are open.
+        // The switch listens only once its ports are open.
         while std::net::TcpStream::connect("127.0.0.1:9090").is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // A discipline is noticed within moments of the start, and a program runs.
+        // The switch needs a moment until it has noticed the discipline and runs the program.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         let mut deepest = 0;
         while deepest < 20 {

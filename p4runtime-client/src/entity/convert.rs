@@ -19,7 +19,7 @@ use crate::{
 type Wire = p4::entity::Entity;
 
 impl Entity {
-    /// The wire form, as of an INSERT or MODIFY.
+    /// The wire form, as in an INSERT or MODIFY.
     #[must_use]
     pub fn to_proto(&self) -> p4::Entity {
         let mut wire = self.key.wire();
@@ -122,8 +122,8 @@ impl Entity {
 }
 
 impl EntityKey {
-    /// The wire form of the bare key: a DELETE names it, and a MODIFY of a permanent object sends it to restore the
-    /// initial state.
+    /// The wire form of the key without a value. A DELETE sends it, and so does a MODIFY that gives a permanent object
+    /// its initial state again.
     #[must_use]
     pub fn to_proto(&self) -> p4::Entity {
         p4::Entity {
@@ -325,8 +325,8 @@ impl Match {
                         let problem = format!("{id} has prefix length {}", m.prefix_len);
                         Error::malformed("match field", problem)
                     })?;
-                    // Servers return values that are zero after the prefix, so
-                    // the width, unknown here, is not needed.
+                    // Servers return values that are zero after the prefix. So the field's width, which is not known
+                    // here, is not needed.
                     builder.lpm(id, prefix_len, &m.value, prefix_len)
                 }
                 FieldMatchType::Range(m) => builder.range(id, 0, &m.low, &m.high),
@@ -521,7 +521,7 @@ impl CounterValue {
 }
 
 impl RegisterData {
-    /// Holds a value.
+    /// Encodes a value.
     #[must_use]
     pub fn from_proto(data: &p4::P4Data) -> Self {
         Self(data.encode_to_vec().into())

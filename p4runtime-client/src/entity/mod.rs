@@ -7,8 +7,7 @@
 //! applied state can be compared as maps. Both halves are small and clone by
 //! reference count.
 //!
-//! Counters of table entries and times of last hits are observations and no
-//! part of a value.
+//! Counters of table entries and times of last hits are observations; they are not part of a value.
 
 mod convert;
 mod packed;
@@ -24,7 +23,7 @@ pub use packed::{ActionCall, FieldMatch, Match, MatchBuilder};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Port(pub u32);
 
-/// Which object of a switch.
+/// Names one object of a switch.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EntityKey {
     /// An entry of a table.
@@ -85,8 +84,8 @@ pub enum EntityKey {
 pub struct TableKey {
     /// The table.
     pub table_id: u32,
-    /// Larger wins. More than 0 exactly if the key has a ternary, range or
-    /// optional field.
+    /// The entry with the largest priority wins. It is above 0 if the key has a ternary, range or optional field, and 0
+    /// otherwise.
     pub priority: i32,
     /// The match fields.
     pub fields: Match,
@@ -131,7 +130,7 @@ pub struct TableValue {
 pub struct TableExtra {
     /// Direct meter; `None` is the default, all green.
     pub meter: Option<MeterRates>,
-    /// Ageing; 0 is never.
+    /// Time without a hit after which the entry ages out; 0: never.
     pub idle_timeout_ns: i64,
     /// Opaque to the switch.
     pub metadata: Vec<u8>,
@@ -240,9 +239,9 @@ pub struct CloneValue {
 pub struct DigestConfig {
     /// A list is sent at the latest after this time; 0: at once.
     pub max_timeout_ns: i64,
-    /// A list is sent when it is this long; bmv2 never sends with 0.
+    /// A list is sent when it has this many messages. With 0, bmv2 never sends.
     pub max_list_size: i32,
-    /// A message is repeated only after an acknowledgement or this time.
+    /// The same message is sent again only after an acknowledgement or after this time.
     pub ack_timeout_ns: i64,
 }
 
@@ -265,7 +264,7 @@ pub struct MeterRates {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RegisterData(Arc<[u8]>);
 
-/// Value of a counter; the unit that is not counted is 0.
+/// Value of a counter. If the counter does not count bytes, or packets, that part is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct CounterValue {
     /// Bytes.

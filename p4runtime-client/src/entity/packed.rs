@@ -1,11 +1,9 @@
 //! Match keys and action arguments, packed into one shared allocation each.
 //!
-//! A controller holds every entry of every switch twice (desired and applied),
-//! so an entry must be small, and cheap to hash, compare and clone. A key is
-//! therefore one byte string: per field its id, its kind and its values, all
-//! length-prefixed, fields in ascending order of their ids, values canonical,
-//! fields that match anything left out. Two keys are the same entry exactly if
-//! their bytes are equal. The form is private to this process.
+//! A controller holds every entry of every switch twice (desired and applied), so an entry must be small, and cheap to
+//! hash, compare and clone. A key is therefore one byte string: per field its id, its kind and its values, all
+//! length-prefixed, fields in ascending order of their ids, values canonical, fields that match anything left out. Two
+//! keys name the same entry exactly if their bytes are equal. The format is used only inside this process.
 
 use std::{fmt, sync::Arc};
 
@@ -54,7 +52,7 @@ fn put_number(out: &mut Vec<u8>, mut number: u32) {
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    // Nothing on the wire is 4 GiB long: the limit of gRPC messages is far lower.
+    // No value is 4 GiB long: the limit of gRPC messages is far lower.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     put_number(out, length);
     out.extend_from_slice(bytes);
@@ -65,7 +63,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 pub enum FieldMatch<'a> {
     /// Equal.
     Exact(&'a [u8]),
-    /// Equal where the mask has ones.
+    /// Equal in the bits where the mask has ones.
     Ternary {
         /// Its bits are zero wherever the mask is zero.
         value: &'a [u8],
@@ -218,7 +216,7 @@ impl MatchBuilder {
         if mask.iter().all(|byte| *byte == 0) {
             return self;
         }
-        // Aligned at their low ends; bytes of the value beyond the mask are cleared.
+        // Value and mask are aligned at their last bytes. Bytes of the value before the mask's first byte are dropped.
         let value = canonical(value.as_ref()).iter().rev();
         let mut masked: Vec<u8> = value.zip(mask.iter().rev()).map(|(v, m)| v & m).collect();
         masked.reverse();
@@ -354,7 +352,7 @@ mod tests {
         let a = Match::builder().lpm(1, 32, [10, 1, 2, 3], 15).build();
         let (value, prefix_len) = (&[10, 0, 0, 0][..], 15);
         assert_eq!(a.field(1), Some(FieldMatch::Lpm { value, prefix_len }));
-        // A value that is short because its top bytes are zero.
+        // This value becomes shorter, because its first byte is zero.
         let b = Match::builder().lpm(1, 32, [0, 1, 2, 3], 24).build();
         let (value, prefix_len) = (&[1, 2, 0][..], 24);
         assert_eq!(b.field(1), Some(FieldMatch::Lpm { value, prefix_len }));

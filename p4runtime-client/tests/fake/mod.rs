@@ -29,11 +29,11 @@ pub(crate) struct State {
     pub(crate) entities: HashMap<Key, p4::Entity>,
     /// Election id of another controller, which is primary.
     pub(crate) rival: Option<u64>,
-    /// Sizes of the Writes that came.
+    /// Sizes of the Writes that were received.
     pub(crate) writes: Vec<usize>,
-    /// Actions of the pipelines that came.
+    /// Actions of the pipeline requests that were received.
     pub(crate) pipelines: Vec<i32>,
-    /// Refuses Writes of more updates as a whole.
+    /// Refuses a Write as a whole if it has more updates than this.
     pub(crate) largest: Option<usize>,
     /// Refuses inserts of this table.
     pub(crate) full_table: Option<u32>,

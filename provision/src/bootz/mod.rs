@@ -10,11 +10,12 @@
 //! - A challenge is used once, in the stream that it was made for.
 //! - A device whose serial number is not in the inventory gets no challenge. A device that sends two different serial
 //!   numbers, or whose address was leased to another switch, is refused; the log says what does not match.
-//! - Every wait is bounded: that of the device for the controller, and that of a stream for its device.
+//! - Every wait is bounded: a device does not wait for ever for the controller, and a stream not for its device.
 //! - Asking again is harmless: the controller binds a device once, and sends it its data whenever it asks.
 //!
-//! **What it does not do.** The unary calls, which need the IDevID in the TLS handshake, go to the controller itself
-//! ([`fabric_bootz::enrol::unary`]). They and version 0.6 of the stream are refused here as not implemented.
+//! **What it does not do.** Unary calls need the IDevID in the TLS handshake, so devices make them to the controller
+//! itself ([`fabric_bootz::enrol::unary`]). Unary calls and version 0.6 of the stream are refused here as not
+//! implemented.
 
 pub mod owner;
 pub mod serve;

@@ -68,7 +68,7 @@ impl Journal {
     /// Opens or creates the file in a directory, and writes it as a whole. A damaged file is kept beside it.
     ///
     /// # Errors
-    /// It cannot be read or written.
+    /// The file cannot be read or written.
     pub fn open<A: Address + Serialize + DeserializeOwned>(directory: &Path) -> Result<Loaded<A>, ProvisionError> {
         let path = directory.join(A::FILE);
         let octets = match std::fs::read(&path) {
@@ -136,7 +136,7 @@ impl<A: Address + Serialize> Keeper<A> for Journal {
                     self.lines += changes.len();
                     return Ok(());
                 }
-                // It is not known how much of it is on the disk: the next attempt writes the whole file.
+                // It is not known how much of the data is on the disk, so the next attempt writes the whole file.
                 Err(error) => {
                     self.file = None;
                     return Err(error);
@@ -203,7 +203,7 @@ mod tests {
             let left = if length == whole.len() { 2 } else { 1 };
             assert_eq!(again.leases.len(), left, "{length}");
             assert_eq!(again.damaged.is_empty(), length == whole.len() || length == first);
-            // What is written after that is read again.
+            // A lease that is written now can be read later.
             let mut journal = again.journal;
             journal.keep(&[lease(3, 30)], &none).unwrap();
             assert_eq!(open(dir.path()).unwrap().leases.len(), left + 1);
@@ -232,7 +232,7 @@ mod tests {
     fn the_file_stays_small() {
         let dir = tempfile::tempdir().unwrap();
         let mut loaded = open(dir.path()).unwrap();
-        // Without waiting for a disk thousands of times.
+        // Many changes in each call, so that the test does not wait for the disk thousands of times.
         for i in 0..40 {
             let changes: Vec<Lease> = (0..100).map(|j| lease(1, i * 100 + j)).collect();
             loaded.journal.keep(&changes, &|| vec![lease(1, i * 100 + 99)]).unwrap();

@@ -18,7 +18,8 @@ use crate::settings::Pool;
 /// Seconds since 1970. Leases outlive the process, so they need a clock that does too.
 pub type Seconds = u64;
 
-/// How long an offer is kept for its client. Clients reply at once; a relayed one on a slow line within some seconds.
+/// How long an offer is kept for its client. Clients reply at once; a client behind a relay and a slow line replies
+/// within some seconds.
 const OFFER_SECONDS: Seconds = 60;
 /// How long an address that a client found in use (DECLINE) is not given out.
 const DECLINED_SECONDS: Seconds = 300;
@@ -102,7 +103,7 @@ pub enum NoAddress<A: Address = Ipv4Addr> {
     Busy,
 }
 
-/// A change of leases, with what undoes it.
+/// A change of leases, with everything that is needed to undo it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change<A = Ipv4Addr> {
     /// What is new.
@@ -221,14 +222,14 @@ impl<A: Address> Leases<A> {
         self.declined.get(&address).is_some_and(|until| *until > now)
     }
 
-    /// The lease of an address, if another machine has it. A lease under another name may belong to the same machine: a
-    /// stranger was enrolled, or a switch was renamed.
+    /// The lease of an address, if another machine has it. A lease of another holder may still belong to the same
+    /// machine: a stranger may have been enrolled, or a switch renamed.
     fn held(&self, address: A, holder: &Holder, mac: Mac, now: Seconds) -> Option<&Lease<A>> {
         let lease = self.at(address)?;
         (lease.expires > now && lease.holder != *holder && lease.mac != mac).then_some(lease)
     }
 
-    /// Whether another holder has an address: leased, or offered and not yet taken.
+    /// Whether another holder has an address: it is leased to that holder, or offered and not taken yet.
     fn is_anothers(&self, address: A, holder: &Holder, mac: Mac, now: Seconds) -> bool {
         let leased = self.held(address, holder, mac, now).is_some();
         leased

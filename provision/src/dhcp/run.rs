@@ -1,4 +1,5 @@
-//! The shell of the DHCP server: sockets, batches, and the order of disk and wire.
+//! The part of the DHCP server that does I/O: sockets, batches, and the rule that a change is on the disk before its
+//! reply is sent.
 //!
 //! It runs on a thread of its own, because it waits for the disk. Each turn takes the datagrams that have arrived,
 //! decides about all of them, makes all changes durable with one write, and only then sends. If the write fails, the
@@ -162,7 +163,7 @@ impl<S: Serve> Shell<S> {
             for _ in 0..BATCH {
                 let (length, source) = match port.socket.recv_from(&mut octets) {
                     Ok(received) => received,
-                    // Errors of earlier datagrams (ICMP) come here too; they say nothing about the socket.
+                    // Errors about earlier datagrams (ICMP) are reported here too; they say nothing about the socket.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
                         let name = port.interface.as_deref().unwrap_or("any");

@@ -1,5 +1,5 @@
-//! Handles the messages of clients (RFC 2131 section 4.3). No I/O: from octets and the time it makes a reply and a change of
-//! leases. The reply to a change may be sent only after the change is on the disk.
+//! Handles the messages of clients (RFC 2131 section 4.3). It does no I/O: its input is octets and the time, its output
+//! a reply and a change of leases. If there is a change, the reply may be sent only after the change is on the disk.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -54,9 +54,9 @@ pub struct Reply<A: Address = Ipv4Addr> {
 /// The result of a message.
 #[derive(Debug)]
 pub struct Outcome<A: Address = Ipv4Addr> {
-    /// A reply. If there is a change, it waits until that is durable.
+    /// A reply. If there is a change, the reply must wait until the change is durable.
     pub reply: Option<Reply<A>>,
-    /// A change of leases, which is in force in memory.
+    /// A change of leases, which is already made in memory.
     pub change: Option<Change<A>>,
     /// Notes for the board, to be written when the change is durable.
     pub done: Option<(Name, What, String)>,
@@ -108,7 +108,7 @@ impl Serve for Server {
     }
 }
 
-/// A request with everything that is known about who sends it.
+/// A request, with everything that is known about its sender.
 struct Asked<'a> {
     packet: &'a Packet,
     client: &'a Client,
@@ -169,7 +169,7 @@ impl Server {
         let known = known.and_then(|switch| self.not_a_clone(switch, &packet, now));
         if packet.address(code::SERVER_ID).is_some_and(|server| server != ours) {
             board.count("dhcp_for_other_server");
-            // It took another server's offer.
+            // The client took another server's offer.
             if let Ok(switch) = known {
                 self.leases.withdraw(&Holder::Switch(switch.name.clone()));
             }
@@ -207,7 +207,8 @@ impl Server {
         }
     }
 
-    /// If a switch is known only by its serial number and has a lease, only the machine with that lease is the switch.
+    /// If the inventory has only the serial number of a switch, and the switch has a lease, then only the machine with
+    /// that lease counts as the switch.
     fn not_a_clone<'a>(&self, switch: &'a Switch, packet: &Packet, now: Seconds) -> Result<&'a Switch, Refusal> {
         if switch.mac.is_some() {
             return Ok(switch);
@@ -380,7 +381,7 @@ impl Server {
         self.ended(asked, format!("{address} by {}", asked.packet.mac), world)
     }
 
-    /// End the holder's lease. There is no reply.
+    /// Ends the holder's lease. There is no reply.
     fn ended(&mut self, asked: &Asked<'_>, detail: String, world: World<'_>) -> Outcome {
         let over = self.leases.of(&asked.holder).map(|lease| Lease {
             expires: world.now,

@@ -133,7 +133,7 @@ impl Packet {
     /// Reads a datagram of a client or a relay.
     ///
     /// # Errors
-    /// It is no request.
+    /// The datagram is no request.
     pub fn parse(datagram: &[u8]) -> Result<Self, Malformed> {
         use MessageType::{Confirm, Decline, InformationRequest, Rebind, RelayForw, Release, Renew, Request, Solicit};
         let mut relays: Vec<Relay> = Vec::new();

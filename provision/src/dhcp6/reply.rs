@@ -134,7 +134,7 @@ mod tests {
             given(Some("leaf1"), &[(15, &sonic), (6, &asks(&[239]))]),
             one(239, script)
         );
-        // With the length left away, as some clients do.
+        // Without the length field, which some clients leave out.
         assert_eq!(given(Some("leaf1"), &[(15, b"SONiC-ZTP")]), one(59, ztp));
         let onie = vendor(b"onie_vendor:x86_64-acme_s1-r0");
         let image = "http://[2001:db8:1::1]/images/nos-1.0-acme.bin";

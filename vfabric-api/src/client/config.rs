@@ -25,7 +25,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The default path.
+    /// The path that is used if none is given.
     pub fn default_path() -> PathBuf {
         let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
         home.join(".config/vfabric/client.yaml")

@@ -147,7 +147,7 @@ impl Contexts {
     /// Reads the file; a missing file has no contexts. Relative paths in it are relative to it.
     ///
     /// # Errors
-    /// It cannot be read, or is wrong.
+    /// The file cannot be read, or is wrong.
     pub fn load(path: &Path) -> Result<Self, ClientError> {
         let text = match read(path) {
             Err(ClientError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -174,10 +174,10 @@ impl Contexts {
         Ok(contexts)
     }
 
-    /// Writes the file, whole or not at all, readable for its owner only.
+    /// Writes the file, whole or not at all. Only its owner can read it.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn store(&self, path: &Path) -> std::io::Result<()> {
         let text = serde_saphyr::to_string(self).map_err(std::io::Error::other)?;
         let dir = path.parent().unwrap_or(Path::new("."));

@@ -20,7 +20,7 @@ pub enum Verb {
     Drain,
     /// Ends a drain.
     Undrain,
-    /// It is dead.
+    /// Declares it gone: it is dead.
     Gone,
 }
 

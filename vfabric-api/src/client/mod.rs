@@ -38,7 +38,7 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(270);
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Time for an image: as for a backup.
 const IMAGE_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Objects of a page: the most there can be.
+/// Objects on one page: the most that the API returns.
 const LIST_LIMIT: usize = 1000;
 
 /// Why a call failed.
@@ -91,7 +91,7 @@ impl Backup {
     /// The next octets; none at its end.
     ///
     /// # Errors
-    /// The connection ended before.
+    /// The connection ended before the backup was complete.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         Ok(self.response.chunk().await?.map(|part| part.to_vec()))
     }
@@ -115,8 +115,8 @@ impl Client {
         Self::with_proof(base, ca_pem, token, None)
     }
 
-    /// The same with a client certificate: `identity_pem` is the certificate and its key (PEM). An empty `token` is not
-    /// sent.
+    /// As [`Client::new`], with a client certificate: `identity_pem` is the certificate and its key (PEM). An empty
+    /// `token` is not sent.
     ///
     /// # Errors
     /// [`ClientError::Settings`] when one of them cannot be used.
@@ -129,8 +129,8 @@ impl Client {
         Self::build(base, ca_pem, token, identity_pem, None)
     }
 
-    /// Like [`Client::new`], with this local address for connections, because a controller limits the connections of
-    /// one address.
+    /// Like [`Client::new`], but connections come from this local address. A controller limits the connections from one
+    /// address.
     ///
     /// # Errors
     /// [`ClientError::Settings`] when one of them cannot be used.
@@ -530,7 +530,7 @@ impl Client {
         }
     }
 
-    /// How full the tables of switches are, of one switch if one is named.
+    /// How full the tables of all switches are, or of one switch if it is named.
     ///
     /// # Errors
     /// As [`Client::apply`].
@@ -559,7 +559,7 @@ impl Client {
 }
 
 impl Changes {
-    /// The query of a change.
+    /// Query parameters for a change.
     fn query(&self) -> String {
         let owner = self
             .owner

@@ -10,6 +10,7 @@ use super::{MAX_REASON, PAGE_LIMIT};
 use crate::access::Needs;
 use crate::ident::Vni;
 use crate::labels::{MAX_LABELS, MAX_SELECTOR};
+use crate::machine::REASON;
 
 /// Methods of OpenAPI that this API has.
 const METHODS: [Method; 5] = [Method::GET, Method::PUT, Method::POST, Method::PATCH, Method::DELETE];
@@ -180,7 +181,20 @@ fn nested() -> Vec<(&'static str, Map<String, Value>)> {
             "/components/schemas/UserSpec/properties/oidc_subject",
             rules(json!({"minLength": 1, "maxLength": 255})),
         ),
+        // A new machine has a serial number, a MAC address, or both.
+        (
+            "/components/schemas/ReplaceSpec",
+            rules(json!({"not": {"properties": {"serial": {"type": "null"}, "mac": {"type": "null"}}}})),
+        ),
+        ("/components/schemas/RebootSpec/properties/reason", reason_of_restart()),
+        ("/components/schemas/ReplaceSpec/properties/reason", reason_of_restart()),
+        ("/components/schemas/RetireSpec/properties/reason", reason_of_restart()),
     ]
+}
+
+/// A text without control characters.
+fn reason_of_restart() -> Map<String, Value> {
+    rules(json!({"maxLength": REASON, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}))
 }
 
 /// Values with their own parsing rules, described by these rules.

@@ -47,7 +47,7 @@ pub(super) async fn commit(service: &Service, change: Change, mutation: &Mutatio
     commit_if(service, change, None, mutation).await
 }
 
-/// The same, if the object is at the expected revision.
+/// As [`commit`], but only if the object is at the expected revision.
 async fn commit_if(
     service: &Service,
     change: Change,

@@ -1,9 +1,10 @@
 //! Calls that may be repeated: `Idempotency-Key`.
 //!
 //! **Model.** A call that changes intent or inventory may carry a key that the caller chose. The controller stores the
-//! response together with the change itself, so either both exist or none, even after a restart. The same call with the
-//! same key then gets the first response again, with `Idempotent-Replayed: true`; another call with that key is refused
-//! (422). Keys belong to their caller. A refused call and a dry run leave no trace, because nothing happened.
+//! response in the same transaction as the change, so either both exist or neither, even after a restart. The same call
+//! with the same key then gets the first response again, with `Idempotent-Replayed: true`; another call with that key
+//! is refused (422). Keys belong to their caller. A refused call and a dry run leave no trace, because nothing
+//! happened.
 //!
 //! Two calls are the same if method, path, query and body are, octet by octet. A repeated call that arrives while the
 //! first one is under way waits for it, because the writer handles one after the other.
@@ -40,9 +41,9 @@ struct Keyed {
     is_replayed: AtomicBool,
 }
 
-/// Whether requests of this method and path may carry a key: those that change intent or inventory. Users, tokens
-/// and images are neither: a secret is shown only once, and an upload is never held in memory to be compared. A
-/// restart of a switch happens outside the store, and what replaces or retires one takes several transactions.
+/// Whether requests of this method and path may carry a key: those that change intent or inventory. Calls about users,
+/// tokens and images do not: a secret is shown only once, and an upload is never held in memory to be compared. A
+/// restart of a switch happens outside the store, and replacing or retiring a switch takes several transactions.
 pub(super) fn takes_key(method: &Method, template: &str) -> bool {
     let changes = matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
     let is_elsewhere = ["/enrolment-token", "/reboot", "/install", "/replace", "/retire"]
@@ -81,7 +82,7 @@ pub(super) fn key_of<'a>(headers: &'a HeaderMap, method: &Method, template: &str
 fn digest(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in parts {
-        // Lengths keep the parts apart.
+        // Add the length first, so that parts cannot be mistaken for other parts.
         context.update(&part.len().to_be_bytes());
         context.update(part);
     }

@@ -71,7 +71,8 @@ async fn method_path_query_body_and_caller_make_a_call() {
         );
         assert!(!is_replayed(&refused));
     }
-    // The same key of another caller is another key, so the service refuses the change for its own reasons.
+    // The same key from another caller counts as another key. So the call reaches the service, which refuses the change
+    // for its own reasons.
     let other = ask(
         &api,
         "POST",

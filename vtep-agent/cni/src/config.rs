@@ -14,13 +14,19 @@ pub const CURRENT_VERSION: &str = "1.1.0";
 /// All supported versions.
 pub const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", CURRENT_VERSION];
 
-/// MAC address and IP addresses, which can be requested in several places of the input.
+/// Length of a workload's identity: long enough for one that nobody guesses.
+const WORKLOAD: std::ops::RangeInclusive<usize> = 16..=128;
+
+/// MAC address, IP addresses and the workload's identity, which can be requested in several places of the input.
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Given {
     #[serde(default)]
     mac: Option<String>,
     #[serde(default)]
     ips: Vec<String>,
+    /// Identity of the workload.
+    #[serde(default)]
+    workload: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -89,6 +95,15 @@ fn addresses<'a>(field: &str, all: impl Iterator<Item = &'a str>) -> Result<Vec<
     all.enumerate().map(one).collect()
 }
 
+/// The identity of a workload. An error does not repeat it, because who knows it may take the workload over.
+fn workload(field: &str, text: &str) -> Result<String, Error> {
+    if WORKLOAD.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    let expected = "16 to 128 printable ASCII characters without a space, such as a UID";
+    Err(Error::field(field, format!("{} octets", text.len()), expected))
+}
+
 impl Config {
     /// Reads a configuration.
     ///
@@ -114,7 +129,8 @@ impl Config {
     }
 
     /// The requested attachment. If a MAC address or IP addresses are given more than once, `runtimeConfig` comes
-    /// before `args.cni`, then `CNI_ARGS`, then the configuration itself.
+    /// before `args.cni`, then `CNI_ARGS`, then the configuration itself; so does the workload's identity, which `runtimeConfig` does
+    /// not have.
     ///
     /// # Errors
     /// Names the field.
@@ -154,12 +170,20 @@ impl Config {
         ];
         let given = lists.into_iter().find(|(_, list)| !list.is_empty());
         let ips = given.map_or_else(|| Ok(Vec::new()), |(field, list)| addresses(field, list.into_iter()))?;
+        let places = [
+            ("args.cni.workload", self.args.cni.workload.as_deref()),
+            ("CNI_ARGS: WORKLOAD", arg("WORKLOAD")),
+            ("workload", self.given.workload.as_deref()),
+        ];
+        let given = places.into_iter().find_map(|(field, text)| Some((field, text?)));
+        let workload = given.map(|(field, text)| workload(field, text)).transpose()?;
         Ok(Wish {
             cni_network: self.name.clone(),
             vdc: self.vdc.clone(),
             network: self.network.clone(),
             mac,
             ips,
+            workload,
         })
     }
 
@@ -228,6 +252,34 @@ mod tests {
             (Some("m1"), "10.0.0.2")
         );
         assert_eq!(own.wish("").unwrap().mac.as_deref(), Some("m0"));
+    }
+
+    #[test]
+    fn a_workloads_identity_comes_from_the_nearest_place_and_is_long() {
+        let id = |n: u8| format!("0000000{n}-0000-4000-8000-000000000000");
+        let all = format!(r#","workload":"{}","args":{{"cni":{{"workload":"{}"}}}}"#, id(1), id(3));
+        let of = |rest: &str, args: &str| config(rest).unwrap().wish(args).unwrap().workload;
+        let args = format!("WORKLOAD={}", id(2));
+        assert_eq!(of(&all, &args), Some(id(3)));
+        let own = format!(r#","workload":"{}""#, id(1));
+        assert_eq!(of(&own, &args), Some(id(2)));
+        assert_eq!(of(&own, ""), Some(id(1)));
+        assert_eq!(of("", ""), None);
+        for (rest, args, field) in [
+            (r#","workload":"vm1""#, "", "workload"),
+            ("", "WORKLOAD=vm1", "CNI_ARGS: WORKLOAD"),
+            (
+                r#","args":{"cni":{"workload":"0000 0000 0000 0000"}}"#,
+                "",
+                "args.cni.workload",
+            ),
+        ] {
+            let error = config(rest).unwrap().wish(args).unwrap_err();
+            assert!(
+                error.message.starts_with(field) && !error.message.contains("vm1"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

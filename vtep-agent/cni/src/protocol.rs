@@ -38,6 +38,10 @@ pub struct Wish {
     pub mac: Option<String>,
     /// Addresses; allocated when there are none.
     pub ips: Vec<IpAddr>,
+    /// Identity of the workload, if its attachment may move to another host with it: 16 to 128 printable ASCII characters that nobody
+    /// guesses, such as a UID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
 }
 
 /// A request.

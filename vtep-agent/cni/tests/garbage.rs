@@ -46,6 +46,7 @@ const KEYS: &[&str] = &[
     "address",
     "vdc",
     "network",
+    "workload",
     "socket",
     "prevResult",
     "cni.dev/valid-attachments",

@@ -168,6 +168,7 @@ async fn an_agent_that_dies_leaves_a_complete_attachment_or_none() {
             network: "green".into(),
             mac: None,
             ips: Vec::new(),
+            workload: None,
         },
     };
     let mut asking = world.connect();
@@ -397,6 +398,7 @@ async fn interfaces_come_go_and_change_their_network_while_a_pod_runs() {
         network: network.into(),
         mac: None,
         ips: Vec::new(),
+        workload: None,
     };
     let (interface, network) = (slot("net1"), wish("green"));
     let plug = Request::Plug {

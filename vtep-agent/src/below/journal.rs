@@ -235,6 +235,7 @@ mod tests {
             network: "red".into(),
             mac: None,
             ips: Vec::new(),
+            workload: None,
         };
         Entry::new(slot, wish, state)
     }

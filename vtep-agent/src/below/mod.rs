@@ -3,11 +3,11 @@
 //! **Problem.** A container runtime starts the CNI plugin, which sends its request here. Host and leaf must have applied the
 //! attachment before the reply is sent, and a crash at any point must leave a complete attachment or none.
 //!
-//! **Model.** A request is first noted in the [`journal`]. The runtime may name the pod's namespace by any path, so the agent gives it
-//! a second name in `/run/netns` (its *pin*): a path like `/proc/PID/ns/net` may mean another namespace a moment
-//! later, the pin never does. Then the agent asks the controller, which turns the request into a transaction and sends the attachment
-//! like any other. Unfinished work is undone ([`Below::tidy`]): an ADD is removed, a swap goes
-//! back to its old network.
+//! **Model.** A request is first noted in the [`journal`]. The runtime may name the pod's namespace by any path, and a
+//! path like `/proc/PID/ns/net` may mean another namespace a moment later. So the agent gives the namespace a second
+//! name in `/run/netns` (its *pin*), which always means the same namespace. Then the agent asks the controller, which
+//! turns the request into a transaction and sends the attachment like any other. Unfinished work is undone
+//! ([`Below::tidy`]): an ADD is removed, a swap goes back to its old network.
 //!
 //! **Invariants.** A journal entry is written before its work begins, and removed after everything is undone. Requests for one
 //! container are carried out one at a time. Only root may send requests.
@@ -37,15 +37,15 @@ use crate::netns::{self, Netns, NetnsId};
 use journal::{Entry, Journal, State, digest};
 pub use server::serve;
 
-/// Longest wait for a controller that is away: longer than a restart of it takes.
+/// Longest wait for a controller that is away: longer than the controller takes to restart.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
-/// Longest wait for the controller's reply: longer than it waits for host and leaf.
+/// Longest wait for the controller's reply: longer than the controller waits for host and leaf.
 const CALL_PATIENCE: Duration = Duration::from_secs(45);
 /// Longest wait for the engine's status: runtimes call STATUS every few seconds.
 const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the removal of leaving interfaces is tried again.
 const TIDY: Duration = Duration::from_secs(5);
-/// Locks that containers share by the hash of their ids: enough for pods that start together.
+/// Number of locks. Containers share them by the hash of their ids; this is enough for pods that start together.
 const LOCKS: usize = 1024;
 
 /// Carries out the requests of the CNI plugin.
@@ -86,8 +86,8 @@ fn refused(status: &Status) -> Error {
 }
 
 impl Below {
-    /// Reads the journal in the state directory. Interfaces that were being added are marked for removal, and so are those without
-    /// their namespace, because the host has been restarted.
+    /// Reads the journal in the state directory. Interfaces that were being added are marked for removal. So are
+    /// interfaces whose namespace is gone, because the host has been restarted.
     ///
     /// # Errors
     /// When the journal cannot be used.
@@ -131,7 +131,8 @@ impl Below {
         pin(&self.host, &slot.container)
     }
 
-    /// One at a time for each container.
+    /// Waits until no other request for this container is under way, and keeps others waiting until the guard is
+    /// dropped.
     async fn turn(&self, slot: &Slot) -> MutexGuard<'_, ()> {
         let hash = self.hasher.hash_one(&slot.container) as usize;
         self.locks[hash % LOCKS].lock().await
@@ -155,6 +156,7 @@ impl Below {
                     network,
                     mac: mac.or(Some(has_mac)),
                     ips,
+                    workload: wish.workload.clone(),
                 };
                 self.swap(slot, change).await.map(Reply::Attached)
             }
@@ -183,7 +185,7 @@ impl Below {
         self.controller.borrow().is_some()
     }
 
-    /// Why running pods may be cut off, if they are. If the engine is busy, it is not asked twice.
+    /// Why running pods may be cut off, if they may be. `None` too if the engine is busy: it is asked only once.
     async fn impairment(&self) -> Option<String> {
         let (answer, result) = oneshot::channel();
         self.commands.send(Command::Status(answer)).await.ok()?;
@@ -213,7 +215,7 @@ impl Below {
         held.map(|e| (e.slot, e.wish)).collect()
     }
 
-    /// Adds an interface to a running container, which has its namespace's name from the first one.
+    /// Adds a further interface to a running container. The container's namespace got its pin with the first interface.
     async fn plug(&self, slot: Slot, wish: Wish) -> Result<Attached, Error> {
         if !self.journal.others(&slot).iter().any(|e| e.state == State::Held) {
             let message = format!("container {} has no interface of this fabric", slot.container);
@@ -225,15 +227,16 @@ impl Below {
             .await
     }
 
-    /// Moves an interface to where `change` says; its input is the old settings and the MAC address. If that fails, the interface goes
-    /// back to its old network: now, or as soon as there is a controller.
+    /// Gives a held interface the settings that `change` returns, such as another network. `change` gets the old
+    /// settings and the MAC address. If that fails, the interface goes back to its old network: now, or as soon as
+    /// there is a controller.
     async fn swap(&self, slot: Slot, change: impl FnOnce(&Wish, String) -> Wish) -> Result<Attached, Error> {
         let _turn = self.turn(&slot).await;
         let held = self.held(&slot).await?;
         let has = self.look(&self.id(&held).await?).await?;
         let wish = change(&held.wish, has.mac.clone());
         let wanted = Entry { wish, ..held.clone() };
-        // Find wrong fields before anything is started.
+        // Detect wrong fields before anything is changed.
         let request = self.request(&wanted)?;
         let back = Some(Wish {
             mac: Some(has.mac),
@@ -271,8 +274,8 @@ impl Below {
             return Ok(());
         };
         let mut client = self.client().await?;
-        // First restore its addresses, then its original request, which names them only if it did before. In the same
-        // network, the addresses stay.
+        // First go back with the old addresses, then with the original request, which may not name addresses. The
+        // second step stays in the same network, so the addresses stay too.
         for wish in [wish, entry.wish.clone()] {
             let request = self.request(&Entry { wish, ..entry.clone() })?;
             called(timeout(CALL_PATIENCE, client.swap(request)).await)?;
@@ -328,7 +331,7 @@ impl Below {
                 Ok(attached)
             }
             Err(why) => {
-                // An attachment that an earlier ADD made stays.
+                // An attachment from an earlier ADD is not removed.
                 if !again && let Err(error) = self.undo(&entry.slot).await {
                     tracing::warn!(%error, container = entry.slot.container, "cannot be undone yet; tried again");
                 }
@@ -368,6 +371,7 @@ impl Below {
             interface: entry.slot.interface.clone(),
             mac: mac.unwrap_or_default(),
             ips: ips.collect(),
+            workload: entry.wish.workload.clone().unwrap_or_default(),
         })
     }
 
@@ -399,7 +403,7 @@ impl Below {
         self.undo(slot).await?;
         let others = self.journal.others(slot);
         if others.iter().all(|e| e.wish.cni_network.is_empty()) {
-            // The runtime does not know them, so nobody else would ever remove them.
+            // The runtime does not know the other interfaces, so nobody else would ever remove them.
             for Entry { slot, .. } in others {
                 self.undo(&slot).await?;
             }
@@ -431,6 +435,7 @@ impl Below {
             vdc: entry.wish.vdc.clone(),
             netns: self.pin(slot),
             interface: slot.interface.clone(),
+            workload: entry.wish.workload.clone().unwrap_or_default(),
         };
         self.note(Entry { state, ..entry }).await?;
         let mut client = self.client().await?;
@@ -458,7 +463,7 @@ impl Below {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                // Wakes as soon as there is a controller again. If the stream's task has ended, there never is.
+                // Wakes up as soon as there is a controller again. If the stream's task has ended, that never happens.
                 Ok(()) = controller.changed() => {}
             }
             for Entry { slot, .. } in self.journal.all().into_iter().filter(Entry::is_unfinished) {
@@ -466,7 +471,7 @@ impl Below {
                     break;
                 }
                 let _turn = self.turn(&slot).await;
-                // A request may have come first.
+                // A request may have changed the entry in the meantime.
                 let ended = match self.journal.get(&slot) {
                     Some(entry) if entry.state == State::Leaving => self.undo(&slot).await,
                     Some(entry) if entry.back.is_some() => self.go_back(&slot).await,

@@ -36,6 +36,7 @@ async fn without_a_controller_status_says_so_and_nothing_is_forgotten() {
         network: "red".into(),
         mac: None,
         ips: Vec::new(),
+        workload: None,
     };
     let entry = Entry::new(slot(), wish, State::Held);
     below.note(entry.clone()).await.unwrap();

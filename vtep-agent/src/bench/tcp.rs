@@ -1,8 +1,9 @@
-//! TCP between workloads of two hosts: over the agent's links, and over a bridge and a VXLAN device made by hand with the same filters.
+//! TCP between workloads of two hosts: over the agent's links, and, for comparison, over a bridge and a VXLAN device
+//! made by hand, with the same filters.
 //!
-//! Both ways are measured in turns in one run, because only the ratio means something on a machine that does other work. Hosts are
-//! network namespaces that are joined by a veth pair; the links made by hand are in the host's namespace, where an administrator
-//! would put them.
+//! One run measures both in turn, because on a machine that does other work only their ratio means something. Hosts are
+//! network namespaces that are joined by a veth pair; the links made by hand are in the host's namespace, where an
+//! administrator would put them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -28,7 +29,7 @@ const WRITE: usize = 128 * 1024;
 const SILENCE: Duration = Duration::from_secs(10);
 /// MTU of the workloads.
 const MTU: u32 = 1500;
-/// Pause before the first round: links come up, and TCP finds its window.
+/// How long each way transfers data before the first round, so that links are up and TCP has found its window.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 /// What was measured; throughputs are medians of all rounds.
@@ -40,7 +41,7 @@ pub struct Figures {
     pub hand_made_mbit_per_s: f64,
     /// Median of the rounds' ratios.
     pub of_hand_made_ratio: f64,
-    /// Rounds, each with both ways.
+    /// Rounds; each measures both.
     pub rounds: u32,
 }
 
@@ -57,7 +58,7 @@ pub fn run(rounds: u32, span: Duration) -> Result<Figures, AgentError> {
     }
     let mut figures = Vec::new();
     for round in 0..rounds.max(1) {
-        // Neither is always the first.
+        // Take turns with the order, so that neither is always the first.
         figures.push(match round % 2 {
             0 => (ours.transfer(span)?, by_hand.transfer(span)?),
             _ => {
@@ -195,7 +196,8 @@ impl Side {
         Ok(engine)
     }
 
-    /// The same by hand: as short as an administrator would write it, with the agent's filters on the workload's port.
+    /// The links made by hand: as few commands as an administrator would use, with the agent's filters on the
+    /// workload's port.
     fn links_by_hand(&self, host: u8) -> Result<Filters, AgentError> {
         let at = usize::from(host);
         let (home, workload) = (&self.hosts[at].0, &self.workloads[at].0);
@@ -257,7 +259,7 @@ impl Side {
             while start.elapsed() < span {
                 sender.write_all(&octets)?;
             }
-            // The stream ends with the value.
+            // The stream is closed when it is dropped here.
             Ok(())
         };
         let (received, sent) = thread::scope(|scope| {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use vtep_proto::v1::ErrorCode;
-use vtep_proto::{Attachment, Vni};
+use vtep_proto::{Attachment, MacAddress, Vni};
 
 use crate::error::{AgentError, NetlinkError};
 use crate::object::{Object, ObjectKey};
@@ -111,6 +111,28 @@ pub enum Scope {
         /// Ports, by the name of their end on the host.
         ports: BTreeSet<String>,
     },
+}
+
+/// What has become of one entry, whoever changed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// The entry is this now.
+    Is(Object),
+    /// The bridge of a network sends the frames of a station into the tunnels. Another entry says to which VTEP.
+    Tunnelled(Vni, MacAddress),
+    /// There is no such entry any more.
+    Gone(ObjectKey),
+}
+
+impl Seen {
+    /// The entry.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Is(object) => object.key(),
+            Self::Tunnelled(vni, mac) => ObjectKey::Station(*vni, *mac),
+            Self::Gone(key) => key.clone(),
+        }
+    }
 }
 
 /// One change.

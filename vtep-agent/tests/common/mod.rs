@@ -13,11 +13,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vtep_agent::datapath::Scope;
+use vtep_agent::datapath::Seen;
 use vtep_agent::datapath::StepError;
-use vtep_agent::datapath::kernel::{FloodLimit, Kernel, Overlay};
+use vtep_agent::datapath::kernel::{self, Change, FloodLimit, Kernel, Monitor, Overlay};
 use vtep_agent::desired::Desired;
 use vtep_agent::engine::{Engine, News};
-use vtep_agent::object::LocalVteps;
+use vtep_agent::object::{LocalVteps, ObjectKey, bridge_name};
 use vtep_agent::watch::Watch;
 use vtep_proto::v1::ErrorCode;
 use vtep_proto::{Attachment, FdbEntry, HostEntity, HostKey, MacAddress, Neighbour, Network, UnderlayFamily, Vni};
@@ -158,6 +159,8 @@ struct Host {
     local: LocalVteps,
     jobs: mpsc::Sender<Job>,
     entities: Vec<HostEntity>,
+    /// Notifications of the overlay since the engine was started.
+    monitor: Option<Monitor>,
 }
 
 /// Two hosts and a workload namespace on each.
@@ -192,6 +195,7 @@ impl Lab {
                     local: local(i),
                     jobs,
                     entities: Vec::new(),
+                    monitor: None,
                 }
             })
             .collect();
@@ -266,10 +270,12 @@ impl Lab {
     fn start(&mut self, host: usize) -> News {
         let (local, entities) = (self.hosts[host].local, self.hosts[host].entities.clone());
         let overlay = self.overlay(host).to_owned();
+        let (opened, monitor) = mpsc::channel();
         let start: Job = Box::new(move |engine| {
             // The previous engine still holds the namespace.
             *engine = None;
             let overlay = Overlay::keep(&overlay).unwrap();
+            opened.send(kernel::monitor("up0", &overlay).unwrap()).unwrap();
             *engine = Some(Engine::new(
                 Kernel::open(overlay, FloodLimit::default(), Watch::default()).unwrap(),
                 Desired::new(local, 9216),
@@ -278,7 +284,41 @@ impl Lab {
             ));
         });
         self.hosts[host].jobs.send(start).unwrap();
+        self.hosts[host].monitor = monitor.recv().ok();
         self.check(host, &Scope::All)
+    }
+
+    /// What notifications up to now say of entries of a network, where it is not what the host should hold.
+    pub fn news_of_entries(&mut self, host: usize, n: u32) -> Vec<Seen> {
+        static NEXT: AtomicU32 = AtomicU32::new(0x0aff_0000);
+        // Notifications come in order: those of this address, which no other call uses, are the last.
+        let last = IpAddr::V4(NEXT.fetch_add(1, Ordering::Relaxed).into());
+        let (overlay, bridge) = (self.overlay(host).to_owned(), bridge_name(vni(n)));
+        let at_last = |verb: &str, more: &[&str]| {
+            let entry = ["-n", &overlay, "neigh", verb, &last.to_string(), "dev", &bridge];
+            ip(&[&entry, more].concat());
+        };
+        at_last("add", &["lladdr", "02:ff:ff:ff:ff:ff", "nud", "permanent"]);
+        at_last("del", &[]);
+        let mut news = Vec::new();
+        let mut monitor = self.hosts[host].monitor.take().unwrap();
+        loop {
+            let Change::Entry(seen) = monitor.blocking_recv().unwrap() else {
+                continue;
+            };
+            match &seen {
+                Seen::Gone(ObjectKey::Neighbour(_, ip)) if *ip == last => break,
+                seen if seen.key() == ObjectKey::Neighbour(vni(n), last) => {}
+                _ => {
+                    let asked = seen.clone();
+                    if !self.engine(host, move |e| e.is_as_desired(&asked)) {
+                        news.push(seen);
+                    }
+                }
+            }
+        }
+        self.hosts[host].monitor = Some(monitor);
+        news
     }
 
     /// Ends the engine.

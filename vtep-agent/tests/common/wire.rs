@@ -22,7 +22,7 @@ const BUFFER: usize = 64 << 20;
 /// Longest wait for another frame, in microseconds.
 const QUIET: i64 = 300_000;
 
-/// Turns TX checksum offload off, as a link to a userspace switch must have it.
+/// Turns TX checksum offload off, as is necessary on a link to a userspace switch.
 pub fn no_tx_checksum_offload(netns: &str, interface: &'static str) {
     /// ETHTOOL_STXCSUM (linux/ethtool.h).
     const SET_TX_CHECKSUM: u32 = 0x17;
@@ -53,7 +53,7 @@ pub fn no_tx_checksum_offload(netns: &str, interface: &'static str) {
     inside(netns, work).join().unwrap();
 }
 
-/// Sends frames by an interface, as they are.
+/// Sends frames unchanged through an interface.
 pub fn send(netns: &str, interface: &'static str, frames: Vec<Vec<u8>>) {
     let work = move || {
         let s = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
@@ -87,7 +87,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Begins before it returns.
+    /// Starts a capture. It is running when this returns.
     pub fn start(netns: &str) -> Self {
         let open = || -> OwnedFd {
             let s = socket(
@@ -117,13 +117,13 @@ impl Capture {
         Self { thread, enough }
     }
 
-    /// The frames that were seen until nothing more came.
+    /// Ends the capture once no more frames arrive, and returns its frames.
     pub fn frames(self) -> Vec<Vec<u8>> {
         self.enough.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 
-    /// The tunnelled ones among them.
+    /// Like [`Self::frames`], but returns only the tunnelled frames.
     pub fn tunnelled(self) -> Vec<Tunnelled> {
         self.frames().iter().filter_map(|f| Tunnelled::parse(f)).collect()
     }
@@ -199,7 +199,7 @@ impl Tunnelled {
         u16_at(&self.outer, ip_header(&self.outer).unwrap() + 6)
     }
 
-    /// True if it may not be fragmented and is not a fragment (IPv4).
+    /// True if the outer packet is not a fragment and must not be fragmented (IPv4), or is IPv6.
     pub fn is_whole_and_stays_so(&self) -> bool {
         self.outer[0] >> 4 == 6 || u16_at(&self.outer, 6) == 0x4000
     }

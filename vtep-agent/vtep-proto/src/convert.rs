@@ -11,12 +11,11 @@ use crate::error::DecodeError;
 use crate::ident::{MacAddress, Vni};
 use crate::v1;
 
-/// Smallest MTU of a network: what IPv6 asks of every link (RFC 8200 section 5).
+/// Smallest MTU of a network: IPv6 requires this much of every link (RFC 8200 section 5).
 const MIN_MTU: u32 = 1280;
 /// Largest MTU of a network: the length field of IPv4 less the overhead of VXLAN over IPv6.
 const MAX_MTU: u32 = 65_535 - 70;
-/// Longest id of an attachment, in octets: it must fit into the alias of a link (256 octets)
-/// beside other things.
+/// Longest id of an attachment, in octets: it must fit into the alias of a link (256 octets), together with other text.
 const MAX_ATTACHMENT_ID: usize = 160;
 /// Longest interface name, in octets (IFNAMSIZ less the terminator).
 const MAX_INTERFACE: usize = 15;
@@ -391,8 +390,8 @@ impl From<&HostKey> for v1::ObjectKey {
     }
 }
 
-/// The key of an object that could not be decoded, if the key can be read, so that the
-/// error about it reaches its sender.
+/// The key of an object that could not be decoded, as far as it can be read. With it, the sender knows which object the
+/// error is about.
 pub fn invalid_key(object: &v1::HostObject) -> v1::ObjectKey {
     use v1::{host_object::Object, object_key::Key};
     let key = object.object.as_ref().map(|o| match o {

@@ -13,8 +13,8 @@ pub enum Change {
     Remove(HostKey),
 }
 
-/// The steps from `held` to `desired`, in an order in which they can be applied: upserts in
-/// order of creation, then removals in reverse, so that nothing is without what it needs.
+/// The steps from `held` to `desired`, in an order in which they can be applied: upserts in order of creation, then
+/// removals in reverse, so that no object is ever without the objects that it needs.
 pub fn changes(held: &BTreeMap<HostKey, HostEntity>, desired: &BTreeMap<HostKey, HostEntity>) -> Vec<Change> {
     let upserts = desired
         .iter()

@@ -68,7 +68,7 @@ impl From<Attachment> for HostEntity {
 }
 
 impl HostEntity {
-    /// Whether it has this key; like a comparison with [`HostEntity::key`], without making a key.
+    /// Whether the object has this key. The same as a comparison with [`HostEntity::key`], but no key is made.
     pub fn is_named(&self, key: &HostKey) -> bool {
         match (self, key) {
             (Self::Network(n), HostKey::Network(vni)) => n.vni == *vni,
@@ -89,7 +89,7 @@ impl HostEntity {
         }
     }
 
-    /// Its network, or the network that it is.
+    /// The network that the object belongs to; for a network, itself.
     pub fn vni(&self) -> Vni {
         match self {
             Self::Network(n) => n.vni,
@@ -135,7 +135,7 @@ pub struct Network {
     pub vni: Vni,
     /// Largest IP packet inside the network, in octets.
     pub mtu: u32,
-    /// Family of the outer header; that of all VTEP addresses of the network.
+    /// Family of the outer header; all VTEP addresses of the network have this family.
     pub underlay: UnderlayFamily,
     /// VTEPs that get a copy of every broadcast, unknown unicast and multicast frame.
     pub flood: BTreeSet<IpAddr>,
@@ -199,9 +199,9 @@ pub struct Attachment {
     pub allowed_addresses: BTreeSet<AllowedAddress>,
     /// False: the workload may use any address.
     pub port_security: bool,
-    /// True: the namespace may also hold attachments of other vDCs that say the same.
+    /// True: the namespace may also hold attachments of other vDCs in which this is true, too.
     pub shared_netns: bool,
-    /// Whether the workload is reached here.
+    /// Whether frames for the workload are delivered here.
     pub mode: Mode,
 }
 

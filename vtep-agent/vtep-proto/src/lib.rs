@@ -16,8 +16,8 @@
 //! and neighbour entries, then attachments), so that a new workload finds its
 //! network complete; removal goes the other way.
 //!
-//! **Cost.** Conversions are linear in the object; [`changes`] in both maps (it serves the
-//! comparison after a reconnect; single changes do not go through it).
+//! **Cost.** Conversions are linear in the object, [`changes`] in both maps. It is used for the comparison after a
+//! reconnect, not for single changes.
 //!
 //! This crate does no I/O beyond the generated gRPC stubs and knows nothing about the kernel.
 //!
@@ -51,7 +51,7 @@ pub use entity::{
 pub use error::DecodeError;
 pub use ident::{MacAddress, Vni};
 
-/// Encoded `google.protobuf.FileDescriptorSet` of the stream's `.proto` file and of those it imports.
+/// Encoded `google.protobuf.FileDescriptorSet` of the stream's `.proto` file and of the files that it imports.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Messages and service stubs of `vfabric.vtep.v1`, as generated; documented in the

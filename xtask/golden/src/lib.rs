@@ -37,7 +37,7 @@ pub struct Golden {
 }
 
 impl Golden {
-    /// The files of a folder, which is made if need be when blessing.
+    /// The files of a folder. When blessing, the folder is made if it does not exist.
     pub fn folder(folder: impl Into<PathBuf>) -> Self {
         Self::of(folder.into(), std::env::var_os(BLESS).is_some())
     }
@@ -103,7 +103,7 @@ impl Golden {
     }
 }
 
-/// Compares a text with one file among others, or writes the file when blessing.
+/// Compares a text with one file in a folder that also has other files, or writes the file when blessing.
 ///
 /// # Panics
 /// They differ, or the file cannot be written.

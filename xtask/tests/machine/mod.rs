@@ -1,4 +1,4 @@
-//! A Debian in a folder, and the same with its systemd running in namespaces of its own.
+//! A Debian system in a folder, and the same system running: its systemd in namespaces of its own.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Packages of this Debian, in addition to those of the smallest one.
+/// Packages in addition to those of the smallest Debian.
 const INCLUDED: &str = "systemd";
 /// Far more than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Changed by the running system itself, not by packages.
+/// Files that the running system itself changes, not packages.
 const OF_THE_SYSTEM: &[&str] = &[
     "/packages",
     "/proc",
@@ -50,7 +50,7 @@ fn must(command: &mut Command) -> String {
 pub(crate) struct Root(TempDir);
 
 impl Root {
-    /// Makes one. What debootstrap fetches is kept in the target folder for the next time.
+    /// Makes a copy. What debootstrap fetches is kept in the target folder for the next time.
     pub(crate) fn new() -> Self {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let fresh = fresh(target);
@@ -100,7 +100,7 @@ impl Root {
         let mut find = Command::new("find");
         find.arg(self.path()).args(["-xdev", "-printf", "/%P\n"]);
         let text = must(&mut find);
-        // Tools keep a copy of what they change: /etc/passwd-.
+        // Tools keep a copy of a file that they change, such as /etc/passwd-.
         let own = |path: &str| {
             let below = |s: &str| path == s || path.starts_with(&format!("{s}/"));
             OF_THE_SYSTEM.iter().any(|s| below(s)) || (path.starts_with("/etc/") && path.ends_with('-'))
@@ -154,15 +154,16 @@ impl Root {
     }
 }
 
-/// No proxy, no locale, no notification socket of this process.
+/// The whole environment of commands inside: no proxy, locale or notification socket of this process.
 const PLAIN: [(&str, &str); 3] = [
     ("LC_ALL", "C.UTF-8"),
     ("DEBIAN_FRONTEND", "noninteractive"),
     ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
 ];
 
-/// Makes the folder given as $1 the root, with kernel file systems, and starts systemd there. It is the root of the mount
-/// namespace and not only of the process, as that of a machine is: services enter it, and make user namespaces.
+/// Makes the folder given as $1 the root, with kernel file systems, and starts systemd there. The folder becomes the
+/// root of the whole mount namespace and not only of the process, as on a real machine, because services enter this
+/// namespace and make user namespaces.
 const BOOT: &str = "mount --make-rprivate /; mount --bind \"$1\" \"$1\"; cd \"$1\"
 mount -t proc proc proc; mount -t sysfs -o ro sysfs sys; mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs run
@@ -196,7 +197,7 @@ fn fresh(target: &Path) -> PathBuf {
             .arg(&part)
             .arg(mirror),
     );
-    // Only a complete one gets the name.
+    // Only a complete system gets this name.
     fs::rename(&part, &root).unwrap();
     root
 }
@@ -221,7 +222,7 @@ impl ControlGroup {
 impl Drop for ControlGroup {
     fn drop(&mut self) {
         let started = Instant::now();
-        // Its last process may still be on the way out.
+        // The last process of the group may not have ended yet.
         while self.0.exists() && started.elapsed() < PATIENCE {
             let _ = run(Command::new("find")
                 .arg(&self.0)
@@ -231,7 +232,7 @@ impl Drop for ControlGroup {
     }
 }
 
-/// A Debian that runs. Ends when this is dropped.
+/// A running Debian system. It ends when this is dropped.
 pub(crate) struct Machine {
     /// Its first process, as the host numbers it.
     init: String,
@@ -298,13 +299,13 @@ impl Machine {
             .to_owned()
     }
 
-    /// Stops a process without ending it.
+    /// Suspends a process.
     pub(crate) fn stop_process(&self, pid: &str) {
         let (good, text) = self.inside("sh", &["-c", &format!("kill -STOP {pid}")]);
         assert!(good, "{text}");
     }
 
-    /// Settings of a unit besides its own; none if `text` is empty.
+    /// Writes additional settings for a unit, or removes them if `text` is empty.
     pub(crate) fn drop_in(&self, unit: &str, text: &str) {
         let dir = format!("/run/systemd/system/{unit}.service.d");
         let script = if text.is_empty() {

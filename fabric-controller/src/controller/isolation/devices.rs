@@ -149,6 +149,19 @@ impl Host {
         })
     }
 
+    /// Everything that it holds.
+    pub(super) fn held(&self) -> &BTreeMap<EntityKey, Entity> {
+        &self.held
+    }
+
+    /// VNIs of the networks that it holds.
+    pub(super) fn networks(&self) -> impl Iterator<Item = u32> {
+        self.entities().filter_map(|e| match e {
+            HostEntity::Network(n) => Some(n.vni.get()),
+            _ => None,
+        })
+    }
+
     /// Attachments whose workloads are here, each with its VNI.
     pub(super) fn attachments(&self) -> impl Iterator<Item = &vtep_proto::Attachment> {
         self.of_mode(Mode::Serving)

@@ -13,10 +13,14 @@
 //! A place belongs to the tenant whose entry the device holds. Before that entry is written and after it is removed, it
 //! belongs to the only tenant whose frames come out there.
 
+mod changes;
 mod devices;
 mod frames;
 mod histories;
+mod migrations;
 mod network;
+mod places;
+mod store;
 mod walk;
 
 use rand::SeedableRng as _;
@@ -28,6 +32,7 @@ use vfabric_api::service::{Change, Key, Kind, Spec};
 use vfabric_api::topology::Host;
 
 use crate::model::fault::{self, Fault};
+use migrations::{Step, Steps};
 use walk::{Made, Walk};
 
 /// Walks of a test run.
@@ -36,8 +41,12 @@ const SEEDS: std::ops::Range<u64> = 0..8;
 const GROUPED_SEEDS: std::ops::Range<u64> = 100..104;
 /// Walks in which hosts leave and come back.
 const HOST_SEEDS: std::ops::Range<u64> = 200..204;
+/// Walks in which attachments migrate.
+const MIGRATION_SEEDS: std::ops::Range<u64> = 300..306;
 /// Transactions of one walk.
 const TRANSACTIONS: usize = 30;
+/// The same of a walk in which attachments migrate: each migration takes several.
+const MIGRATION_TRANSACTIONS: usize = 60;
 
 /// Runs one walk; the error is the frame that crossed.
 async fn walk(seed: u64) -> Result<(), String> {
@@ -54,15 +63,48 @@ async fn walk_with_hosts(seed: u64) -> Result<usize, String> {
     run(seed, Made::Inventory).await
 }
 
+/// The same, with attachments that migrate. Returns what happened in migrations.
+async fn walk_with_migrations(seed: u64) -> Result<Steps, String> {
+    Ok(walked(seed, Made::Migrations).await?.steps_taken)
+}
+
 async fn run(seed: u64, made: Made) -> Result<usize, String> {
+    Ok(walked(seed, made).await?.committed)
+}
+
+async fn walked(seed: u64, made: Made) -> Result<Walk, String> {
     let mut walk = Walk::new(rand::rngs::StdRng::seed_from_u64(seed), made).await;
-    for _ in 0..TRANSACTIONS {
-        walk.transaction().await;
+    let transactions = match made {
+        Made::Migrations => MIGRATION_TRANSACTIONS,
+        _ => TRANSACTIONS,
+    };
+    for _ in 0..transactions {
+        walk.transaction().await?;
         walk.disturb().await;
         walk.steps().await?;
     }
     walk.converge().await?;
-    Ok(walk.committed)
+    Ok(walk)
+}
+
+/// A migration changes which hosts a tenant may speak from, and gives a second interface to an attachment: neither is anybody else's
+/// for a moment, whatever happens in between.
+#[tokio::test(start_paused = true)]
+async fn nothing_crosses_while_attachments_migrate() {
+    let mut all = Steps::new();
+    for seed in MIGRATION_SEEDS {
+        let steps = walk_with_migrations(seed)
+            .await
+            .unwrap_or_else(|what| panic!("seed {seed}: {what}"));
+        for (step, times) in steps {
+            *all.entry(step).or_default() += times;
+        }
+    }
+    println!("{all:?}");
+    for step in Step::ALL {
+        let times = all.get(&step).copied().unwrap_or_default();
+        assert!(times > 1, "{step:?}: {times} times");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,6 +222,7 @@ const FAULTS: &[(Fault, Made, u64)] = &[
     (Fault::VniAtOnce, Made::Groups, 38),
     (Fault::GroupAtOnce, Made::Single, 10),
     (Fault::ForgetsAtRestart, Made::Groups, 105),
+    (Fault::StaysAdmitted, Made::Migrations, 302),
 ];
 
 #[tokio::test(start_paused = true)]
@@ -193,7 +236,8 @@ async fn a_walk_finds_each_mistake() {
 }
 
 /// Prints for each mistake the first seed that finds it, to renew [`FAULTS`]:
-/// `ISOLATION_SEEDS=0..20 cargo test ... -- --ignored --nocapture seeds_that_find`. `ISOLATION_FAULT` names one mistake.
+/// `ISOLATION_SEEDS=0..20 cargo test ... -- --ignored --nocapture seeds_that_find`. `ISOLATION_FAULT` names one mistake,
+/// `ISOLATION_MADE` one kind of walk.
 #[tokio::test(start_paused = true)]
 #[ignore = "only to renew FAULTS; takes minutes"]
 async fn seeds_that_find_each_mistake() {
@@ -211,8 +255,11 @@ async fn seeds_that_find_each_mistake() {
 
 /// The first walk that finds something.
 async fn first_find() -> Option<(Made, u64, String)> {
+    let only = std::env::var("ISOLATION_MADE").unwrap_or_default();
+    let mut kinds = vec![Made::Single, Made::Groups, Made::Inventory, Made::Migrations];
+    kinds.retain(|made| format!("{made:?}").contains(&only));
     for seed in seeds("0..20") {
-        for made in [Made::Single, Made::Groups, Made::Inventory] {
+        for &made in &kinds {
             if let Err(what) = run(seed, made).await {
                 return Some((made, seed, what));
             }
@@ -238,5 +285,7 @@ async fn many_walks() {
         grouped.unwrap_or_else(|what| panic!("seed {seed}, in groups: {what}"));
         let with_hosts = walk_with_hosts(seed).await;
         with_hosts.unwrap_or_else(|what| panic!("seed {seed}, with hosts: {what}"));
+        let migrating = walk_with_migrations(seed).await;
+        migrating.unwrap_or_else(|what| panic!("seed {seed}, with migrations: {what}"));
     }
 }

@@ -8,6 +8,7 @@ use vfabric_api::topology::Topology;
 
 use super::devices::{Host, Sim};
 use super::frames::{self, Outer};
+use super::walk::GATEWAY;
 
 /// More devices than any path has.
 const MOST_HOPS: usize = 16;
@@ -46,6 +47,8 @@ struct Uplink {
 pub(super) struct Network {
     peers: HashMap<(usize, u16), Peer>,
     uplinks: HashMap<usize, Uplink>,
+    /// Addresses of all VTEPs: leaves and hosts.
+    vteps: Vec<Ipv4Addr>,
 }
 
 impl Network {
@@ -76,7 +79,9 @@ impl Network {
                 },
             );
         }
-        Self { peers, uplinks }
+        let leaves = topology.switches.iter().map(|switch| switch.loopback_ipv4);
+        let vteps = leaves.chain(topology.hosts.iter().map(|host| host.vtep_ipv4)).collect();
+        Self { peers, uplinks, vteps }
     }
 
     /// A workload's frame leaves its place. Returns the frames on cables, and the places that it has already reached.
@@ -157,6 +162,35 @@ impl Network {
             return (Vec::new(), self.tunnelled(host, device, vni, &inner));
         }
         (receivers(sims, device, vni, &inner), Vec::new())
+    }
+
+    /// A place that a host reaches with frames of its own making in a network: broadcasts, and frames to each of these workloads, to
+    /// every VTEP.
+    pub(super) fn intrudes(&self, sims: &[Sim], device: usize, vni: u32, known: &[(Mac, Ipv4Addr)]) -> Option<Edge> {
+        let uplink = self.uplinks.get(&device)?;
+        let everybody = (Mac([0xff; 6]), Ipv4Addr::BROADCAST);
+        let gateway = |(_, ip): &(Mac, Ipv4Addr)| (GATEWAY, *ip);
+        let all = known
+            .iter()
+            .copied()
+            .chain(known.iter().map(gateway))
+            .chain([everybody]);
+        for (mac, ip) in all {
+            let own = Mac([2, 0, 0, 0, 9, 99]);
+            let frame = frames::labelled(mac, own, Ipv4Addr::new(10, 0, 0, 14), ip, "intruder");
+            for to in self.vteps.iter().copied().filter(|to| *to != uplink.vtep) {
+                let (macs, from) = (uplink.macs, uplink.vtep);
+                let start = vec![InFlight {
+                    device: uplink.leaf,
+                    port: uplink.port,
+                    frame: frames::tunnelled(&Outer { macs, from, to, vni }, &frame),
+                }];
+                if let Some(edge) = self.run(sims, start, || false).0.into_iter().next() {
+                    return Some(edge);
+                }
+            }
+        }
+        None
     }
 
     /// A frame of a network as a host sends it into its tunnels.

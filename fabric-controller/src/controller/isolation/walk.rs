@@ -3,26 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fabric_pipeline::Pipeline;
-use fabric_pipeline::binding::KeyFields as _;
-use fabric_pipeline::tables::port_vlan;
-use p4runtime_client::entity::{EntityKey as SwitchKey, EntityValue, TableAction};
 use p4runtime_client::order::Order;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
-use vfabric_api::ident::{Mac, Name, PortId};
-use vfabric_api::intent::{AttachmentSpec, NetworkSpec, Place, RouterSpec, SubnetSpec, VdcSpec};
-use vfabric_api::inventory::{InventoryChange, Item, ItemKey};
-use vfabric_api::service::{Change, FabricService as _, Key, Kind, Spec, Transaction};
+use vfabric_api::ident::{Mac, Name};
+use vfabric_api::intent::VdcSpec;
+use vfabric_api::service::{Change, FabricService as _, Spec, Transaction};
 use vfabric_api::topology::{Role, Topology};
 
 use super::devices::{Host, Sim, Switch};
 use super::frames;
+use super::migrations::Steps;
 use super::network::{Edge, InFlight, Network};
+use super::places::Station;
+use super::store::Shared;
 use crate::controller::Controller;
 use crate::device::Device;
 use crate::device::driver::{Batch, DeviceIndex, Limits, Write};
@@ -30,59 +29,14 @@ use crate::driver::p4runtime::rank;
 use crate::entity::{Entity, EntityKey};
 use crate::reconcile;
 use crate::render::FabricRender;
-use crate::store::{MemoryStore, Past, Revision, Scanned, Store, StoreError, StoreTransaction, Versioned, Visit};
 
-const GATEWAY: Mac = Mac([0x00, 0x00, 0x5e, 0x00, 0x01, 0x01]);
+pub(super) const GATEWAY: Mac = Mac([0x00, 0x00, 0x5e, 0x00, 0x01, 0x01]);
 const BROADCAST: Mac = Mac([0xff; 6]);
 /// Few numbers of each kind, so that they are soon needed again.
 const NUMBERS: u32 = 4;
 
 /// A moment in which fast devices carry out a write.
 const HASTE: Duration = Duration::from_millis(8);
-
-/// A store that outlives its controller.
-#[derive(Clone, Default)]
-struct Shared {
-    inner: Arc<MemoryStore>,
-    /// Whether the next groups fail: one bit for each, the lowest first.
-    fails: Arc<AtomicU64>,
-}
-
-impl Store for Shared {
-    async fn revision(&self) -> Result<Revision, StoreError> {
-        self.inner.revision().await
-    }
-    async fn get(&self, key: &[u8]) -> Result<Option<Versioned>, StoreError> {
-        self.inner.get(key).await
-    }
-    async fn scan_range(&self, from: &[u8], before: Option<&[u8]>, visit: Visit<'_>) -> Result<Scanned, StoreError> {
-        self.inner.scan_range(from, before, visit).await
-    }
-    async fn past(&self, from: Revision, to: Revision, limit: usize) -> Result<Past, StoreError> {
-        self.inner.past(from, to, limit).await
-    }
-    async fn commit_group(&self, transactions: Vec<StoreTransaction>) -> Result<Revision, StoreError> {
-        // A disk takes time; let other tasks run meanwhile.
-        for _ in 0..4 {
-            tokio::task::yield_now().await;
-        }
-        let fails = self.fails.load(Ordering::SeqCst);
-        self.fails.store(fails >> 1, Ordering::SeqCst);
-        if fails & 1 == 1 {
-            let (path, message) = ("memory".into(), "full".into());
-            return Err(StoreError::Storage { path, message });
-        }
-        self.inner.commit_group(transactions).await
-    }
-}
-
-/// A workload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Station {
-    vdc: String,
-    mac: Mac,
-    ips: Vec<IpAddr>,
-}
 
 /// A device's session.
 #[derive(Default)]
@@ -103,29 +57,33 @@ pub(super) enum Made {
     Groups,
     /// Hosts leave and come back; they still hold what they held when they left.
     Inventory,
+    /// Attachments migrate between hosts, and hosts leave and come back.
+    Migrations,
 }
 
 pub(super) struct Walk {
-    rng: StdRng,
-    topology: Topology,
+    pub(super) rng: StdRng,
+    pub(super) topology: Topology,
     store: Shared,
-    controller: Arc<Controller<Shared>>,
-    sims: Vec<Sim>,
+    pub(super) controller: Arc<Controller<Shared>>,
+    pub(super) sims: Vec<Sim>,
     sessions: Vec<Session>,
-    network: Network,
+    pub(super) network: Network,
     /// The tenant at each VLAN of an access port, according to its leaf's entry.
-    access: BTreeMap<Edge, Station>,
+    pub(super) access: BTreeMap<Edge, Station>,
     /// The tenant of an entry that is about to be written.
-    meant: BTreeMap<(usize, EntityKey), Station>,
+    pub(super) meant: BTreeMap<(usize, EntityKey), Station>,
     /// Tenants whose frames came out of a place since its last entry was removed.
-    seen: BTreeMap<Edge, BTreeSet<String>>,
-    held: Vec<(tokio::time::Instant, InFlight)>,
-    made: Made,
+    pub(super) seen: BTreeMap<Edge, BTreeSet<String>>,
+    pub(super) held: Vec<(tokio::time::Instant, InFlight)>,
+    pub(super) made: Made,
     /// Transactions that were accepted in groups.
     pub(super) committed: usize,
+    /// Steps of migrations.
+    pub(super) steps_taken: Steps,
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
@@ -167,16 +125,38 @@ impl Walk {
             held: Vec::new(),
             made,
             committed: 0,
+            steps_taken: Steps::new(),
         }
     }
 
     /// A random transaction; many are refused, which is fine.
-    pub(super) async fn transaction(&mut self) {
+    pub(super) async fn transaction(&mut self) -> Result<(), String> {
+        let mut migrating = Vec::new();
         match self.made {
             Made::Single => {}
-            Made::Groups => return self.group().await,
-            Made::Inventory if self.rng.random_bool(0.3) => return self.change_inventory().await,
+            Made::Groups => {
+                self.group().await;
+                return Ok(());
+            }
+            Made::Inventory if self.rng.random_bool(0.3) => {
+                self.change_inventory().await;
+                return Ok(());
+            }
             Made::Inventory => {}
+            Made::Migrations => match self.rng.random_range(0..20) {
+                _ if self.on_hosts().is_empty() => {
+                    self.populate().await;
+                    return Ok(());
+                }
+                0..12 => return self.migrate().await,
+                12 | 13 => {
+                    if !self.bring_hosts_back().await {
+                        self.change_inventory().await;
+                    }
+                    return Ok(());
+                }
+                _ => migrating = self.on_hosts(),
+            },
         }
         for changes in self.alternatives() {
             let transaction = self.sometimes_dry(changes);
@@ -184,24 +164,8 @@ impl Walk {
                 break;
             }
         }
-    }
-
-    /// A host is removed, added, drained or declared gone; or a switch is drained.
-    async fn change_inventory(&mut self) {
-        let hosts = self.topology.hosts.clone();
-        let host = hosts.choose(&mut self.rng).unwrap();
-        let key = ItemKey::Host(host.name.clone());
-        let switch = ItemKey::Switch(self.topology.switches.choose(&mut self.rng).unwrap().name.clone());
-        let drained = if self.rng.random_bool(0.5) { key.clone() } else { switch };
-        let change = match self.rng.random_range(0..10) {
-            0..=2 => InventoryChange::Remove { key, cascade: true },
-            3 | 4 => InventoryChange::Gone(key),
-            5..=7 => InventoryChange::Put(Item::Host(host.clone())),
-            8 => InventoryChange::Drain(drained),
-            _ => InventoryChange::Undrain(drained),
-        };
-        let transaction = self.sometimes_dry(vec![Change::Inventory(change)]);
-        self.committed += usize::from(self.controller.commit(transaction).await.is_ok());
+        self.note_overturned(&migrating);
+        Ok(())
     }
 
     /// Several at once, which the store may refuse together. Readers must see the true state then.
@@ -235,45 +199,13 @@ impl Walk {
         self.controller.published().differs(&state.model).map_or(Ok(()), Err)
     }
 
-    fn sometimes_dry(&mut self, changes: Vec<Change>) -> Transaction {
+    pub(super) fn sometimes_dry(&mut self, changes: Vec<Change>) -> Transaction {
         let changes = changes.into_iter().map(|c| (String::new(), c)).collect();
         let dry_run = self.rng.random_bool(0.1);
         Transaction {
             changes,
             dry_run,
             ..Transaction::default()
-        }
-    }
-
-    /// Random changes, and a smaller set that may be accepted if the first is not.
-    fn alternatives(&mut self) -> [Vec<Change>; 2] {
-        let count = self.rng.random_range(1..=3);
-        let mut changes: Vec<Change> = (0..count).flat_map(|_| self.change()).collect();
-        // Deletions come first, as a user would do it: they make room for additions.
-        changes.sort_by_key(|c| !matches!(c, Change::Delete(_)));
-        let smaller: Vec<Change> = changes.iter().take(1).cloned().collect();
-        [changes, smaller]
-    }
-
-    fn change(&mut self) -> Vec<Change> {
-        let vdc = name(["blue", "red"].choose(&mut self.rng).unwrap());
-        let delete = |kind, what: String| Change::Delete(Key::new(vdc.clone(), kind, name(&what)));
-        let rng = &mut self.rng;
-        match rng.random_range(0..16) {
-            0..=1 => vec![delete(Kind::Attachment, format!("a{}", rng.random_range(0..4)))],
-            // A network goes with all that uses it.
-            2..=3 => {
-                let n = rng.random_range(0..2);
-                let attachments = (0..4).map(|a| delete(Kind::Attachment, format!("a{a}")));
-                let all = attachments.chain([delete(Kind::Router, "r".into()), delete(Kind::Network, format!("n{n}"))]);
-                let state = self.controller.state.try_lock().unwrap();
-                let there = |c: &Change| matches!(c, Change::Delete(key) if state.model.stored(key).is_some());
-                all.filter(there).collect()
-            }
-            4 => vec![delete(Kind::Router, "r".into())],
-            5 => vec![Change::Put(vdc.clone(), Spec::Router(router(rng)))],
-            6..=8 => vec![Change::Put(vdc.clone(), Spec::Network(network(rng)))],
-            _ => vec![Change::Put(vdc.clone(), Spec::Attachment(attachment(rng)))],
         }
     }
 
@@ -297,12 +229,12 @@ impl Walk {
         tokio::time::advance(Duration::from_millis(pause)).await;
     }
 
-    async fn restart(&mut self) {
+    pub(super) async fn restart(&mut self) {
         self.controller = start(&self.topology, &self.store).await;
         self.sessions = self.sims.iter().map(|_| Session::default()).collect();
     }
 
-    fn disconnect(&mut self, device: usize) {
+    pub(super) fn disconnect(&mut self, device: usize) {
         if let Some((_, device)) = self.device(device) {
             device.disconnected("the walk".into());
         }
@@ -310,7 +242,7 @@ impl Walk {
     }
 
     /// A device as the controller knows it; none if the controller does not manage it.
-    fn device(&self, at: usize) -> Option<(DeviceIndex, Arc<Device>)> {
+    pub(super) fn device(&self, at: usize) -> Option<(DeviceIndex, Arc<Device>)> {
         let switches = self.topology.switches.iter().map(|s| &s.name);
         let name = switches.chain(self.topology.hosts.iter().map(|h| &h.name)).nth(at)?;
         let index = self.controller.registry.find(name)?;
@@ -343,10 +275,11 @@ impl Walk {
         let travellers = self.controller.travellers(&mut state);
         drop(state);
         self.controller.let_pass(travellers).await;
+        self.controller.tend_migrations().await;
     }
 
     /// One write of a device, or the step before it. Returns true if it wrote.
-    fn step(&mut self, index: usize) -> bool {
+    pub(super) fn step(&mut self, index: usize) -> bool {
         let Some((handle, device)) = self.device(index) else {
             return false;
         };
@@ -414,62 +347,9 @@ impl Walk {
         device.written(std::slice::from_ref(write), vec![result], Duration::ZERO);
     }
 
-    /// The entry of an access port is about to be written: who it is for.
-    fn note_meaning(&mut self, index: usize, wanted: &Entity) {
-        let Some((edge, true)) = access_edge(index, wanted) else {
-            return;
-        };
-        let Edge::Access(_, port, vlan) = edge else { return };
-        let state = self.controller.state.try_lock().unwrap();
-        let port = PortId::try_from(port).unwrap();
-        let Some(attachment) = state.model.attachment_at(index.into(), port, vlan) else {
-            return;
-        };
-        let station = Station {
-            vdc: attachment.vdc.to_string(),
-            mac: attachment.mac,
-            ips: attachment.ips.clone(),
-        };
-        self.meant.insert((index, wanted.key()), station);
-    }
-
-    fn note_occupant(&mut self, index: usize, write: &Write) {
-        let entity = write.entity();
-        let Some((edge, _)) = access_edge(index, entity) else {
-            return;
-        };
-        match write {
-            Write::Delete(_) => {
-                self.access.remove(&edge);
-            }
-            Write::Insert(_) | Write::Modify(_) => {
-                if let Some(station) = self.meant.get(&(index, entity.key())) {
-                    self.access.insert(edge.clone(), station.clone());
-                }
-            }
-        }
-        self.seen.remove(&edge);
-    }
-
-    /// All workloads that devices let send.
-    fn stations(&self) -> Vec<(Edge, Station)> {
-        let mut all: Vec<(Edge, Station)> = self.access.iter().map(|(e, s)| (e.clone(), s.clone())).collect();
-        for (device, sim) in self.sims.iter().enumerate() {
-            let Sim::Host(host) = sim else { continue };
-            for a in host.attachments() {
-                let station = Station {
-                    vdc: a.id.split('/').next().unwrap().to_owned(),
-                    mac: Mac(a.mac.octets()),
-                    ips: a.addresses.iter().map(ipnet::IpNet::addr).collect(),
-                };
-                all.push((Edge::Host(device, a.id.clone()), station));
-            }
-        }
-        all
-    }
-
     /// Frames of every workload run through all devices.
-    fn check(&mut self) -> Result<(), String> {
+    pub(super) fn check(&mut self) -> Result<(), String> {
+        self.check_interfaces()?;
         let stations = self.stations();
         let owners: BTreeMap<Edge, String> = stations.iter().map(|(e, s)| (e.clone(), s.vdc.clone())).collect();
         let mut arrivals: Vec<(String, Edge)> = Vec::new();
@@ -627,6 +507,7 @@ impl Walk {
         if waiting > 0 {
             return Err(format!("{waiting} objects wait for ever"));
         }
+        self.check_intruders()?;
         self.restart().await;
         for i in 0..self.sims.len() {
             let Some((_, device)) = self.device(i) else { continue };
@@ -662,71 +543,4 @@ fn pipeline(role: Role) -> Pipeline {
 
 fn switch(s: &vfabric_api::topology::Switch) -> Switch {
     Switch::new(s.device_id, pipeline(s.role))
-}
-
-/// The access port that an entry is for, and whether it names a network.
-fn access_edge(device: usize, entity: &Entity) -> Option<(Edge, bool)> {
-    let Entity::Switch(e) = entity else { return None };
-    let (SwitchKey::Table(key), EntityValue::Table(value)) = (e.key(), e.value()) else {
-        return None;
-    };
-    if key.table_id != port_vlan::ID {
-        return None;
-    }
-    let fields = port_vlan::Key::from_match(&key.fields).unwrap();
-    let port = u16::try_from(fields.port.get()).unwrap();
-    let vid = u16::try_from(fields.vid.get()).unwrap();
-    let access = matches!(&value.action, TableAction::Call(call) if call.params().count() == 3);
-    Some((Edge::Access(device, port, (vid != 0).then_some(vid)), access))
-}
-
-fn network(rng: &mut StdRng) -> NetworkSpec {
-    let n = rng.random_range(0..2u8);
-    let subnet = SubnetSpec::new(format!("10.{n}.0.0/28").parse().unwrap());
-    let named = rng
-        .random_bool(0.3)
-        .then(|| rng.random_range(10..=12u32).try_into().unwrap());
-    NetworkSpec {
-        name: name(&format!("n{n}")),
-        subnets: vec![subnet],
-        mtu: 1500,
-        vni: named,
-        labels: Default::default(),
-    }
-}
-
-fn router(rng: &mut StdRng) -> RouterSpec {
-    let networks = (0..2).filter(|_| rng.random_bool(0.7)).map(|n| name(&format!("n{n}")));
-    RouterSpec::new(name("r"), networks.collect())
-}
-
-fn attachment(rng: &mut StdRng) -> AttachmentSpec {
-    let n = rng.random_range(0..2u8);
-    let place = if rng.random_bool(0.6) {
-        let (switch, port) = *[("leaf1", 10u16), ("leaf1", 11), ("leaf2", 10)].choose(rng).unwrap();
-        Place::Port {
-            switch: name(switch),
-            port: port.try_into().unwrap(),
-            vlan: *[None, Some(20), Some(30)].choose(rng).unwrap(),
-        }
-    } else {
-        Place::Host {
-            host: name(&format!("host{}", rng.random_range(1..=3))),
-            netns: (*["x", "y"].choose(rng).unwrap()).to_owned(),
-            interface: "eth0".into(),
-        }
-    };
-    let mac = Mac([2, 0, 0, 0, 9, rng.random_range(1..4)]);
-    let ip = IpAddr::V4(Ipv4Addr::new(10, n, 0, rng.random_range(2..6)));
-    AttachmentSpec {
-        name: name(&format!("a{}", rng.random_range(0..4))),
-        network: name(&format!("n{n}")),
-        mac: rng.random_bool(0.3).then_some(mac),
-        ips: if rng.random_bool(0.3) { vec![ip] } else { Vec::new() },
-        port_security: true,
-        allowed_addresses: Vec::new(),
-        migration: None,
-        place,
-        labels: Default::default(),
-    }
 }

@@ -141,9 +141,9 @@ enum Step {
     Take(bool),
     Answer(bool, bool, bool),
     State(u8, bool),
-    /// Of a new session.
+    /// The read-back of a new session.
     Connect,
-    /// Of the same one.
+    /// A read-back in the same session.
     ReadBack,
     Found,
 }

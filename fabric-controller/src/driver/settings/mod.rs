@@ -235,8 +235,8 @@ impl Keeper {
         }
     }
 
-    /// The target does not have this part, which is named if the plan asks for it. Returns when it is time to ask again, or with `false`
-    /// when the session is over.
+    /// The target does not have this part of the settings. If the plan asks for the part, a warning names it. Returns
+    /// when it is time to ask again, or with `false` when the session is over.
     async fn missing(&mut self, status: &Status) -> bool {
         // A switch without gNMI has no name to set either, and nobody asked for one.
         let is_quiet = self.part == Part::HostName && status.code() == Code::Unimplemented;

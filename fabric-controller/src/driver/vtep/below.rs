@@ -9,6 +9,8 @@ use vtep_proto::v1;
 
 /// Most addresses in one request.
 const MAX_IPS: usize = 64;
+/// Length of a workload's identity: long enough for one that nobody guesses.
+const WORKLOAD: std::ops::RangeInclusive<usize> = 16..=128;
 
 /// Identifies a workload's interface; the host is known from its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Spot {
     pub netns: String,
     /// Name of the interface in it.
     pub interface: String,
+    /// Identity of the workload, if it may move to another host with its attachment.
+    pub workload: Option<String>,
 }
 
 /// A workload's interface, as a host requests it.
@@ -55,6 +59,20 @@ fn name(field: &str, value: &str) -> Result<Name, Status> {
         .map_err(|e| Status::invalid_argument(format!("{field}: {e}")))
 }
 
+/// An identity of a workload; empty: none.
+fn workload(value: String) -> Result<Option<String>, Status> {
+    let is_good = value.is_empty() || (WORKLOAD.contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic()));
+    match is_good {
+        true => Ok(Some(value).filter(|value| !value.is_empty())),
+        // It is not repeated: who knows it may take the workload over.
+        false => Err(malformed(
+            "workload",
+            format!("{} octets", value.len()),
+            "16 to 128 printable ASCII characters without a space",
+        )),
+    }
+}
+
 fn ip(i: usize, octets: &[u8]) -> Result<IpAddr, Status> {
     if let Ok(v4) = <[u8; 4]>::try_from(octets) {
         return Ok(Ipv4Addr::from(v4).into());
@@ -84,6 +102,7 @@ impl TryFrom<v1::AttachRequest> for Ask {
                 vdc: name("vdc", &r.vdc)?,
                 netns: r.netns,
                 interface: r.interface,
+                workload: workload(r.workload)?,
             },
             network: name("network", &r.network)?,
             mac,
@@ -105,6 +124,7 @@ impl TryFrom<v1::DetachRequest> for Spot {
             vdc: name("vdc", &r.vdc)?,
             netns: r.netns,
             interface: r.interface,
+            workload: workload(r.workload)?,
         })
     }
 }

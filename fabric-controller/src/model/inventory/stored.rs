@@ -106,7 +106,7 @@ impl StoredItem {
         }
     }
 
-    /// The same in another state.
+    /// The same object in another state.
     pub(super) fn in_state(mut self, to: ItemState) -> Self {
         let (state, gone) = match &mut self {
             Self::Switch(s) => (&mut s.state, &mut s.gone),

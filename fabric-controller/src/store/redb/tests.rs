@@ -386,7 +386,8 @@ async fn a_file_that_is_gone_or_replaced_is_noticed_and_one_that_comes_back_is_u
     assert_eq!(rows(&store).await, ["a=x@1", "c=y@2"]);
 }
 
-/// The same with a real file system; `STORE_SMALL_DISK` names a directory on one of a few MiB that nobody else uses.
+/// A full disk with a real file system. `STORE_SMALL_DISK` names a directory on a file system of a few MiB that nobody
+/// else uses.
 #[tokio::test]
 #[ignore = "needs a small file system"]
 async fn a_real_disk_that_is_full_takes_changes_again_when_there_is_room() {

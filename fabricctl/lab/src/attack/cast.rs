@@ -42,7 +42,7 @@ impl Member {
     /// The counter that its host's filter increments for a reason.
     ///
     /// # Errors
-    /// It is not a workload on a host.
+    /// The member is not a workload on a host.
     pub(super) fn filter(&self, reason: &str) -> Result<Counter> {
         let host = self.endpoint.host.as_ref().context("a machine without a host")?;
         Ok(Counter::at(host, &self.endpoint.id, reason))
@@ -130,7 +130,7 @@ impl<'a> Cast<'a> {
     /// Another workload of the same network, under another leaf where there is one.
     ///
     /// # Errors
-    /// It is alone in its network.
+    /// The member is alone in its network.
     pub(super) fn neighbour(&self, of: &Member) -> Result<&Member> {
         let beside = || {
             let others = self.workloads().filter(|m| m.endpoint.id != of.endpoint.id);

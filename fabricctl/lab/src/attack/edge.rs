@@ -1,5 +1,5 @@
-//! What differs between an interface on a host and an access port of a leaf: tags, groups of the
-//! link, cut-off headers, the fabric's own MAC addresses, storms.
+//! Attacks that differ between an interface on a host and an access port of a leaf: VLAN tags, link-local group
+//! addresses, cut-off headers, the fabric's own MAC addresses, storms.
 
 use anyhow::{Context, Result};
 use vfabric_api::ident::Mac;
@@ -13,10 +13,10 @@ use crate::Target;
 /// Broadcasts of a storm: more than an agent lets one workload send at once, and a leaf one access
 /// port (2,000 at once, then 1,000 a second).
 const STORM: usize = 4000;
-/// The same where the frames are sent at the pace of [`Target::Bmv2`], 1,667 a second: the limit applies after the
+/// Broadcasts of a storm on [`Target::Bmv2`], where frames are sent at 1,667 a second: the limit takes effect after the
 /// first 5,000.
 const SLOW_STORM: usize = 12_000;
-/// Service tags that are in use beside that of IEEE 802.1ad.
+/// Service tags that are in use besides the one of IEEE 802.1ad.
 const OLD_SERVICE_TAGS: [u16; 2] = [0x9100, 0x9200];
 
 /// Group addresses that no bridge forwards (IEEE 802.1Q table 8-1): spanning tree, pause, LACP,
@@ -38,7 +38,7 @@ pub(super) fn workload_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<
             tagged(kind::VLAN, vlan, &tagged(kind::VLAN, 20, &plain(t)))
         });
     }
-    // Either the host's filter or the leaf refuses it.
+    // Either the host's filter or the leaf refuses such a frame.
     let either = Fate::refused([who.filter("vlan-tag")?, who.leaf("inner_vlan")]);
     for tag in OLD_SERVICE_TAGS {
         liar.fire(volley, &either, |t| tagged(tag, 20, &plain(t)));
@@ -46,7 +46,7 @@ pub(super) fn workload_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<
     Ok(())
 }
 
-/// Frames with tags of others, and with more tags than one, on an access port.
+/// Frames with VLANs of others, and with more than one tag, on an access port.
 pub(super) fn metal_tags(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
     let ip = Ip::new(who.v4, to.v4);
@@ -158,7 +158,7 @@ pub(super) fn metal_broken(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<(
     Ok(())
 }
 
-/// From a machine to the MAC addresses of the fabric's own routers, including tunnels.
+/// Frames from a machine to the MAC addresses of the fabric's own routers, plain ones and tunnelled ones.
 pub(super) fn metal_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.fate(&["fabric_mac"]);
     let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
@@ -173,7 +173,7 @@ pub(super) fn metal_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Resul
     Ok(())
 }
 
-/// The same from a workload, in whose network nobody has these addresses.
+/// Tunnelled frames to these addresses from a workload. Nobody in its network has them, so the frames are flooded.
 pub(super) fn workload_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.cast.flooded(liar.who);
     let (who, victim) = (liar.who, liar.cast.stranger(liar.who)?);
@@ -185,7 +185,7 @@ pub(super) fn workload_to_router(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Re
     Ok(())
 }
 
-/// The MAC address of each switch's router, with packets from the liar to its loopback, IPv4 and IPv6.
+/// The router MAC address of each switch, with headers of packets from the liar to its loopback, IPv4 and IPv6.
 fn routers(liar: &Liar<'_>) -> Vec<(Mac, Ip)> {
     let who = liar.who;
     let switches = liar.cast.cx.lab.topology.switches.iter();
@@ -196,8 +196,8 @@ fn routers(liar: &Liar<'_>) -> Vec<(Mac, Ip)> {
     both.flatten().collect()
 }
 
-/// UDP behind IPv4 options and IPv6 headers, the first part of a datagram, SNAP: they could hide an
-/// answer of a DHCP server, or ARP, from the leaf.
+/// UDP behind IPv4 options and IPv6 extension headers, first fragments, and SNAP: these could hide a DHCP server's
+/// reply, or ARP, from the leaf.
 pub(super) fn metal_hidden(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.fate(&["rogue_server"]);
     let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);
@@ -215,7 +215,8 @@ pub(super) fn metal_hidden(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<(
     liar.fire(volley, &fate, |t| {
         ethernet(frame::BROADCAST, who.mac, kind::IPV4, &first.udp(67, 68, t))
     });
-    // For one station: all of it in the first fragment; behind an IPv6 header of options, and in a fragment.
+    // Replies to a single station: one that is whole in the first IPv4 fragment, one behind IPv6 options, and one in an
+    // IPv6 fragment.
     let first = Ip {
         fragment: 0x2000,
         ..Ip::new(who.v4, to.v4)
@@ -275,8 +276,8 @@ pub(super) enum Storm {
 /// A MAC address that nobody in the lab has: from a range that is not given to stations (RFC 7042 section 2.1.2), administered locally.
 const NOBODY: Mac = Mac([0x02, 0x00, 0x5e, 0x00, 0x53, 0x99]);
 
-/// More flooded frames than a workload or a machine may send: one of each vDC, so that the legitimate
-/// traffic beside it has room.
+/// More flooded frames than a workload or a machine may send. Only one sender in each vDC does it, so that there is
+/// room for the legitimate traffic.
 pub(super) fn storm(cast: &Cast<'_>, volley: &mut Volley<'_>, on_hosts: bool, storm: Storm) -> Result<()> {
     let frames = match cast.cx.lab.options.target {
         Target::P4Switch => STORM,
@@ -291,7 +292,7 @@ pub(super) fn storm(cast: &Cast<'_>, volley: &mut Volley<'_>, on_hosts: bool, st
             (true, Storm::ToNobody) => who.filter("unknown-unicast")?,
             (false, _) => who.leaf("flood_limit"),
         };
-        // A frame for nobody is received by hosts, which do not hand it to workloads.
+        // Hosts receive a frame for nobody, but do not pass it on to workloads.
         let network = match storm {
             Storm::Broadcast => cast.network(who),
             Storm::ToNobody => &cast.network(who) | &cast.hosts_beside(who),

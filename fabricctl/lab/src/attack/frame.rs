@@ -69,7 +69,7 @@ fn sum(parts: &[&[u8]]) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    // Folded to 16 bits above.
+    // The loop above has folded it to 16 bits.
     u16::try_from(sum).unwrap_or(u16::MAX)
 }
 
@@ -194,7 +194,7 @@ impl Ip {
         let ports = [from.to_be_bytes(), to.to_be_bytes(), length.to_be_bytes(), [0, 0]];
         let mut datagram = [&ports.concat()[..], data].concat();
         let sum = match checksum(self.from, self.to, protocol::UDP, &datagram) {
-            // Zero would mean that there is none (RFC 768).
+            // Zero would mean that there is no checksum (RFC 768).
             [0, 0] => [0xff, 0xff],
             sum => sum,
         };
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn another_reader_finds_whole_packets_with_right_checksums() {
         for ip in ends() {
-            // Of odd length, so that the sum has to pad.
+            // A payload of odd length, so that the checksum must pad it.
             let frame = ethernet(BROADCAST, MAC, ip.kind(), &ip.udp(7, 9, b"odd"));
             let sliced = SlicedPacket::from_ethernet(&frame).unwrap();
             let Some(TransportSlice::Udp(udp)) = sliced.transport else {

@@ -62,7 +62,7 @@ impl<'a> Intruder<'a> {
         ethernet(self.leaf.router_mac(), self.host.mac, ip.kind(), packet)
     }
 
-    /// The same with a tunnelled frame.
+    /// A frame to the leaf with a tunnelled frame inside.
     fn tunnel(&self, ip: Ip, vni: u32, inner: &[u8]) -> Vec<u8> {
         self.frame(ip, &ip.udp(ENTROPY, VXLAN_PORT, &frame::vxlan(vni, inner)))
     }

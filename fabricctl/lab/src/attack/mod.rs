@@ -1,10 +1,9 @@
 //! Attacks on the running lab: what workloads, bare metal, compromised hosts, an attacker on a
 //! fabric link and an attacker on the management network could try.
 //!
-//! **Model.** An attack is a [`volley`] of frames, each with a unique token ([`watch`]) and a
-//! fate: the counter that must rise, or the network that the frame must not leave. Every namespace of
-//! the lab is watched at once, so an attack runs from every place of its kind at the same
-//! time. Legitimate traffic of all kinds runs beside it.
+//! **Model.** An attack is a [`volley`] of frames, each with a unique token ([`watch`]) and a fate: the counter that
+//! must rise, or the network that the frame must not leave. All namespaces of the lab are watched, so an attack can run
+//! from every place of its kind at the same time. Legitimate traffic of all kinds runs beside it.
 //!
 //! **Verdict.** An attack was not withstood if a frame is received where its fate does not permit it, if
 //! the counters ([`crate::counters`]) do not match the frames sent, if a packet of the legitimate
@@ -138,8 +137,8 @@ pub fn run(lab: &Lab, args: &Args, runtime: &Runtime) -> Result<ExitCode> {
     })
 }
 
-/// The attacks that are among the lab's checks, a row for each place that they come from; some
-/// again while objects come and go; and some seconds of random frames.
+/// The attacks that are among the lab's checks, with a row for each place that they come from. Some of them run again
+/// while objects are added and removed. Then there are some seconds of random frames.
 ///
 /// # Errors
 /// The lab cannot be attacked.
@@ -193,7 +192,7 @@ fn together(rows: Vec<Row>) -> Row {
     if count > 1 && all.sent > 0 {
         words.insert(
             0,
-            format!("{count} attacks: refused and counted, or kept in the own network"),
+            format!("{count} attacks: refused and counted, or kept in the sender's own network"),
         );
     }
     words.retain(|w| !w.is_empty());

@@ -212,7 +212,7 @@ fn fire(range: &mut Range<'_>, rng: &mut StdRng, time: Duration, on_vlans: Optio
     Ok(fired)
 }
 
-/// The same, while machines' ports have VLANs.
+/// Fires random frames while machines' ports have VLANs.
 fn fire_on_vlans(range: &mut Range<'_>, rng: &mut StdRng, time: Duration) -> Result<Fired> {
     let ports = Vlans::open(&range.cast)?;
     let fired = fire(range, rng, time, Some(&ports));

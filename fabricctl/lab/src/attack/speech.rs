@@ -180,7 +180,7 @@ pub(super) fn ipv4(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The same with IPv6.
+/// As [`ipv4`], with IPv6 addresses.
 pub(super) fn ipv6(liar: &Liar<'_>, volley: &mut Volley<'_>) -> Result<()> {
     let fate = liar.fate(liar.refusal.ipv6);
     let (who, to) = (liar.who, liar.cast.neighbour(liar.who)?);

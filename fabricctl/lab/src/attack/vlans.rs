@@ -1,9 +1,9 @@
 //! Access ports with VLANs: attachments that exist for one attack only.
 //!
-//! The lab's machines send untagged frames, and the kernel needs no VLAN devices for that. For this attack each of their
-//! ports gets two attachments more: one with VLAN [`OWN`] in another network of the machine's vDC, and one with VLAN
-//! [`THEIRS`] in a network of another vDC. Frames with tags are written by hand. So a frame whose second tag survived
-//! would leave a port of the first network as a frame of the other vDC.
+//! The lab's machines send untagged frames, and the kernel needs no VLAN devices for that. For this attack each of
+//! their ports gets two more attachments: one with VLAN [`OWN`] in another network of the machine's vDC, and one with
+//! VLAN [`THEIRS`] in a network of another vDC. The attack builds tagged frames itself. If a frame kept its second tag,
+//! it would leave a port of the first network as a frame of the other vDC.
 
 use std::time::Duration;
 
@@ -51,10 +51,10 @@ pub(super) struct Vlans {
 }
 
 impl Vlans {
-    /// Makes them, and waits until every device has them.
+    /// Creates the attachments, and waits until every device has applied them.
     ///
     /// # Errors
-    /// The controller refuses one, or a device does not take it in time; what was made is taken away again.
+    /// The controller refuses one, or a device does not apply it in time. Attachments that exist by then are deleted.
     pub(super) fn open(cast: &Cast<'_>) -> Result<Self> {
         let mut vlans = Self {
             seconds: Vec::new(),
@@ -99,7 +99,7 @@ impl Vlans {
         Ok(())
     }
 
-    /// Puts a VLAN of a machine's port into somebody's network.
+    /// Attaches a VLAN of the port of `who` to the network of `into`.
     fn attach(&mut self, cx: &Scene<'_>, who: &Member, into: &Member, vlan: u16) -> Result<Attachment> {
         let id = &who.endpoint.name;
         let spec = cx.lab.intent.vdcs.iter().find(|v| v.name == who.endpoint.vdc);
@@ -145,10 +145,10 @@ impl Vlans {
         theirs.map(|(port, _)| port.namespace.clone())
     }
 
-    /// Deletes them.
+    /// Deletes the attachments.
     ///
     /// # Errors
-    /// The controller does not.
+    /// The controller refuses, or a device does not apply it in time.
     pub(super) fn close(self, cx: &Scene<'_>) -> Result<()> {
         for key in &self.keys {
             cx.runtime.block_on(cx.client.delete(key, Some(APPLIED)))?;
@@ -157,8 +157,8 @@ impl Vlans {
     }
 }
 
-/// From ports with VLANs: several tags, VLANs of others, unused VLANs, and each identity in the other's VLAN. Correct
-/// frames arrive.
+/// Frames from ports with VLANs: with several tags, with VLANs of others, with unused VLANs, and with the addresses of
+/// one attachment in the VLAN of the other. Correct frames arrive.
 pub(super) fn tags(cast: &Cast<'_>, vlans: &Vlans, volley: &mut Volley<'_>) -> Result<()> {
     for second in &vlans.seconds {
         let liar = Liar::on_port(cast, &second.who);
@@ -189,7 +189,7 @@ pub(super) fn tags(cast: &Cast<'_>, vlans: &Vlans, volley: &mut Volley<'_>) -> R
                 tagged(kind::VLAN, vlan, &frame(second.to.mac, mac, ip, t))
             });
         }
-        // The right identity in the wrong VLAN.
+        // Right addresses in the wrong VLAN.
         let foreign = liar.fate(&["source_mac"]);
         let plain_ip = Ip::new(who.v4, cast.neighbour(who)?.v4);
         liar.fire(volley, &foreign, |t| {

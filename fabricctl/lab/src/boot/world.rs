@@ -70,7 +70,7 @@ pub(super) struct World {
 impl Drop for World {
     fn drop(&mut self) {
         for child in &mut self.children {
-            // It may have ended already.
+            // The process may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -514,11 +514,11 @@ impl World {
     /// Ends all processes as a service manager does.
     ///
     /// # Errors
-    /// One cannot be waited for.
+    /// A process cannot be waited for.
     pub(super) async fn stop(mut self) -> Result<()> {
         let children = std::mem::take(&mut self.children);
         for child in &children {
-            // It may have ended already.
+            // The process may have ended already.
             let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
         }
         let waiting =

@@ -425,7 +425,8 @@ impl Account<'_> {
         self.explain_by(|_| true, loss, while_)
     }
 
-    /// The same, but only links and ports may have lost packets: no pipeline or filter should have refused one.
+    /// As [`Self::explain`], but only links and ports may have lost packets: no pipeline or filter should have refused
+    /// one.
     ///
     /// # Errors
     /// More packets were lost than links and ports counted.

@@ -23,7 +23,7 @@ pub struct Expectation {
     pub name: Option<String>,
     /// `VDC/ATTACHMENT`, `VDC/NETWORK/*`, `VDC/*` or `*`.
     pub from: String,
-    /// The same; machines of `from` itself are left out.
+    /// In the form of `from`. Machines of `from` itself are left out.
     pub to: String,
     /// IPv4 or IPv6 alone; both when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -65,6 +65,11 @@ fn inode(name: &str) -> Option<u64> {
     std::fs::metadata(Path::new(NETNS).join(name)).ok().map(|m| m.ino())
 }
 
+/// Whether both names are of one namespace.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    inode(one).is_some_and(|own| inode(other) == Some(own))
+}
+
 /// Fails at the first place that differs from the pods and machines.
 ///
 /// # Errors

@@ -87,10 +87,15 @@ impl Spot {
 
     /// A RARP frame of the workload.
     fn announce(&self, mac: Mac) -> Result<()> {
-        let nobody = (mac, std::net::Ipv4Addr::UNSPECIFIED);
-        let frame = ethernet(BROADCAST, mac, RARP.0, &arp(RARP.1, nobody, nobody));
-        Port::new(&self.namespace, INTERFACE).open()?.send(&frame)
+        announce(&self.namespace, INTERFACE, mac)
     }
+}
+
+/// Sends a RARP frame of a workload from an interface in a namespace.
+pub(super) fn announce(namespace: &str, interface: &str, mac: Mac) -> Result<()> {
+    let nobody = (mac, std::net::Ipv4Addr::UNSPECIFIED);
+    let frame = ethernet(BROADCAST, mac, RARP.0, &arp(RARP.1, nobody, nobody));
+    Port::new(namespace, interface).open()?.send(&frame)
 }
 
 /// What happens in a migration.
@@ -319,7 +324,7 @@ impl Steps<'_> {
 }
 
 /// Checks again and again until it is so.
-fn eventually(look: impl Fn() -> Result<()>) -> Result<()> {
+pub(super) fn eventually(look: impl Fn() -> Result<()>) -> Result<()> {
     repeated(look, |_| true)
 }
 

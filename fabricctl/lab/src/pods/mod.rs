@@ -18,14 +18,18 @@
 //! | [`bench`] | the cost of calls, compared with the reference plugins |
 //! | [`churn`] | attachments that are exchanged at a steady rate |
 //! | [`random`] | random operations and faults from a seed |
+//! | [`fault`] | what dies meanwhile |
 //! | [`machines`] | workloads that users attached, and that migrate |
+//! | [`takeover`] | workloads that move to a pod on another host |
 
 pub(crate) mod agree;
 pub(crate) mod bench;
 mod churn;
+mod fault;
 mod machines;
 mod random;
 pub(crate) mod runtime;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -87,6 +91,8 @@ pub(crate) struct Pod {
     pub(crate) vdc: &'static str,
     /// Its network namespace.
     pub(crate) namespace: String,
+    /// Identity of the workload, if that may move to a pod on another host.
+    pub(crate) workload: Option<String>,
     /// Its interfaces by name.
     pub(crate) interfaces: BTreeMap<String, Interface>,
 }
@@ -116,6 +122,7 @@ impl Pod {
             host: host.clone(),
             vdc,
             namespace,
+            workload: None,
             interfaces: BTreeMap::new(),
         })
     }

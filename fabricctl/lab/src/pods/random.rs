@@ -20,10 +20,11 @@ use vfabric_api::ident::Name;
 use vfabric_cni::protocol::Request;
 
 use super::agree::{self, Pins, agree};
+use super::fault::{Fault, die};
 use super::machines::Machine;
 use super::{Interface, NETWORKS, Pod, TENANTS, Tenants, runtime};
 use crate::checks::Scene;
-use crate::{Lab, daemons, netns, probe};
+use crate::{Lab, netns, probe};
 
 /// Operations among the lab's checks.
 const AMONG_CHECKS: usize = 60;
@@ -47,14 +48,6 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 const ANSWER: Duration = Duration::from_secs(5);
 /// How many earlier operations an error shows.
 const SHOWN: usize = 12;
-
-/// What dies during an operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
-    Agent(Name),
-    Controller,
-    Leaf(Name),
-}
 
 /// Runs some operations as one of the lab's checks.
 ///
@@ -83,6 +76,7 @@ pub(super) fn run(lab: &Lab, runtime: &Runtime, operations: usize, seed: u64) ->
         next: 0,
         done: BTreeMap::new(),
         faults: 0,
+        drawn: BTreeMap::new(),
         failed: 0,
         refused: 0,
         compared: 0,
@@ -128,6 +122,8 @@ pub(super) struct Run<'a> {
     /// Times of operations that succeeded, in microseconds, by kind.
     done: BTreeMap<&'static str, Histogram<u64>>,
     faults: usize,
+    /// Faults, namespaces that vanished, and failing plugins, by kind.
+    drawn: BTreeMap<&'static str, usize>,
     /// Operations that failed because of a fault.
     failed: usize,
     /// ADDs that had to fail because of another plugin.
@@ -138,7 +134,7 @@ pub(super) struct Run<'a> {
 }
 
 /// The result of a call: its document, or why it was refused.
-type Ended = Result<(), String>;
+pub(super) type Ended = Result<(), String>;
 
 impl Run<'_> {
     fn words(&self) -> String {
@@ -147,10 +143,12 @@ impl Run<'_> {
             format!("{} {kind} (p50 {:.0} ms, p99 {:.0} ms)", times.len(), ms(0.5), ms(0.99))
         });
         let kinds: Vec<String> = kinds.collect();
+        let drawn: Vec<String> = self.drawn.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
         format!(
-            "{}; {} faults, {} operations failed by them; {} failed by other plugins; everything agreed {} times",
+            "{}; {} faults ({}), {} operations failed by them; {} failed by other plugins; everything agreed {} times",
             kinds.join(", "),
             self.faults,
+            drawn.join(", "),
             self.failed,
             self.refused,
             self.compared
@@ -187,10 +185,22 @@ impl Run<'_> {
         self.agreed()
     }
 
+    pub(super) fn pods(&self) -> &[Pod] {
+        &self.pods
+    }
+
+    pub(super) fn pods_mut(&mut self) -> &mut Vec<Pod> {
+        &mut self.pods
+    }
+
     /// A number that no pod or namespace had before.
     pub(super) fn number(&mut self) -> u32 {
         self.next += 1;
         self.next
+    }
+
+    fn drew(&mut self, kind: &'static str) {
+        *self.drawn.entry(kind).or_default() += 1;
     }
 
     pub(super) fn note(&mut self, what: String) {
@@ -201,7 +211,7 @@ impl Run<'_> {
     }
 
     fn one(&mut self, rng: &mut StdRng) -> Result<()> {
-        let kind = rng.random_range(0..108);
+        let kind = rng.random_range(0..116);
         if self.pods.is_empty() || (kind < 22 && self.pods.len() < MOST_PODS) {
             return self.start(rng);
         }
@@ -215,7 +225,8 @@ impl Run<'_> {
             90..94 => self.again(i, rng),
             94..97 => self.delegate(rng),
             97..100 => self.reboot(rng),
-            _ => self.machine(rng),
+            100..108 => self.machine(rng),
+            _ => self.take_over(i, rng),
         }
     }
 
@@ -256,8 +267,9 @@ impl Run<'_> {
             working.join().ok().context("an operation panicked")?
         })?;
         let took = started.elapsed();
-        if fault.is_some() {
+        if let Some((fault, _)) = &fault {
             self.faults += 1;
+            self.drew(fault.kind());
             self.recovered()?;
         }
         match ended {
@@ -300,7 +312,10 @@ impl Run<'_> {
             .clone();
         let vdc = TENANTS.choose(rng).context("tenants")?;
         let network = NETWORKS.choose(rng).context("networks")?.0;
-        let pod = Pod::start(&self.number().to_string(), &host, vdc)?;
+        let number = self.number();
+        let mut pod = Pod::start(&number.to_string(), &host, vdc)?;
+        // Half of them may move to another host.
+        pod.workload = rng.random_bool(0.5).then(|| format!("lab-workload-{number:08}"));
         let fault = self.fault(&host, rng)?;
         let unhurt = fault.is_none();
         self.pods.push(pod.clone());
@@ -420,6 +435,7 @@ impl Run<'_> {
         let pod = self.pods.swap_remove(i);
         let remove = format!("netns del {}", pod.namespace);
         if vanished {
+            self.drew("namespaces vanished");
             self.note(format!("the namespace of {} vanishes", pod.container));
             netns::ip_batch(None, &remove)?;
         }
@@ -482,6 +498,7 @@ impl Run<'_> {
             pod.container
         );
         self.refused += 1;
+        self.drew("delegates failing");
         netns::ip_batch(None, &format!("netns del {}", pod.namespace))
     }
 
@@ -490,6 +507,7 @@ impl Run<'_> {
         let host = self.lab.topology.hosts.choose(rng).context("the lab has hosts")?;
         self.note(format!("{} is restarted", host.name));
         self.faults += 1;
+        self.drew("hosts rebooted");
         self.lab.daemons.crash(host.name.as_str())?;
         let (here, elsewhere) = self.pods.drain(..).partition::<Vec<_>, _>(|p| p.host == host.name);
         self.pods = elsewhere;
@@ -561,24 +579,6 @@ impl Run<'_> {
             }
         }
         Ok(pods)
-    }
-}
-
-/// Kills a daemon and starts it again.
-fn die(lab: &Lab, fault: &Fault) -> Result<()> {
-    match fault {
-        Fault::Agent(name) => {
-            lab.daemons.crash(name.as_str())?;
-            lab.start_agent(lab.topology.host(name).context("the host")?)
-        }
-        Fault::Controller => {
-            lab.daemons.crash(daemons::CONTROLLER)?;
-            lab.restart_controller()
-        }
-        Fault::Leaf(name) => {
-            lab.daemons.crash(name.as_str())?;
-            lab.start_switch(name)
-        }
     }
 }
 

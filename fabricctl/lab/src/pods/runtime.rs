@@ -99,6 +99,9 @@ impl Lab {
         if let (Some(config), Some(asked)) = (config.as_object_mut(), asked.as_object()) {
             config.extend(asked.clone());
         }
+        if let (Some(config), Some(workload)) = (config.as_object_mut(), &pod.workload) {
+            config.insert("workload".to_owned(), workload.clone().into());
+        }
         let path = PathBuf::from("/run/netns").join(&pod.namespace);
         let netns = if path.exists() { path } else { PathBuf::new() };
         let mut command = process::command(self.bin("vfabric-cni"));
@@ -173,6 +176,7 @@ pub(crate) fn plug(pod: &Pod, interface: &str, network: &str) -> Request {
             network: network.to_owned(),
             mac: None,
             ips: Vec::new(),
+            workload: pod.workload.clone(),
         },
     }
 }

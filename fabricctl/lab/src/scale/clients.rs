@@ -28,9 +28,9 @@ const BURST_OF_VDC: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Attachments of one request into the crowded network.
 const CROWD_PART: usize = 1_000;
-/// Hosts that these are on: each learns of every attachment on the others.
+/// Hosts that these attachments are on: each host learns of every attachment on the others.
 const CROWD_HOSTS: usize = 4;
-/// Clients that read meanwhile, and their interval.
+/// Clients that read while others write, and the time between their reads.
 const READERS: usize = 4;
 const READ_EVERY: Duration = Duration::from_millis(10);
 

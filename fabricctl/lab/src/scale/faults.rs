@@ -44,7 +44,7 @@ pub(super) async fn restart(world: &mut World, report: &mut Report) -> Result<()
 /// A leaf comes back empty: it gets its own entities, and no other device gets any.
 ///
 /// # Errors
-/// It does not get them.
+/// The leaf does not get its entities.
 pub(super) async fn leaf(world: &World, report: &mut Report) -> Result<()> {
     world.in_sync().await?;
     let leaf = world.switches.first().context("no leaf")?;

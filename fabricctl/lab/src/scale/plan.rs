@@ -18,7 +18,7 @@ const OF_VDC: usize = 10;
 /// Plans this many attachments, spread over vDCs; nothing is written.
 ///
 /// # Errors
-/// It is refused.
+/// The plan is refused.
 pub(super) async fn run(world: &World, report: &mut Report) -> Result<()> {
     let size = &world.size;
     let mut intent = vfabric_api::intent::Intent { vdcs: Vec::new() };

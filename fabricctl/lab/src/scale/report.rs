@@ -15,7 +15,7 @@ pub(crate) enum Goal {
     Below(f64),
     /// This or more.
     AtLeast(f64),
-    /// It is shown for comparison.
+    /// No goal: the figure is shown for comparison.
     None,
 }
 

@@ -27,7 +27,8 @@ type Acknowledged = Arc<Mutex<HashMap<u64, Instant>>>;
 /// When each revision arrived.
 type Seen = Vec<(u64, Instant)>;
 
-/// Watchers of one vDC each, some of everything, and one that reads nothing, while clients make changes.
+/// Measures watchers while clients make changes: many that watch one vDC each, some that watch everything, and one that
+/// reads nothing.
 ///
 /// # Errors
 /// A watch ends, or a change is refused.

@@ -198,7 +198,7 @@ impl World {
     /// Starts the controller, the first time on ports that the system chooses; returns how long it took to serve.
     ///
     /// # Errors
-    /// It cannot be started, or ends.
+    /// The controller cannot be started, or ends.
     pub(super) async fn start_controller(&mut self) -> Result<Duration> {
         let started = Instant::now();
         let identity = self.pki.identity("controller");
@@ -257,7 +257,7 @@ impl World {
     /// Stops the controller as a service manager does.
     ///
     /// # Errors
-    /// It does not run.
+    /// The controller does not run.
     pub(super) async fn stop_controller(&mut self) -> Result<()> {
         let mut controller = self.controller.take().context("the controller does not run")?;
         kill(Pid::from_raw(controller.id().cast_signed()), Signal::SIGTERM)?;
@@ -357,7 +357,7 @@ impl World {
     /// Size of the store's file in MiB.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read.
     pub(super) fn store_mib(&self) -> Result<f64> {
         Ok(std::fs::metadata(self.dir.join("store/intent.redb"))?.len() as f64 / f64::from(1 << 20))
     }

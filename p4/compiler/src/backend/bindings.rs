@@ -473,7 +473,7 @@ fn snake(name: &str) -> String {
     }
 }
 
-/// The same in camel case.
+/// A name in camel case.
 fn camel(name: &str) -> String {
     let mut out = String::new();
     for word in snake(name).split('_') {

@@ -8,7 +8,7 @@ use std::path::Path;
 pub enum Format {
     Text,
     Json,
-    /// p4c's default, if the file's name does not say another format.
+    /// p4c's default, if the file's name does not ask for another format.
     #[default]
     Binary,
 }

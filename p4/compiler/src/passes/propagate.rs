@@ -16,11 +16,11 @@ use crate::lir::{Expr, ExprKind, ExternArg, Graph, HeaderRef, Leaf, Loc, Op, Ter
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-/// What scalars equal: a constant, action data or a plain field.
+/// Scalars, each with what it is equal to: a constant, action data or a plain field.
 type Facts = BTreeMap<Rc<str>, Expr>;
 
-/// Most facts that the analysis holds for all blocks together; a larger graph is left as it is. At about 100 octets a
-/// fact, this limit is some 100 MiB: far more than any program that fits a switch needs.
+/// Most facts that the analysis holds for all blocks together; a larger graph is left as it is. A fact takes about 100
+/// octets, so the limit is some 100 MiB: far more than any program that fits a switch needs.
 const MAX_FACTS: usize = 1_000_000;
 
 /// Rewrites one graph; `tables` says what applying each table may write.
@@ -191,7 +191,8 @@ fn replace_inner(e: &mut Expr, facts: &Facts) {
     match &mut e.kind {
         ExprKind::Load(l) => {
             if let Some(value) = scalar(l).and_then(|n| facts.get(n)) {
-                // Only a value of the same type: a pattern that is read as a number must still be cut to its width.
+                // Only a value of the same type may be put in: if a bit pattern is read as a number of another type, it
+                // must still be cut to its width.
                 if value.ty == e.ty {
                     *e = value.clone();
                 }
@@ -241,7 +242,7 @@ fn rewrite(op: &mut Op, facts: &Facts) {
             replace(a, facts);
             replace(b, facts);
         }
-        // bmv2 reads a digest's fields when the pipeline ends: they must be the ones that the program names.
+        // bmv2 reads a digest's fields only when the pipeline ends, so the fields that the program names must stay.
         Op::Extern { name, .. } if name == "digest" => {}
         Op::Extern { args, .. } => {
             for a in args {
@@ -278,7 +279,7 @@ fn rewrite_term(term: &mut Term, facts: &Facts) {
 /// Follows an edge through empty blocks whose condition is known on it.
 fn past_known(graph: &Graph, to: usize, facts: &Facts) -> usize {
     let mut at = to;
-    // A ring of such blocks is an endless loop; following it stops after one round.
+    // A ring of such blocks would be followed for ever, so stop after one round.
     for _ in 0..graph.blocks.len() {
         let Some(b) = graph.blocks.get(at).filter(|b| b.ops.is_empty()) else {
             return at;

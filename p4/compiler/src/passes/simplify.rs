@@ -38,7 +38,7 @@ pub fn edges_mut(term: &mut Term, f: &mut impl FnMut(&mut usize)) {
     }
 }
 
-/// Edges that lead through empty blocks go straight to the end of these.
+/// Lets edges that lead to empty blocks go straight to the block after them.
 fn thread(graph: &mut Graph) {
     let mut target: Vec<Option<usize>> = vec![None; graph.blocks.len()];
     let mut path = Vec::new();
@@ -48,8 +48,8 @@ fn thread(graph: &mut Graph) {
             if let Some(known) = target.get(at).copied().flatten() {
                 break known;
             }
-            // Until its end is known a block stands for itself: a ring of empty blocks is an endless loop, and
-            // following it stops after one round.
+            // As long as its end is not known, a block counts as its own end. So a ring of empty blocks is followed
+            // only once.
             if let Some(t) = target.get_mut(at) {
                 *t = Some(at);
             }
@@ -106,7 +106,7 @@ fn merge(graph: &mut Graph) {
     }
 }
 
-/// Blocks that can be reached, the first first.
+/// Blocks that can be reached, beginning with the first block.
 pub fn reachable(graph: &Graph) -> Vec<usize> {
     let mut seen = vec![false; graph.blocks.len()];
     let mut order = Vec::new();

@@ -82,7 +82,7 @@ impl Preprocessor<'_> {
         }
     }
 
-    /// `#if` and its family; whether the directive is one of them.
+    /// Handles `#if` and the related directives. Returns whether `word` is one of them.
     fn condition_directive(&mut self, r: &mut Reading, word: &str, rest: &[Token], span: Span, hash: Span) -> bool {
         let active = r.active();
         match word {

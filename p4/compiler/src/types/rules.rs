@@ -9,7 +9,7 @@ use crate::source::Span;
 /// Most plain values in one value: a stack of 1024 headers with 64 fields.
 const MAX_LEAVES: usize = 1 << 16;
 
-/// Most values in one tuple or list: its type is as large as it is.
+/// Most values in one tuple or list, because the size of its type grows with their number.
 const MAX_TUPLE: usize = 1 << 12;
 
 /// What the parameters belong to.

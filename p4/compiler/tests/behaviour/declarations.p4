@@ -1,4 +1,4 @@
-// Every form of declaration, in every place that the grammar has for it. Each gives its part to an octet that comes out.
+// Every form of declaration, in every place that the grammar has for it. Each contributes to an octet of the output.
 // in 0: 00 00 00 00 00 00 00 00 00 00 55
 // out 1: 0a 01 09 0a 07 09 07 21 0f 09 55
 // in 0: ff ff ff ff ff ff ff ff ff ff aa bb

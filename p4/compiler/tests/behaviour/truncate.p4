@@ -1,4 +1,4 @@
-// A limit to the length is one of what leaves, with headers that are added later; of several limits the least holds.
+// truncate limits the frame that leaves, including headers that are added later; of several limits the smallest is used.
 // in 0: 0102030405060708aaaaaaaaaaaaaaaa
 // out 1: 11111111111111110102
 // in 0: ff02030405060708aaaaaaaaaaaaaaaa

@@ -248,7 +248,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// A piece of input as wide as it is; fields word by word.
+    /// A piece of input in its own width. Fields are taken word by word.
     pub(super) fn input_value(&self, value: &Value) -> Lower<Vec<Input>> {
         let (term, width) = (self.term(value)?, self.width(value)?);
         Ok(match &term {

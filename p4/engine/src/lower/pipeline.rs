@@ -46,7 +46,7 @@ impl Names<'_> {
                 base: (pipeline.tables.len() + calls) as Next,
                 nodes: Vec::new(),
             };
-            // Nodes that decide no condition have an index that does not exist.
+            // Nodes that decide no condition get an index that does not exist.
             let mut condition_of = vec![u32::MAX; more.base as usize];
             let mut conditions = Vec::new();
             for (table, index) in pipeline.tables.iter().zip(base..) {
@@ -97,7 +97,7 @@ impl Names<'_> {
         Ok(())
     }
 
-    /// The action of a table that can only run this one. Compilers wrap statements in such tables.
+    /// The action of a table that can run only one action. Compilers wrap statements in such tables.
     fn fixed(&self, table: &json::Table) -> Option<u32> {
         let default = table.default_entry.as_ref()?;
         let fixed = default.action_const && default.action_data.is_empty();

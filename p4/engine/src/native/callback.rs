@@ -97,7 +97,7 @@ pub(super) unsafe extern "C" fn eval(env: *mut Env, e: *const Expr<u64>, args: *
     e.eval(&run.core.parts(args).context(&run.packet.words))
 }
 
-/// The same in two words: returns the low one, and leaves the high one in the environment.
+/// Evaluates an expression of two words: returns the low one, and leaves the high one in the environment.
 ///
 /// # Safety
 /// Called from machine code with its environment and an expression of its program.

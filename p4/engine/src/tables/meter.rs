@@ -106,7 +106,7 @@ impl Meter {
         self.spend(size, now_ns)
     }
 
-    /// The same for a packet of `octets` octets, which is also counted under its colour.
+    /// As [`Self::colour`], for a packet of `octets` octets, which is also counted under its colour.
     #[inline]
     pub fn mark(&self, size: u64, octets: usize, now_ns: u64) -> Colour {
         let colour = self.colour(size, now_ns);

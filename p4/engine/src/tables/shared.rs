@@ -102,7 +102,7 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// Writes a record without what the structure keeps.
+/// Writes a record, except for the words that belong to the table's structure.
 fn put(words: &mut [u64], leads: Leads, slot: u32, args: &[u64]) {
     if let Some((first, rest)) = words.split_first_mut() {
         *first = header(leads, slot);

@@ -1,4 +1,4 @@
-//! Every structure against a list that is searched from front to back.
+//! Compares every structure with a list that is searched from front to back.
 
 use std::time::Duration;
 

@@ -2,11 +2,11 @@
 
 use crate::tables::Record;
 
-/// Gets each step of a packet. [`NoTrace`] costs nothing.
+/// Observes each step of a packet. With [`NoTrace`] the hooks cost nothing.
 ///
 /// Indexes are those of the [`Pipeline`](crate::Pipeline) that runs; its methods name them.
 pub trait Trace {
-    /// Whether anybody listens.
+    /// Whether the steps are observed.
     const ON: bool;
 
     /// A packet enters the parser, by a port; `kind` is its `instance_type`.
@@ -73,7 +73,7 @@ pub enum Dropped {
     TooMany,
 }
 
-/// Nobody listens.
+/// Observes nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoTrace;
 

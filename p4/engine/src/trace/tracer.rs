@@ -52,7 +52,7 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// For packets through this pipeline; in colours if the output is a terminal.
+    /// A tracer for packets through this pipeline; `has_colours` is for output to a terminal.
     pub fn new(pipeline: &Arc<Pipeline>, has_colours: bool) -> Self {
         let headers: Vec<(String, usize)> = pipeline.header_names().map(|(n, v)| (n.to_owned(), v)).collect();
         let fields = pipeline.field_names().filter_map(|f| {
@@ -76,12 +76,12 @@ impl Tracer {
         }
     }
 
-    /// The pipeline whose packets it can trace.
+    /// The pipeline whose packets this tracer can trace.
     pub fn pipeline(&self) -> &Arc<Pipeline> {
         &self.pipeline
     }
 
-    /// Starts with a packet.
+    /// Starts to trace a packet.
     pub fn begin(&mut self, number: u64) {
         self.number = number;
         self.text.clear();
@@ -89,7 +89,7 @@ impl Tracer {
         self.is_parsing = false;
     }
 
-    /// What was written down about the packet.
+    /// The text about the packet so far.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -190,7 +190,7 @@ fn named(name: &str, words: &[u64], width: u32) -> String {
     }
 }
 
-/// A value as people write it: addresses and other wide ones in base 16, the rest in base 10.
+/// A value as people write it: addresses and other wide values in base 16, the rest in base 10.
 fn number(words: &[u64], width: u32) -> String {
     let value = words
         .iter()

@@ -11,7 +11,7 @@ impl Names<'_> {
         for action in &self.source.actions {
             let mut steps = Vec::new();
             for call in &action.primitives {
-                // Jumps count in primitives, so each primitive is one step.
+                // Jumps count primitives, so each primitive must be exactly one step.
                 let step = self.step(&call.op, &call.parameters);
                 steps.push(step.map_err(|e| LowerError(format!("action {}: {}: {e}", action.name, call.op)))?);
             }
@@ -103,7 +103,7 @@ impl Names<'_> {
         })
     }
 
-    /// Two variable-length fields, if they are.
+    /// Both operands as variable-length fields; `None` if one is something else.
     pub(super) fn variables(&self, a: &Value, b: &Value) -> Option<(Place, Place)> {
         let (a, b) = (self.place(a).ok()?, self.place(b).ok()?);
         let is_variable = |p: &Place| self.shape(p).is_some_and(|f| f.variable.is_some());

@@ -13,7 +13,7 @@ enum Operator<'v> {
     Value(&'v Value),
 }
 
-/// Takes off the wrapping of expressions in expressions.
+/// Removes expressions that only wrap another expression.
 fn inner(mut value: &Value) -> Operator<'_> {
     while let Value::Expression(e) = value {
         match e.as_ref() {

@@ -52,9 +52,9 @@ type Preserved = Vec<(usize, u32, BigUint)>;
 
 /// A packet that waits for its turn.
 enum Job {
-    /// For the parser: port, octets, kind, preserved fields.
+    /// A packet for the parser: port, octets, kind, preserved fields.
     Ingress(u32, Vec<u8>, u32, Preserved),
-    /// For egress: the packet, its port, replica number and kind.
+    /// A packet for egress: the packet, its port, replica number and kind.
     Egress(Box<Phv>, u32, u16, u32),
 }
 
@@ -87,7 +87,7 @@ impl Switch {
         self.process_with(&self.tables(), port, frame, now_ns, out);
     }
 
-    /// The same with the state already locked, for a burst of frames.
+    /// As [`Self::process`], with the state already locked, for a burst of frames.
     pub fn process_with(&self, tables: &Tables, port: u32, frame: &[u8], now_ns: u64, out: &mut Vec<Output>) {
         let jobs = vec![Job::Ingress(port, frame.to_vec(), instance::NORMAL, Vec::new())];
         let (key, scratch) = (Vec::with_capacity(64), Vec::with_capacity(64));
@@ -173,7 +173,7 @@ impl Run<'_> {
         }
         let spec = switch.standard(&phv, "egress_spec");
         if spec != switch.drop_port {
-            // This does not depend on how the packet arrived: in egress only copies are special.
+            // The kind is `NORMAL` however the packet arrived: in egress only copies have another kind.
             self.jobs.push(Job::Egress(Box::new(phv), spec, 0, instance::NORMAL));
         }
     }
@@ -199,7 +199,7 @@ impl Run<'_> {
         switch.set_standard(&mut phv, "egress_rid", rid);
         switch.set_standard(&mut phv, "instance_type", kind);
         switch.set_standard(&mut phv, "egress_global_timestamp", self.now_ns / 1000);
-        // So that a drop in egress is noticed; the field is no longer used as a port.
+        // Clear the field, so that a drop in egress is noticed. From here on it is not used as a port.
         switch.set_standard(&mut phv, "egress_spec", 0u8);
         let mut wishes = Wishes::default();
         self.pipeline(&switch.program.egress, &mut phv, &mut wishes);
@@ -346,7 +346,7 @@ impl Run<'_> {
     where
         Self: 't,
     {
-        // The state outlives the run, as do entries, which are part of it.
+        // The tables outlive this run. So do the entries, which are part of them.
         let tables: &'t Tables = self.tables;
         let is_up = |watch: &Option<u32>| watch.is_none_or(|port| !tables.ports_down.contains(&port));
         match &entry.target {

@@ -9,7 +9,7 @@ use crate::expr::Expr;
 use crate::phv::Phv;
 use crate::program::{Case, Next, ParserState, ParserStep, Select};
 
-/// States of one parse: a parser that loops without reading ends here.
+/// Most states of one parse. This ends a parser that loops without reading.
 const MAX_STATES: usize = 512;
 
 /// Why a parser stops, as the program numbers it.

@@ -43,7 +43,7 @@ const PROGRAM: &[u8] = include_bytes!("kinds.json");
 /// Batches that one run inserts, modifies and deletes again.
 const ROUNDS: usize = 20;
 
-/// The same for batches of one update.
+/// Batches of one update each that one run inserts, modifies and deletes again.
 const SINGLE_ROUNDS: usize = 1000;
 
 /// Sizes of batches that are measured, with the number of batches in a run.

@@ -28,7 +28,7 @@ impl Report {
         }
     }
 
-    /// Adds a line and prints it; units are last in the names of figures.
+    /// Adds a line and prints it. The name of a figure ends with its unit.
     pub(super) fn row(&mut self, name: &str, figures: &[(&str, f64)]) {
         print!("{name:<34}");
         for (figure, value) in figures {
@@ -44,7 +44,7 @@ impl Report {
         });
     }
 
-    /// Writes it to a file, if there is one.
+    /// Writes the figures to a file, if one is named.
     pub(super) fn finish(self, json: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
         if let Some(path) = json {
             let text = serde_json::to_vec_pretty(&self)?;
@@ -93,7 +93,7 @@ pub(super) fn process_time() -> Option<Duration> {
     process_time_of("self")
 }
 
-/// The same of another process.
+/// The same for another process.
 pub(super) fn process_time_of(process: &str) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // Fields after the command's name, which may contain spaces; user and system time are the 14th and 15th of all.
@@ -107,7 +107,7 @@ pub(super) fn resident_bytes() -> usize {
     resident_bytes_of("self")
 }
 
-/// The same of another process.
+/// The same for another process.
 pub(super) fn resident_bytes_of(process: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));

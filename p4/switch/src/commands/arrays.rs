@@ -118,8 +118,8 @@ impl Session {
         }
     }
 
-    /// Sets the rates of one meter, or of all of an array. A direct meter's index is the handle of its entry; the rates of
-    /// a whole direct meter are those of later entries, too, as in bmv2.
+    /// Sets the rates of one meter, or of all meters of an array. A direct meter's index is the handle of its entry. If
+    /// the rates of all direct meters of a table are set, later entries get them too, as in bmv2.
     pub(super) fn set_rates(&mut self, name: &str, cell: Option<&str>, words: &[&str]) -> Reply {
         let info = self.info()?;
         let config = meter_config(words)?;
@@ -220,8 +220,8 @@ fn indirect_counter(counter_id: u32, cell: Option<i64>, data: Option<v1::Counter
     })
 }
 
-/// `RATE:BURST`, the rate in units per microsecond, as in bmv2. It is kept in millionths of a unit a second: at least one of these, unless
-/// it is 0.
+/// Reads `RATE:BURST`, with the rate in units per microsecond, as in bmv2. The rate is kept in millionths of a unit a
+/// second. A rate above 0 becomes at least one millionth.
 fn rate(text: &str) -> Result<(i64, i64), String> {
     let expected = || format!("{text:?}: a rate per microsecond and a burst joined by `:` are expected, as in 0.5:100");
     let (rate, burst) = text.split_once(':').ok_or_else(expected)?;

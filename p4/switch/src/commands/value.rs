@@ -92,7 +92,7 @@ pub(super) fn field(of: &MatchField, text: &str) -> Result<Option<FieldMatch>, S
             (!is_all).then_some(FieldMatchType::Range(Range { low, high }))
         }
         MatchType::Optional => {
-            // In bmv2, it is a ternary key with all bits or none.
+            // In bmv2 an optional key is a ternary key whose mask has all bits or none.
             let (value, mask) = pair(text, "&&&", "optional")?;
             let value = number(value)?;
             (!is_zero(&number(mask)?)).then_some(FieldMatchType::Optional(Optional { value }))

@@ -15,7 +15,7 @@ pub enum Fec {
     Rs528,
     /// Reed-Solomon (544, 514).
     Rs544,
-    /// The same, two code words interleaved.
+    /// Reed-Solomon (544, 514), two code words interleaved.
     Rs544Interleaved,
 }
 

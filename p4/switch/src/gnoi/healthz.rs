@@ -172,7 +172,7 @@ mod tests {
         let whole = get(None).await.unwrap();
         assert_eq!((whole.status(), whole.subcomponents.len()), (Health::Healthy, 1));
         machine.0.store(false, Ordering::SeqCst);
-        // Nobody asks meanwhile.
+        // Nobody asks for the health while it is bad.
         tokio::time::sleep(2 * EVERY).await;
         machine.0.store(true, Ordering::SeqCst);
         assert_eq!(get(Some(path("pipeline"))).await.unwrap().status(), Health::Healthy);

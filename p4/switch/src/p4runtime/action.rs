@@ -18,7 +18,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// The same, borrowed.
+    /// This call, borrowed.
     pub fn borrowed(&self) -> CallRef<'_> {
         CallRef {
             action: self.action,
@@ -199,7 +199,7 @@ pub struct Watch {
     pub deprecated: bool,
 }
 
-/// Reads the `watch_kind` of a member or one-shot action.
+/// Reads the `watch_kind` of a group's member or of a one-shot's action.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` for a value that cannot be a port.

@@ -32,7 +32,7 @@ pub fn to_wire(value: CounterValue) -> v1::CounterData {
 }
 
 /// Reads `MeterCounterData` of a request; an unset part is 0. Clients can only reset these counters (sections 9.1.7 and
-/// 9.4.1); those of the previous pipeline have values.
+/// 9.4.1). Only counters that are taken over from the previous pipeline have values.
 pub(super) fn to_colours(wire: &v1::MeterCounterData, origin: Origin) -> Result<ColourCounts, EntityError> {
     let mut counts = ColourCounts::default();
     for (count, data) in counts.iter_mut().zip([&wire.green, &wire.yellow, &wire.red]) {
@@ -53,8 +53,8 @@ pub fn colours_to_wire([green, yellow, red]: ColourCounts) -> v1::MeterCounterDa
     }
 }
 
-/// Reads and checks a `MeterConfig`; `kind` restricts its fields (section 9.4). Rates of clients are whole units a second, all others are
-/// fine ([`fine_rate`]).
+/// Reads and checks a `MeterConfig`; `kind` restricts its fields (section 9.4). Rates from clients are whole units a
+/// second; rates from all other sources are in the form of [`fine_rate`].
 pub(super) fn meter_config(
     wire: &v1::MeterConfig,
     kind: Option<MeterKind>,
@@ -87,8 +87,9 @@ pub(super) fn meter_config(
     Err(EntityError::invalid(format!("meter: {problem}")))
 }
 
-/// A rate in a message that does not leave this process. P4Runtime's `cir` and `pir` are whole units a second; here they are millionths
-/// of a unit a second, or, for rates of which these are too many, whole units a second below 0.
+/// A rate for a message that does not leave this process. P4Runtime's `cir` and `pir` are whole units a second. Here
+/// they are millionths of a unit a second. If that number is too large for the field, the field holds the whole units a
+/// second as a negative number.
 pub fn fine_rate(rate: Rate) -> i64 {
     let whole = i64::try_from(rate.per_second).unwrap_or(i64::MAX);
     let fine = whole
@@ -97,7 +98,7 @@ pub fn fine_rate(rate: Rate) -> i64 {
     fine.unwrap_or(-whole)
 }
 
-/// The rate of a message in that form.
+/// The rate for a number that [`fine_rate`] made.
 pub fn rate_of_fine(fine: i64) -> Rate {
     match u64::try_from(fine) {
         Ok(fine) => Rate {
@@ -126,7 +127,7 @@ pub(super) fn round_rates(entity: &mut Entity) {
     }
 }
 
-/// A meter's configuration as a message with fine rates.
+/// A meter's configuration as a message, with rates in the form of [`fine_rate`].
 pub fn meter_to_wire(config: MeterConfig) -> v1::MeterConfig {
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     v1::MeterConfig {
@@ -186,7 +187,7 @@ pub(super) fn register_index(info: &Info, id: u32) -> Result<usize, EntityError>
     }
 }
 
-/// `CounterEntry`; without data nothing changes.
+/// `CounterEntry`. Without data nothing changes.
 pub(super) fn write_counter(
     transaction: &mut Transaction<'_>,
     kind: Type,
@@ -203,7 +204,8 @@ pub(super) fn write_counter(
     Ok(())
 }
 
-/// `MeterEntry`; without config the meter returns to green, without counters these stay.
+/// `MeterEntry`. Without `config` the meter returns to green; without counters in the message the counters stay as they
+/// are.
 pub(super) fn write_meter(
     transaction: &mut Transaction<'_>,
     kind: Type,

@@ -1,7 +1,7 @@
 //! P4Runtime bytestrings (specification, section 8.4): unsigned big-endian integers as the shortest string of bytes.
 //!
 //! Inside the server a `bit<W>` value is held padded to `bytes(W)` bytes, so that packed keys compare bytewise; on the
-//! wire it is canonical (shortest, at least one byte). Non-canonical input is accepted, canonical is sent.
+//! wire it is canonical (shortest, at least one byte). Non-canonical input is accepted; only canonical output is sent.
 
 use thiserror::Error;
 
@@ -68,7 +68,7 @@ pub fn push_padded(out: &mut Vec<u8>, value: &[u8], width: usize) -> Result<(), 
     // A canonical value that fits is never longer than the padded one, except the single zero of a zero-width type.
     let value = &value[value.len().saturating_sub(total)..];
     match to_u64(value) {
-        // The value fits a register, which saves two copies of unknown length.
+        // The value fits a CPU register, so two copies of a length known only at run time are saved.
         Some(number) if total <= 8 => out.extend_from_slice(&number.to_be_bytes()[8 - total..]),
         _ => {
             out.resize(out.len() + total - value.len(), 0);
@@ -142,7 +142,7 @@ pub fn padded_signed(value: &[u8], width: usize) -> Result<Vec<u8>, BytestringEr
     let value = canonical_signed(value)?;
     let first = value.first().copied().unwrap_or(0);
     let negative = first & 0x80 != 0;
-    // Redundant copies of the sign within the first byte do not count.
+    // Redundant copies of the sign bit in the first byte do not count.
     let significant = 8
         - (if negative {
             first.leading_ones()

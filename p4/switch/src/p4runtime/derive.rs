@@ -151,7 +151,7 @@ pub fn p4info(program: &Program) -> config::P4Info {
     info
 }
 
-/// Only actions of tables that control planes see.
+/// The actions of tables that control planes see.
 fn actions(program: &Program, ids: &mut Ids) -> Vec<config::Action> {
     let tables = program.pipelines.iter().flat_map(|p| &p.tables);
     let used = tables.filter(|t| !is_hidden(t)).flat_map(|t| &t.action_ids);
@@ -159,7 +159,7 @@ fn actions(program: &Program, ids: &mut Ids) -> Vec<config::Action> {
     let mut seen = FxHashSet::default();
     let mut actions = Vec::new();
     for action in program.actions.iter().filter(|a| used.contains(&a.id)) {
-        // Compilers write a copy for each table.
+        // Compilers write a copy of an action for each table.
         if !seen.insert(action.name.as_str()) {
             continue;
         }
@@ -353,7 +353,7 @@ fn controller_header(program: &Program, ids: &mut Ids, name: &str) -> Option<con
             ..Default::default()
         })
     };
-    // Compilers hash the type's name here.
+    // Compilers hash the name of the type to get this id.
     let preamble = ids.preamble(CONTROLLER_HEADER, &header.header_type);
     Some(config::ControllerPacketMetadata {
         preamble: preamble.map(|p| config::Preamble {

@@ -10,7 +10,8 @@
 //! its place. Rows are in chunks that never move, so no insertion has to copy earlier rows. Rare parts (cookies,
 //! ageing, meter, one-shots) are stored separately, by id.
 //!
-//! The row of a removed entry stays until the batch is settled, so a removal can be undone by finding the row again.
+//! The row of a removed entry stays until the batch is settled, so a removal can be undone without writing the row
+//! again.
 
 use rustc_hash::FxHashMap;
 
@@ -109,7 +110,7 @@ impl Shape {
         Self {
             key: table.fields.iter().map(key::packed_len).sum(),
             priority: if table.needs_priority { PRIORITY } else { 0 },
-            // Entries of tables with a profile name members and groups.
+            // In tables with an action profile, entries name members and groups and have no arguments.
             args: if table.implementation.is_some() {
                 0
             } else {
@@ -221,7 +222,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The next of them.
+    /// The next entry of the snapshot.
     pub fn take_next(&mut self) -> Option<Entry<'_>> {
         let id = self.ids.next()?;
         let at = self.next * self.shape.row();
@@ -240,13 +241,13 @@ pub struct Entries {
     index: Index,
     ids: Slots,
     rare: FxHashMap<u32, Box<Rare>>,
-    /// Removed in this batch, with rare parts.
+    /// Entries removed in this batch that have rare parts.
     removed: Vec<u32>,
     stamp: u64,
 }
 
 impl Entries {
-    /// No entries yet, for a table.
+    /// The entries of a table, none yet.
     pub fn new(info: &Info, table: &Table) -> Self {
         let shape = Shape::of(info, table);
         Self {
@@ -264,12 +265,12 @@ impl Entries {
         }
     }
 
-    /// How many there are.
+    /// How many entries there are.
     pub fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
@@ -279,7 +280,7 @@ impl Entries {
         key.unwrap_or_default()
     }
 
-    /// The id of the entry with this packed key, its priority included where the table has one.
+    /// The id of the entry with this packed key. Where the table has priorities, the key ends with the priority.
     pub fn find(&self, key: &[u8]) -> Option<u32> {
         self.index.find(self.seed.hash_bytes(key), |id| self.key_of(id) == key)
     }
@@ -427,12 +428,12 @@ impl Entries {
         self.ids.give_back(id);
     }
 
-    /// Undoes an insertion; [`Self::unsettle`] follows.
+    /// Undoes an insertion. The caller must call [`Self::unsettle`] afterwards.
     pub(super) fn uninsert(&mut self, id: u32) {
         self.unlink(id);
     }
 
-    /// Undoes a removal; [`Self::unsettle`] follows.
+    /// Undoes a removal. The caller must call [`Self::unsettle`] afterwards.
     pub(super) fn unremove(&mut self, id: u32) {
         let hash = self.seed.hash_bytes(self.key_of(id));
         self.index.insert(hash, id);
@@ -441,8 +442,8 @@ impl Entries {
         }
     }
 
-    /// A batch is done: ids of entries that it removed may be reused. They may not be reused earlier, because packets
-    /// that still see the state before the batch count under these ids.
+    /// Ends a batch: ids of entries that it removed may be reused from now on, and not earlier, because packets that
+    /// still see the state before the batch are counted under these ids.
     pub(super) fn settle(&mut self) {
         self.ids.settle();
         for id in std::mem::take(&mut self.removed) {
@@ -452,7 +453,7 @@ impl Entries {
         }
     }
 
-    /// A batch was undone, change by change, so it has neither used nor freed ids.
+    /// Ends a batch that was undone, change by change: it has neither used nor freed ids.
     pub(super) fn unsettle(&mut self) {
         self.ids.roll_back();
     }

@@ -207,7 +207,7 @@ impl Pipeline {
         self.write_updates(device, Writer::Client(role), updates.into(), atomicity)
     }
 
-    /// The same, of updates in either form and of any writer.
+    /// As [`Self::write`], for updates in either form and from any writer.
     pub fn write_updates(
         &mut self,
         device: &dyn Device,

@@ -137,7 +137,7 @@ pub enum SessionError {
     DeviceChanged {
         /// The device id that the stream first named.
         assigned: u64,
-        /// The one that it names now.
+        /// The device id that the stream names now.
         requested: u64,
     },
     /// `FAILED_PRECONDITION`.
@@ -145,7 +145,7 @@ pub enum SessionError {
     RoleChanged {
         /// The role that the stream first named.
         assigned: String,
-        /// The one that it names now.
+        /// The role that the stream names now.
         requested: String,
     },
     /// `INVALID_ARGUMENT`.

@@ -32,7 +32,7 @@ impl Netdev {
         }
     }
 
-    /// The same; its losses are added to those of an earlier port.
+    /// As [`Self::new`], but losses are added to those of an earlier port.
     pub fn with_counters(name: &str, counters: Arc<Counters>) -> Self {
         Self {
             counters,
@@ -40,7 +40,7 @@ impl Netdev {
         }
     }
 
-    /// The same, sending past or through the device's queueing discipline.
+    /// Lets the port send past or through the device's queueing discipline.
     #[must_use]
     pub fn with_qdisc(self, qdisc: Qdisc) -> Self {
         Self { qdisc, ..self }

@@ -1,4 +1,4 @@
-// Port 1 to port 2 and back, without a controller. Other ports: nowhere.
+// Connects ports 1 and 2, without a controller. Packets from other ports are dropped.
 #include <core.p4>
 #include <v1model.p4>
 

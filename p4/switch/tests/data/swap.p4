@@ -45,7 +45,7 @@ control ingress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_
         actions = { mark; NoAction; }
         default_action = NoAction();
     }
-    // Its key is what the entry of `first` says.
+    // Its key comes from the entry of `first`.
     table second {
         key = { hdr.frame.a: exact; }
         actions = { finish; NoAction; }

@@ -93,7 +93,7 @@ async fn malformed_bodies_name_the_field() {
     }
 }
 
-/// Bounds that the code checks and a client can read beforehand.
+/// The document has the bounds that the code checks, so that a client can read them beforehand.
 #[test]
 fn the_document_has_the_bounds_of_the_code() {
     let document = openapi();
@@ -223,7 +223,7 @@ fn path_in(template: &str, vdc: &str) -> String {
         .fold(path, |path, name| path.replace(name, "x"))
 }
 
-/// Whether a role, in vDC `acme` if it is one of a vDC, is enough.
+/// Whether a role is enough. A role of a vDC is held in vDC `acme`.
 fn is_enough(role: Role, needs: Needs) -> bool {
     let (level, of_fabric) = (role.level(), role.is_of_fabric());
     match needs {
@@ -256,7 +256,7 @@ async fn every_operation_asks_for_its_role() {
         );
         for role in ROLES {
             let answer = ask_of(&router, method.as_str(), &path, &role.to_string(), "").await;
-            // A role of a vDC rolls back with the vDC named only.
+            // With a role of a vDC, a rollback must name the vDC.
             let alone = template.ends_with("/rollback") && role != Role::FabricAdmin;
             let allowed = is_enough(role, needs) && !alone;
             assert_eq!(
@@ -338,7 +338,7 @@ async fn the_document_and_the_table_have_the_same_operations() {
     for name in ["Name", "Label", "Mac"] {
         assert!(schemas[name]["pattern"].is_string(), "{name}");
     }
-    // The metrics are beside the API.
+    // The metrics are an operation, but not in the document.
     assert_eq!(described + 1, operations.all().count());
 }
 
@@ -454,7 +454,7 @@ async fn whoami_says_what_the_caller_is() {
     );
 }
 
-/// The first events of a watch, as they come.
+/// The first `count` events of a watch.
 async fn events(path: &str, token: &str, count: usize) -> Vec<String> {
     use futures::StreamExt as _;
     let router = router(Arc::new(Memory::default()), Arc::new(Door::default()), Rate::default());
@@ -487,7 +487,7 @@ async fn a_watch_shows_in_order_what_the_caller_may_see_and_where_it_is() {
     );
     assert!(all[3].contains("event: bookmark"), "{}", all[3]);
     for path in ["/v1/watch?after=2", "/v1/watch?after=2&vdc=acme"] {
-        // The last one has other labels.
+        // The last change is to an object with other labels.
         let labelled = events(&format!("{path}&labels=tier%3Da"), TOKEN, 3).await;
         assert_eq!(
             ids(&labelled[..1]),

@@ -23,6 +23,8 @@ pub struct Pod {
     pub name: String,
     /// Its UID, if it has one.
     pub uid: Option<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
 }
@@ -89,6 +91,8 @@ struct Metadata {
     name: String,
     #[serde(default)]
     uid: Option<String>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
 }
@@ -189,6 +193,7 @@ impl Folder {
                 namespace,
                 name,
                 uid,
+                labels,
                 annotations,
             } = document.metadata;
             let version = match document.kind.as_str() {
@@ -213,6 +218,7 @@ impl Folder {
                     namespace,
                     name,
                     uid,
+                    labels: labels.unwrap_or_default(),
                     annotations,
                 };
                 pods.push((key, pod));

@@ -330,7 +330,8 @@ fn fabric_swap(container: &str, old: &Attachment, new: &Attachment) -> Option<Fa
     let (before, config) = (only(old)?, only(new)?);
     let (had, wish) = (before.wish("").ok()?, config.wish("").ok()?);
     let has_ipam = before.ipam().is_some() || config.ipam().is_some();
-    if has_ipam || before.socket != config.socket || had.vdc != wish.vdc {
+    let is_other = had.vdc != wish.vdc || had.workload != wish.workload;
+    if has_ipam || before.socket != config.socket || is_other {
         return None;
     }
     let request = Request::Swap {

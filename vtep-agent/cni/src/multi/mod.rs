@@ -41,3 +41,4 @@ pub mod routes;
 pub mod settings;
 pub mod status;
 pub mod work;
+pub mod workload;

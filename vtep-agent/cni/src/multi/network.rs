@@ -16,6 +16,8 @@ use crate::error::{self, Error};
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 /// The capability of plugins that describe their device in a file (NPWG, "Device Information Specification").
 pub const DEVICE_INFO: &str = "CNIDeviceInfoFile";
+/// Type of our own plugin.
+const OWN: &str = "vfabric";
 /// Most octets of a configuration.
 const MAX_CONFIG: u64 = 1 << 20;
 
@@ -49,6 +51,8 @@ pub struct Asked<'a> {
     pub optional: BTreeMap<String, Value>,
     /// Takes precedence over `args.cni` of the configuration.
     pub args: Option<&'a Map<String, Value>>,
+    /// Identity of the workload, for our own plugin; `args` take precedence.
+    pub workload: Option<&'a str>,
 }
 
 fn raw(value: &Value) -> Result<Box<RawValue>, Error> {
@@ -198,7 +202,14 @@ impl Network {
         if !config.is_empty() {
             keys.insert("runtimeConfig".into(), raw(&config.into())?);
         }
-        if let Some(args) = asked.args.filter(|a| !a.is_empty()) {
+        let mut args = asked.args.cloned().unwrap_or_default();
+        let workload = asked
+            .workload
+            .filter(|_| string(plugin, "type").as_deref() == Some(OWN));
+        if let Some(workload) = workload {
+            args.entry("workload").or_insert_with(|| workload.into());
+        }
+        if !args.is_empty() {
             let held = keys
                 .get("args")
                 .map(|a| serde_json::from_str::<Map<String, Value>>(a.get()));
@@ -206,7 +217,7 @@ impl Network {
             let mut all = held.transpose().map_err(wrong)?.unwrap_or_default();
             let cni = all.entry("cni").or_insert_with(|| Map::new().into());
             match cni {
-                Value::Object(cni) => cni.extend(args.clone()),
+                Value::Object(cni) => cni.extend(args),
                 other => return Err(Error::field("args.cni", other, "an object")),
             }
             keys.insert("args".into(), raw(&all.into())?);
@@ -295,6 +306,7 @@ mod tests {
             capabilities: [ips, mac].into(),
             optional: [(DEVICE_INFO.to_owned(), json!("/x"))].into(),
             args: args.as_object(),
+            ..Asked::default()
         };
         let [one, two] = network.calls(&asked).unwrap().try_into().unwrap();
         assert!(

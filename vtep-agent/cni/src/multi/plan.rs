@@ -9,6 +9,7 @@ use super::catalog::{Catalog, Definition, Pod};
 use super::journal::{Attachment, State};
 use super::network::{Asked, Call, DEVICE_INFO, Network};
 use super::settings::Settings;
+use super::workload;
 use crate::error::{self, Error};
 use crate::protocol::Slot;
 
@@ -111,7 +112,7 @@ fn configured(settings: &Settings, catalog: &dyn Catalog) -> Result<Found, Error
 /// An attachment to make. `runtime` has the runtime's requests to plugins with the matching capability.
 fn attachment(
     settings: &Settings,
-    slot: &Slot,
+    (pod, slot): (&Pod, &Slot),
     found: &Found,
     s: &Selection,
     interface: String,
@@ -127,6 +128,7 @@ fn attachment(
         capabilities: s.capabilities.clone(),
         optional,
         args: Some(&s.args),
+        workload: workload::of(pod),
     };
     let calls = found.network.calls(&asked).map_err(|e| {
         let message = format!("network {} (interface {interface}): {}", found.shown, e.message);
@@ -157,7 +159,14 @@ pub fn default(settings: &Settings, catalog: &dyn Catalog, pod: &Pod, slot: &Slo
     Ok(Attachment {
         default: true,
         generated: false,
-        ..attachment(settings, slot, &found, &selection, interface, &settings.runtime_config)?
+        ..attachment(
+            settings,
+            (pod, slot),
+            &found,
+            &selection,
+            interface,
+            &settings.runtime_config,
+        )?
     })
 }
 
@@ -200,7 +209,7 @@ pub fn selected(
             return Err(Error::new(error::CONFIG, message));
         }
         let found = find(settings, catalog, pod, &format!("{NETWORKS}[{i}]"), s)?;
-        all.push(attachment(settings, slot, &found, s, name, &Map::new())?);
+        all.push(attachment(settings, (pod, slot), &found, s, name, &Map::new())?);
     }
     Ok(all)
 }
@@ -280,11 +289,11 @@ mod tests {
         Pod {
             namespace: "blue".into(),
             name: "web".into(),
-            uid: None,
             annotations: annotations
                 .iter()
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect(),
+            ..Pod::default()
         }
     }
 

@@ -45,13 +45,12 @@ const TOPOLOGY: &str = r#"
 fabric: { name: test }
 switches:
   - { name: leaf1, role: leaf, device_id: 1, loopback_ipv4: 10.255.0.1, loopback_ipv6: "fd00:255::1", p4runtime: "192.0.2.1:9559" }
-hosts:
-  - { name: HOST, uplink: { switch: leaf1, port: 3 }, mac: "02:00:00:00:01:01", vtep_ipv4: 10.255.1.1, vtep_ipv6: "fd00:255:1::1" }
 links: []
+hosts:
 "#;
 
 const INTENT: &str = r#"{ "vdcs": [
-  { "name": "blue", "hosts": ["HOST"],
+  { "name": "blue", "hosts": HOSTS,
     "networks": [
       { "name": "red", "subnets": [{ "cidr": "10.1.0.0/24" }, { "cidr": "fd00:1::/64" }] },
       { "name": "green", "subnets": [{ "cidr": "10.2.0.0/24" }] } ],
@@ -171,28 +170,48 @@ pub fn cni(
     }
 }
 
-pub struct World {
-    pub controller: Arc<Controller<MemoryStore>>,
-    pub leaf: FakeDevice,
-    host: Netns,
+/// A host with its agent.
+pub struct Agent {
+    netns: Netns,
     overlay: Netns,
     state: tempfile::TempDir,
     url: String,
     credentials: Arc<Credentials>,
+    /// From 1; its addresses end with it.
+    number: u8,
     /// All tasks of the agent, so that they end together.
-    agent: Option<tokio::runtime::Runtime>,
+    running: Option<tokio::runtime::Runtime>,
+}
+
+pub struct World {
+    pub controller: Arc<Controller<MemoryStore>>,
+    pub leaf: FakeDevice,
+    agents: Vec<Agent>,
     _stop: tokio_util::sync::DropGuard,
+}
+
+/// The topology with these hosts on one leaf.
+fn topology(hosts: &[Netns]) -> Topology {
+    let host = |(i, host): (usize, &Netns)| {
+        let (name, n) = (&host.0, i + 1);
+        format!(
+            "  - {{ name: {name}, uplink: {{ switch: leaf1, port: {} }}, mac: \"02:00:00:00:01:0{n}\", \
+             vtep_ipv4: 10.255.1.{n}, vtep_ipv6: \"fd00:255:1::{n}\" }}\n",
+            n + 2
+        )
+    };
+    let hosts: String = hosts.iter().enumerate().map(host).collect();
+    Topology::from_yaml(&format!("{TOPOLOGY}{hosts}")).unwrap()
 }
 
 /// The fabric with a controller, without an agent.
 async fn controller(
-    host: &str,
+    hosts: &[Netns],
     server: &VtepServer,
     leaf: &FakeDevice,
     stop: &CancellationToken,
 ) -> Arc<Controller<MemoryStore>> {
-    let topology = Topology::from_yaml(&TOPOLOGY.replace("HOST", host)).unwrap();
-    let controller = Controller::load(topology, MemoryStore::default(), Arc::new(FabricRender))
+    let controller = Controller::load(topology(hosts), MemoryStore::default(), Arc::new(FabricRender))
         .await
         .unwrap();
     server.serve_below(Arc::clone(&controller).below());
@@ -215,45 +234,46 @@ async fn controller(
             })
             .await
     });
-    let intent: Intent = serde_json::from_str(&INTENT.replace("HOST", host)).unwrap();
+    let names: Vec<&String> = hosts.iter().map(|host| &host.0).collect();
+    let names = serde_json::to_string(&names).unwrap();
+    let intent: Intent = serde_json::from_str(&INTENT.replace("HOSTS", &names)).unwrap();
     controller.apply(intent, ApplyOptions::default()).await.unwrap();
     controller
 }
 
-impl World {
-    pub async fn new() -> Self {
-        let (host, overlay) = (Netns::new("h"), Netns(unique("o")));
+impl Agent {
+    async fn new(netns: Netns, number: u8, authority: &Authority, url: &str) -> Self {
+        let overlay = Netns(unique("o"));
         let up = [
-            "-n", &host.0, "link", "add", "up0", "mtu", "9216", "type", "veth", "peer", "name", "up1",
+            "-n", &netns.0, "link", "add", "up0", "mtu", "9216", "type", "veth", "peer", "name", "up1",
         ];
         ip(&up);
-        ip(&["-n", &host.0, "addr", "add", "10.255.1.1/32", "dev", "up0"]);
-        ip(&["-n", &host.0, "link", "set", "up0", "up"]);
-        let authority = Authority::new();
-        let (server, leaf, stop) = (VtepServer::new(), FakeDevice::new(true), CancellationToken::new());
-        let controller = controller(&host.0, &server, &leaf, &stop).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("https://{}", listener.local_addr().unwrap());
-        let own = authority.credentials("controller");
-        tokio::spawn(async move { server.serve(listener, &own, std::future::pending()).await });
-        let credentials = authority.credentials(&format!("host/{}", host.0));
-        let mut world = Self {
-            controller,
-            leaf,
-            host,
+        ip(&[
+            "-n",
+            &netns.0,
+            "addr",
+            "add",
+            &format!("10.255.1.{number}/32"),
+            "dev",
+            "up0",
+        ]);
+        ip(&["-n", &netns.0, "link", "set", "up0", "up"]);
+        let credentials = authority.credentials(&format!("host/{}", netns.0));
+        let mut agent = Self {
+            netns,
             overlay,
             state: tempfile::tempdir().unwrap(),
-            url,
+            url: url.to_owned(),
             credentials,
-            agent: None,
-            _stop: stop.drop_guard(),
+            number,
+            running: None,
         };
-        world.start_agent().await;
-        world
+        agent.start().await;
+        agent
     }
 
     pub fn host(&self) -> &str {
-        &self.host.0
+        &self.netns.0
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -265,19 +285,19 @@ impl World {
     }
 
     /// Starts the agent in the host's namespace and waits until it follows the controller.
-    pub async fn start_agent(&mut self) {
+    pub async fn start(&mut self) {
         let settings = Settings {
-            host: self.host.0.clone(),
+            host: self.netns.0.clone(),
             uplink: "up0".into(),
             local: LocalVteps {
-                ipv4: Some([10, 255, 1, 1].into()),
-                ipv6: "fd00:255:1::1".parse().ok(),
+                ipv4: Some([10, 255, 1, self.number].into()),
+                ipv6: format!("fd00:255:1::{}", self.number).parse().ok(),
             },
             state_dir: self.state.path().to_owned(),
             overlay: self.overlay.0.clone(),
             flood_limit: FloodLimit::default(),
         };
-        let netns = self.host.path();
+        let netns = self.netns.path();
         let start = move || loop {
             let (settings, file) = (settings.clone(), std::fs::File::open(&netns).unwrap());
             let inside = move || {
@@ -293,11 +313,11 @@ impl World {
         };
         let commands = tokio::task::spawn_blocking(start).await.unwrap();
         let address = Address::new(&self.url, Arc::clone(&self.credentials)).unwrap();
-        let below = Below::open(&self.host.0, self.state.path(), address.connection(), commands.clone()).unwrap();
+        let below = Below::open(&self.netns.0, self.state.path(), address.connection(), commands.clone()).unwrap();
         let mut connection = address.connection();
         let (socket, served) = (self.socket(), Arc::clone(&below));
         let hello = v1::Hello {
-            host: self.host.0.clone(),
+            host: self.netns.0.clone(),
             ..Default::default()
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -308,7 +328,7 @@ impl World {
         runtime.spawn(async move { below::serve(&socket, served).await.unwrap() });
         runtime.spawn(async move { below.tidy().await });
         runtime.spawn(async move { stream::follow(address, hello, commands).await.unwrap() });
-        self.agent = Some(runtime);
+        self.running = Some(runtime);
         tokio::time::timeout(PATIENCE, connection.wait_for(Option::is_some))
             .await
             .unwrap()
@@ -316,8 +336,8 @@ impl World {
     }
 
     /// Ends the agent at any point, including its requests under way.
-    pub fn kill_agent(&mut self) {
-        if let Some(runtime) = self.agent.take() {
+    pub fn kill(&mut self) {
+        if let Some(runtime) = self.running.take() {
             runtime.shutdown_background();
         }
     }
@@ -343,6 +363,87 @@ impl World {
             code: e.code,
             message: e.message,
         })
+    }
+
+    /// What it has to remember of interfaces.
+    pub fn journal(&self) -> usize {
+        std::fs::read_dir(self.state().join("attachments")).unwrap().count()
+    }
+}
+
+impl World {
+    /// With one host.
+    pub async fn new() -> Self {
+        Self::of(1).await
+    }
+
+    /// With this many hosts, all on one leaf.
+    pub async fn of(hosts: u8) -> Self {
+        let hosts: Vec<Netns> = (0..hosts).map(|_| Netns::new("h")).collect();
+        let authority = Authority::new();
+        let (server, leaf, stop) = (VtepServer::new(), FakeDevice::new(true), CancellationToken::new());
+        let controller = controller(&hosts, &server, &leaf, &stop).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let own = authority.credentials("controller");
+        tokio::spawn(async move { server.serve(listener, &own, std::future::pending()).await });
+        let mut agents = Vec::new();
+        for (number, host) in (1..).zip(hosts) {
+            agents.push(Agent::new(host, number, &authority, &url).await);
+        }
+        Self {
+            controller,
+            leaf,
+            agents,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    /// The agent of a host, from 0.
+    pub fn agent(&self, number: usize) -> &Agent {
+        &self.agents[number]
+    }
+
+    pub fn agent_mut(&mut self, number: usize) -> &mut Agent {
+        &mut self.agents[number]
+    }
+
+    pub fn host(&self) -> &str {
+        self.agents[0].host()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.agents[0].socket()
+    }
+
+    pub fn state(&self) -> &Path {
+        self.agents[0].state()
+    }
+
+    /// Starts the agent of the first host.
+    pub async fn start_agent(&mut self) {
+        self.agents[0].start().await;
+    }
+
+    /// Ends the agent of the first host at any point, including its requests under way.
+    pub fn kill_agent(&mut self) {
+        self.agents[0].kill();
+    }
+
+    /// Runs the plugin on the first host as a runtime does; returns its document, and whether it succeeded.
+    pub async fn cni(
+        &self,
+        command: &'static str,
+        slot: (&str, &str),
+        netns: &str,
+        extra: Value,
+    ) -> Result<Value, Value> {
+        self.agents[0].cni(command, slot, netns, extra).await
+    }
+
+    /// Asks the agent of the first host as its own command does.
+    pub async fn ask(&self, request: Request) -> Reply {
+        self.agents[0].ask(request).await
     }
 
     /// The attachments in a vDC.
@@ -386,9 +487,9 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Agent {
     fn drop(&mut self) {
-        self.kill_agent();
+        self.kill();
         // The engine ends when its last command is done; before that it keeps its namespace.
         let end = std::time::Instant::now() + PATIENCE;
         let lock = || std::fs::File::open(self.state().join("lock")).unwrap();
@@ -405,7 +506,7 @@ impl Drop for World {
                 .ok()
                 .and_then(|t| serde_json::from_slice::<Value>(&t).ok());
             if let Some(container) = entry.as_ref().and_then(|e| e["slot"]["container"].as_str()) {
-                let _ = vtep_agent::netns::remove(&below::pin(&self.host.0, container));
+                let _ = vtep_agent::netns::remove(&below::pin(&self.netns.0, container));
             }
         }
     }

@@ -80,6 +80,18 @@ impl Multi {
         self.write(&format!("pods/pod-{name}.yaml"), &pod.to_string());
     }
 
+    /// A pod in namespace `blue` in which KubeVirt runs a virtual machine; with the job of its migration, if it is the target of one.
+    pub fn launcher(&self, name: &str, machine: &str, job: Option<&str>, networks: &str) {
+        let mut labels =
+            json!({ "kubevirt.io": "virt-launcher", "kubevirt.io/created-by": machine, "vm.kubevirt.io/name": "vm1" });
+        if let Some(job) = job {
+            labels["kubevirt.io/migrationJobUID"] = job.into();
+        }
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "namespace": "blue", "name": name, "uid": name,
+            "labels": labels, "annotations": { "k8s.v1.cni.cncf.io/networks": networks } } });
+        self.write(&format!("pods/pod-{name}.yaml"), &pod.to_string());
+    }
+
     /// A definition in namespace `blue`.
     pub fn definition(&self, name: &str, config: Option<Value>) {
         let mut definition = json!({ "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",

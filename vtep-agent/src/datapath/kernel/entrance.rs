@@ -1,11 +1,10 @@
-//! Frames that a bridge drops before any filter of bridges sees them: from addresses that no
-//! station can have (groups, and the null address), and to the groups of a link, which no bridge
-//! forwards (IEEE 802.1Q table 8-1): spanning tree, pause, LACP, LLDP.
+//! Frames that a bridge drops before any filter of the bridge family sees them: frames from addresses that no station
+//! can have (group addresses and the null address), and frames to link-local group addresses, which no bridge forwards
+//! (IEEE 802.1Q table 8-1): spanning tree, pause, LACP, LLDP.
 //!
-//! Linux drops most of these without a counter, forwards some (spanning tree) and hands others to
-//! its own stack (LLDP). So they are dropped and counted at the entrance, when a port receives
-//! them. Each link has a chain of its own there, which is deleted with the link or its port; all chains jump to the
-//! same rules.
+//! Linux drops most of these without a counter, forwards some (spanning tree) and hands others to its own stack (LLDP).
+//! So they are dropped and counted at the entrance, which is the ingress hook of the link that receives them. Each link
+//! has a chain of its own there, which is deleted with the link or its port; all chains jump to the same rules.
 
 use super::filter::Reason;
 use super::nft::expression::{Base, Rule};
@@ -16,7 +15,7 @@ pub(super) const TABLE: Table = Table {
     family: Family::Netdev,
     name: "vfabric",
 };
-/// The set that counts frames by port and reason; the packets themselves add its elements.
+/// The set that counts frames by port and reason. The first packet with a port and a reason adds the element.
 pub(super) const DROPS: &str = "drops";
 const CHECK: &str = "check";
 /// Prefix of the names of ports' chains; the index of the link follows.

@@ -41,7 +41,7 @@ impl FdbEntry {
     }
 }
 
-/// A permanent entry of a neighbour table.
+/// An entry of a neighbour table.
 #[derive(Debug, Clone)]
 pub(super) struct NeighbourEntry {
     pub(super) index: u32,
@@ -186,13 +186,19 @@ pub(super) fn dump_fdb(netlink: &mut Netlink, bridge: Option<u32>, port: u32) ->
     );
     question.attributes.extend(bridge.map(NeighbourAttribute::Controller));
     let answers = netlink.dump(RouteNetlinkMessage::GetNeighbour(question), "read fdb entries")?;
-    Ok(answers.into_iter().filter_map(fdb_entry).collect())
+    let messages = answers.into_iter().filter_map(new_neighbour);
+    Ok(messages.filter_map(|m| fdb_entry(&m)).collect())
 }
 
-fn fdb_entry(answer: RouteNetlinkMessage) -> Option<FdbEntry> {
-    let RouteNetlinkMessage::NewNeighbour(message) = answer else {
-        return None;
-    };
+fn new_neighbour(answer: RouteNetlinkMessage) -> Option<NeighbourMessage> {
+    match answer {
+        RouteNetlinkMessage::NewNeighbour(message) => Some(message),
+        _ => None,
+    }
+}
+
+/// Reads a forwarding entry from a message about it, whether the entry is new or gone.
+pub(super) fn fdb_entry(message: &NeighbourMessage) -> Option<FdbEntry> {
     let (mut mac, mut vtep) = (None, None);
     for attribute in &message.attributes {
         match attribute {
@@ -237,18 +243,19 @@ pub(super) fn dump_neighbours(netlink: &mut Netlink, index: Option<u32>) -> Resu
         let mut question = message(family, 0, NeighbourState::None, NeighbourFlags::empty());
         question.attributes.extend(index.map(NeighbourAttribute::IfIndex));
         let answers = netlink.dump(RouteNetlinkMessage::GetNeighbour(question), "read neighbours")?;
-        entries.extend(answers.into_iter().filter_map(neighbour_entry));
+        let permanent = answers.into_iter().filter_map(new_neighbour).filter(is_permanent);
+        entries.extend(permanent.filter_map(|m| neighbour_entry(&m)));
     }
     Ok(entries)
 }
 
-fn neighbour_entry(answer: RouteNetlinkMessage) -> Option<NeighbourEntry> {
-    let RouteNetlinkMessage::NewNeighbour(message) = answer else {
-        return None;
-    };
-    if message.header.state != NeighbourState::Permanent {
-        return None;
-    }
+/// True for an entry that somebody set and the kernel keeps.
+pub(super) fn is_permanent(message: &NeighbourMessage) -> bool {
+    message.header.state == NeighbourState::Permanent
+}
+
+/// Reads a neighbour entry from a message about it, whether the entry is new or gone.
+pub(super) fn neighbour_entry(message: &NeighbourMessage) -> Option<NeighbourEntry> {
     let (mut ip, mut mac) = (None, None);
     for attribute in &message.attributes {
         match attribute {

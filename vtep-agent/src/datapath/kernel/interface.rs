@@ -36,6 +36,8 @@ pub(super) struct Interface {
     /// Index of the other end, on the host.
     pub(super) peer: Option<u32>,
     pub(super) ours: bool,
+    /// Made just now: nobody can have given it addresses or routes.
+    is_new: bool,
     mac: Vec<u8>,
     mtu: u32,
     up: bool,
@@ -52,6 +54,7 @@ impl Interface {
         let Some(mut interface) = Self::read_new(netlink, name)? else {
             return Ok(None);
         };
+        interface.is_new = false;
         interface.addresses = addresses(netlink, interface.index)?;
         interface.routes = routes(netlink, interface.index)?;
         Ok(Some(interface))
@@ -63,6 +66,7 @@ impl Interface {
             index: link.index,
             peer: link.peer,
             ours: link.is_ours(),
+            is_new: true,
             mac: link.mac,
             mtu: link.mtu,
             up: link.up,
@@ -105,22 +109,12 @@ pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Att
     if mac.is_some() || !was.up || was.mtu != attachment.mtu {
         netlink.request(link::set_interface(index, name, mac, attachment.mtu))?;
     }
-    for _ in 0..ADDRESS_ROUNDS {
-        let have = addresses(netlink, index)?;
-        let add = attachment
-            .addresses
-            .difference(&have)
-            .map(|a| add_address(index, name, a));
-        let remove = have
-            .difference(&attachment.addresses)
-            .map(|a| remove_address(index, name, a));
-        let requests: Vec<Request> = add.chain(remove).collect();
-        if requests.is_empty() {
-            break;
-        }
-        netlink.batch(requests).into_iter().collect::<Result<Vec<()>, _>>()?;
-    }
-    let (have, wanted) = (routes(netlink, index)?, wanted_routes(index, attachment));
+    set_addresses(netlink, was, attachment)?;
+    let have = match was.is_new {
+        true => BTreeSet::new(),
+        false => routes(netlink, index)?,
+    };
+    let wanted = wanted_routes(index, attachment);
     let place = |(route, metric): &OurRoute| (route.destination, *metric);
     let (ours, needed): (BTreeSet<_>, BTreeSet<_>) =
         (have.iter().map(place).collect(), wanted.iter().map(place).collect());
@@ -143,6 +137,28 @@ pub(super) fn configure(netlink: &mut Netlink, was: &Interface, attachment: &Att
         .batch(requests.collect())
         .into_iter()
         .collect::<Result<Vec<()>, _>>()?;
+    Ok(())
+}
+
+/// Gives the interface the addresses of the attachment and no others.
+fn set_addresses(netlink: &mut Netlink, was: &Interface, attachment: &Attachment) -> Result<(), NetlinkError> {
+    let (index, name) = (was.index, attachment.interface.as_str());
+    for round in 0..ADDRESS_ROUNDS {
+        let have = match was.is_new && round == 0 {
+            true => BTreeSet::new(),
+            false => addresses(netlink, index)?,
+        };
+        let add = attachment.addresses.difference(&have);
+        let mut requests: Vec<Request> = add.map(|a| add_address(index, name, a)).collect();
+        let added = requests.len();
+        let remove = have.difference(&attachment.addresses);
+        requests.extend(remove.map(|a| remove_address(index, name, a)));
+        let removes = requests.len() > added;
+        netlink.batch(requests).into_iter().collect::<Result<Vec<()>, _>>()?;
+        if !removes {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -32,9 +32,9 @@ pub(super) const DOOMED_GROUP: u32 = 0x7666_646d;
 const RETIRED: &str = "vfd%d";
 /// UDP port of VXLAN (RFC 7348 section 5).
 pub(super) const VXLAN_PORT: u16 = 4789;
-/// Longest wait for the kernel to act on a carrier; it does so once a second.
+/// Longest wait for the kernel to act on a new carrier; the kernel does so once a second.
 const CARRIER_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Up to this many links are asked for one by one.
+/// Up to this many links are read one by one; more are read in one dump.
 const FEW_LINKS: usize = 64;
 /// Starts the alias of a port; the attachment's id follows.
 const ALIAS_PREFIX: &str = "vfabric attachment ";
@@ -60,7 +60,7 @@ pub(super) struct Link {
     bridge: Vec<InfoBridge>,
     port: Vec<InfoBridgePort>,
     no_link_local: bool,
-    /// The namespace in which a VXLAN device has its socket, where that is another one.
+    /// The namespace in which a VXLAN device has its socket, if that is not the device's own namespace.
     link_namespace: Option<i32>,
 }
 
@@ -114,22 +114,22 @@ impl Link {
         self.group == OWNER_GROUP
     }
 
-    /// True when it is to be deleted, and nobody uses it.
+    /// True when it is out of use and about to be deleted.
     pub(super) fn is_out_of_use(&self) -> bool {
         matches!(self.group, TRASH_GROUP | DOOMED_GROUP)
     }
 
-    /// The network whose bridge it is.
+    /// The network, if this link is a network's bridge.
     pub(super) fn as_bridge(&self) -> Option<Vni> {
         (self.is_ours() && self.kind == Some(InfoKind::Bridge)).then(|| numbered(&self.name, "vfb"))?
     }
 
-    /// The network whose VXLAN device it is.
+    /// The network, if this link is a network's VXLAN device.
     pub(super) fn as_vxlan(&self) -> Option<Vni> {
         (self.is_ours() && self.kind == Some(InfoKind::Vxlan)).then(|| numbered(&self.name, "vfx"))?
     }
 
-    /// The network whose frames for unknown stations it receives.
+    /// The network, if this link receives a network's frames for unknown stations.
     pub(super) fn as_unknown(&self) -> Option<Vni> {
         (self.is_ours() && self.kind == Some(InfoKind::Ifb)).then(|| numbered(&self.name, "vfu"))?
     }
@@ -241,7 +241,7 @@ fn vxlan_options(segment: &Segment) -> Vec<InfoVxlan> {
     let mut options = vec![
         InfoVxlan::Id(segment.vni.get()),
         InfoVxlan::Port(VXLAN_PORT),
-        // Only the controller says where a station is; frames are not used to learn it.
+        // Only the controller says where a station is; the device does not learn it from frames.
         InfoVxlan::Learning(false),
         // Over IPv6 a checksum is computed when sending, but not required when receiving: RFC 6935 section 5 lets a
         // tunnel egress accept zero, which an encapsulating leaf may send.
@@ -249,7 +249,7 @@ fn vxlan_options(segment: &Segment) -> Vec<InfoVxlan> {
         InfoVxlan::UDPZeroCsumRX(true),
     ];
     if matches!(segment.local, Some(IpAddr::V4(_))) {
-        // RFC 7348 section 5: zero over IPv4 should be sent.
+        // RFC 7348 section 5: over IPv4 the checksum should be sent as zero.
         options.push(InfoVxlan::UDPCsum(false));
         // Leaves refuse fragments of outer packets, so never make any.
         options.push(InfoVxlan::Df(VxlanDf::Set));
@@ -270,8 +270,8 @@ fn vxlan_port_options() -> Vec<InfoBridgePort> {
     ]
 }
 
-/// Options of the link for unknown stations: it gets only frames whose receiver the bridge does not know. A request that the
-/// bridge has answered itself does not go there either (`neigh_suppress`).
+/// Options of the link for unknown stations: it gets only frames whose receiver the bridge does not know. It does not
+/// get ARP requests and neighbour solicitations that the bridge has answered itself (`neigh_suppress`).
 fn unknown_port_options() -> Vec<InfoBridgePort> {
     vec![
         InfoBridgePort::Learning(false),
@@ -283,10 +283,10 @@ fn unknown_port_options() -> Vec<InfoBridgePort> {
     ]
 }
 
-/// Options of a workload's port. It may only send from its given MAC address (locked:
-/// frames from any other source are dropped), and does not receive frames for others. A port with
-/// further MAC addresses, which may move from port to port, also receives frames without an entry, and only
-/// the filter decides from which addresses it may send. A port whose workload is not here receives nothing.
+/// Options of a workload's port. The workload may only send from its given MAC address (locked: frames from any other
+/// source are dropped), and does not receive frames for others. Further MAC addresses of a workload may move from port
+/// to port. So a port with such addresses also receives frames for which the bridge has no entry, and only the filter
+/// decides from which addresses its workload may send. A port whose workload is not here receives nothing.
 fn workload_port_options(attachment: &Attachment) -> Vec<InfoBridgePort> {
     let further = has_further_macs(attachment);
     let serves = attachment.mode == Mode::Serving;
@@ -332,8 +332,8 @@ pub(super) fn get(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Net
     Ok(answer.and_then(into_link))
 }
 
-/// Asks for links by name. If there are many, they are read in one dump, which also has other links: a request for each
-/// link would wait each time for all other programs that configure something.
+/// Reads links by name. Many links are read in one dump, which also has other links: with a request for each link, each
+/// request would wait for all other programs that configure something at that time.
 pub(super) fn find(
     netlink: &mut Netlink,
     names: impl Iterator<Item = String>,
@@ -359,9 +359,9 @@ pub(super) fn get_by_index(netlink: &mut Netlink, index: u32) -> Result<Option<L
 
 /// Waits until frames get through a link that was brought up.
 ///
-/// The kernel acts on a new carrier in the background ("link watch", at most once a
-/// second): only then does a bridge forward from the port, and a queue accept frames. Since Linux 6.8, reading
-/// the link makes it act at once; before that, the only way is to read it repeatedly.
+/// The kernel acts on a new carrier in the background ("link watch", at most once a second): only then does a bridge
+/// forward from the port, and a queue accept frames. Since Linux 6.8, reading the link makes the kernel act at once;
+/// before that, the only way is to read the link repeatedly.
 ///
 /// Without `wait` it reads the link once.
 pub(super) fn await_carrier(netlink: &mut Netlink, name: &str, wait: bool) -> Result<(), NetlinkError> {
@@ -421,7 +421,7 @@ fn random_mac() -> [u8; 6] {
     mac
 }
 
-/// Makes the bridge of a network as it should be.
+/// Sets up the bridge of a network as it should be.
 pub(super) fn set_bridge(index: u32, segment: &Segment) -> Request {
     let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
     let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]);
@@ -436,8 +436,8 @@ pub(super) fn set_bridge(index: u32, segment: &Segment) -> Request {
     )
 }
 
-/// Creates the VXLAN device of a network, in its bridge in the overlay. The request is sent
-/// in the host's namespace, in which the device then has its socket.
+/// Creates the VXLAN device of a network, in the network's bridge in the overlay namespace. The request is sent in the
+/// host's namespace, in which the device then has its socket.
 pub(super) fn create_vxlan(segment: &Segment, bridge: u32, overlay: RawFd) -> Request {
     let name = vxlan_name(segment.vni);
     let mut options = vxlan_options(segment);
@@ -485,7 +485,7 @@ pub(super) fn enslave(index: u32, bridge: u32, name: &str) -> Request {
     )
 }
 
-/// Moves a link into another namespace; the request names it as an attribute of its own.
+/// Moves a link into another namespace. The request names the link by its index, and `name` is only for errors.
 pub(super) fn move_to(index: u32, name: &str, namespace: RawFd) -> Request {
     let set = message(index, vec![LinkAttribute::NetNsFd(namespace)]);
     Request::new(
@@ -495,7 +495,7 @@ pub(super) fn move_to(index: u32, name: &str, namespace: RawFd) -> Request {
     )
 }
 
-/// The id by which the namespace of the socket knows another one, as links show it.
+/// The id that another namespace has in the namespace of the socket. Links show namespaces by such ids.
 pub(super) fn namespace_id(netlink: &mut Netlink, namespace: RawFd) -> Result<i32, NetlinkError> {
     let fd = NsidAttribute::Fd(u32::try_from(namespace).unwrap_or(u32::MAX));
     let ask = |attributes: Vec<NsidAttribute>| {
@@ -503,7 +503,7 @@ pub(super) fn namespace_id(netlink: &mut Netlink, namespace: RawFd) -> Result<i3
         message.attributes = attributes;
         message
     };
-    // -1: the kernel chooses. It refuses (EEXIST) when there is one already.
+    // -1 lets the kernel choose the id. It refuses (EEXIST) if the namespace has one already.
     let assign = RouteNetlinkMessage::NewNsId(ask(vec![fd.clone(), NsidAttribute::Id(-1)]));
     match netlink.request(Request::new(assign, 0, "give the host's namespace an id")) {
         Err(e) if e.errno != libc::EEXIST => return Err(e),
@@ -597,7 +597,7 @@ pub(super) fn create_port(attachment: &Attachment, bridge: u32, namespace: RawFd
     Request::new(create, NLM_F_CREATE | NLM_F_EXCL, what)
 }
 
-/// Makes the host's end of a port as it should be; a separate request brings it up.
+/// Sets up the host's end of a port as it should be. A separate request brings it up.
 pub(super) fn set_workload_port(index: u32, attachment: &Attachment) -> [Request; 2] {
     let name = port_name(&attachment.id);
     let alias = LinkAttribute::IfAlias(format!("{ALIAS_PREFIX}{}", attachment.id));
@@ -644,7 +644,7 @@ pub(super) fn retire(index: u32, name: &str) -> Request {
 }
 
 /// Takes a bridge or a VXLAN device out of use: puts it into the group of links to delete, and brings it down. It keeps
-/// its name and its ports until somebody needs them, because each of these changes would cost the kernel as much again.
+/// its name and its ports until they are needed again, because each further change would cost the kernel as much again.
 /// A bridge that is down forwards nothing between its ports; a VXLAN device that is down has no socket and no place
 /// among the receivers of its VNI.
 pub(super) fn retire_segment(index: u32, name: &str) -> Request {

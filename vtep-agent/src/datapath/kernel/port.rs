@@ -43,7 +43,7 @@ impl Kernel {
                 (host, interface, Done::Rebuilt)
             }
         };
-        let changed = self.set_host_end(a, bridge, &host)?;
+        let changed = self.set_host_end(a, bridge, &host, done)?;
         // Do not wait here: a workload can take its interface down again and again.
         let wait = changed || done == Done::Rebuilt;
         if wait || !interface.is_right(a) {
@@ -122,12 +122,16 @@ impl Kernel {
 
     /// Options first, then the entry without which the port takes no frame, then up. A port whose workload is not
     /// here gets no entry. Returns whether something had to change.
-    fn set_host_end(&mut self, a: &Attachment, bridge: u32, host: &Link) -> Result<bool, NetlinkError> {
+    fn set_host_end(&mut self, a: &Attachment, bridge: u32, host: &Link, done: Done) -> Result<bool, NetlinkError> {
         // Before the port comes up: without it, frames from the port are dropped.
         let tunnel = self.index(&vxlan_name(a.vni))?;
         self.filter.set_port(host.index, a, tunnel)?;
         let name = host.name.clone();
-        let entries = entry::dump_fdb(&mut self.netlink, None, host.index)?;
+        let entries = match done {
+            // A new port has none yet. The kernel would look through all entries of the bridge for them.
+            Done::Rebuilt => Vec::new(),
+            Done::InPlace => entry::dump_fdb(&mut self.netlink, None, host.index)?,
+        };
         let at_port = || {
             entries
                 .iter()

@@ -14,13 +14,13 @@ pub(crate) struct Sample {
     pub(crate) path: PathBuf,
     /// Its script, if it has one.
     pub(crate) script: Option<PathBuf>,
-    /// Whether p4c itself compiles it, by its published outputs.
+    /// Whether p4c compiles it, according to p4c's published output.
     pub(crate) by_p4c: bool,
-    /// p4c's published P4Info of it, if there is one.
+    /// p4c's published P4Info for it, if there is one.
     pub(crate) p4info: Option<PathBuf>,
-    /// p4c's published entries of the program, if there are any.
+    /// p4c's published entries for it, if there are any.
     pub(crate) entries: Option<PathBuf>,
-    /// Whether it instantiates `main`; one that does not can only be type-checked.
+    /// Whether it instantiates `main`; a program that does not can only be type-checked.
     pub(crate) has_main: bool,
 }
 
@@ -33,18 +33,18 @@ pub(crate) struct Corpus {
     pub(crate) errors: Vec<Sample>,
 }
 
-/// The folder of test data: this one, or its `testdata`; none if it is neither.
+/// The folder of test data: `dir` itself or its subfolder `testdata`. `None` if neither has `p4_16_samples`.
 pub(crate) fn testdata(dir: &Path) -> Option<PathBuf> {
     let below = [dir.to_owned(), dir.join("testdata")];
     below.into_iter().find(|d| d.join("p4_16_samples").is_dir())
 }
 
-/// Reads a folder `testdata`.
+/// Reads a folder of p4c's test data.
 ///
-/// A sample is a `.p4` below `p4_16_samples` that includes `v1model.p4`, itself or through its own files, and
-/// instantiates `main`. p4c compiles it if p4c's published outputs have a P4Info and no `error` among the messages.
-/// An error is a `.p4` of `p4_16_errors` whose published messages have an `error` and that includes no other
-/// architecture than v1model.
+/// A sample is a `.p4` file below `p4_16_samples` that instantiates `main` and includes `v1model.p4`, directly or
+/// through files of its own. p4c compiles it if p4c's published output has a P4Info and no message with `error`. An
+/// error is a `.p4` file below `p4_16_errors` that includes no architecture except v1model, and for which p4c's
+/// published output has a message with `error`.
 pub(crate) fn read(dir: &Path, only: Option<&str>) -> Result<Corpus> {
     let wanted = |s: &Sample| only.is_none_or(|o| s.name.contains(o));
     let samples = samples(&dir.join("p4_16_samples"), &dir.join("p4_16_samples_outputs"))?;
@@ -137,10 +137,10 @@ fn programs(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Facts about a source, including the files of its own that it includes.
+/// Facts about a source file and the files beside it that it includes.
 #[derive(Default)]
 struct Text {
-    /// Files included that are not beside the source: the compiler's own.
+    /// The compiler's own files that it includes: `core.p4`, `v1model.p4`.
     includes: HashSet<String>,
     has_main: bool,
     /// Includes a file that does not exist.

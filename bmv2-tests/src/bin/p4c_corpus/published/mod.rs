@@ -1,7 +1,7 @@
 //! p4c's public test data, with the outputs that p4c publishes beside it.
 //!
-//! It compiles every v1model program of `p4_16_samples`, runs every script beside one, and also gives every program that p4c
-//! rejects to the compiler.
+//! Every v1model program of `p4_16_samples` is compiled, and the script beside it is run if there is one. Every program
+//! that p4c rejects is given to our compiler too.
 
 pub(crate) mod corpus;
 mod report;
@@ -32,15 +32,15 @@ struct Outcome {
     compile_time: Duration,
     /// Results of the program's script, if it has one, on each switch of this project.
     scripts: Vec<(Core, Result<(), Vec<String>>)>,
-    /// The same on the peer, if there is one.
+    /// The script's results on [`PEER`], if it is installed.
     peer: Option<Result<(), Vec<String>>>,
-    /// Where P4Info differs from p4c's; `None` if it is not compiled here or not published there.
+    /// Differences from p4c's P4Info. `None` if the program does not compile here or p4c publishes no P4Info for it.
     p4info: Option<Vec<Difference>>,
-    /// The same for the entries.
+    /// The same for entries.
     entries: Option<Vec<Difference>>,
 }
 
-/// Runs all, prints the results; true if all is well.
+/// Runs everything and prints the results. True if nothing is wrong.
 pub(crate) fn run(cli: &Cli, testdata: &Path) -> Result<bool> {
     let corpus = corpus::read(testdata, cli.only.as_deref())?;
     // Panics are caught and reported with their program, so that they do not disturb the progress bar.
@@ -119,7 +119,7 @@ fn published(file: Option<&Path>, compare: impl Fn(&str) -> Result<Vec<Differenc
     }))
 }
 
-/// Whether the compiler takes a program that p4c rejects.
+/// Whether our compiler accepts a program that p4c rejects.
 fn is_accepted(sample: &Sample) -> bool {
     let options = Options {
         check_only: !sample.has_main,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::Expect;
 
-/// A compilation to make and to compare.
+/// One compilation, and what its results are compared with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Job {
     /// Path below its folder without `.p4`, and the variant.
@@ -15,28 +15,28 @@ pub(super) struct Job {
     pub(super) path: PathBuf,
     pub(super) include: Vec<PathBuf>,
     pub(super) define: Vec<String>,
-    /// The verdict to compare with where p4c gives none.
+    /// The expected verdict, used if there is none from p4c.
     pub(super) expect: Option<Expect>,
-    /// The reason for a difference that is known.
+    /// The reason for a known difference.
     pub(super) known: Option<String>,
-    /// A hash of its text.
+    /// A hash of the program's text.
     pub(super) digest: u64,
 }
 
-/// What to compare with, for all programs.
+/// The tools and settings of the comparison, the same for all programs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Peers {
     /// p4c-bm2-ss.
     pub(super) p4c: Option<PathBuf>,
     /// simple_switch_grpc.
     pub(super) switch: Option<PathBuf>,
-    /// Frames for each program; with 0, none runs.
+    /// Frames that are sent through each program; with 0, no program is run.
     pub(super) frames: usize,
-    /// From which entries and frames are made.
+    /// Seed from which entries and frames are generated.
     pub(super) seed: u64,
 }
 
-/// What a program's process is given.
+/// The input of the process that handles one program.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Task {
     pub(super) job: Job,
@@ -57,7 +57,7 @@ pub(super) enum Step {
     Entries,
     /// Packets on our switches, at both levels of optimisation.
     OurSwitches,
-    /// Packets with our output and with p4c's, both on p4-switch's engine.
+    /// Packets through our output and through p4c's, both on p4-switch's engine.
     OutputOfP4c,
     /// Packets on simple_switch_grpc.
     Bmv2,
@@ -103,11 +103,11 @@ pub(super) struct Verdict {
 pub(super) enum Found {
     /// A compiler's verdict.
     Verdict(Verdict),
-    /// Both sides are the same; how much was compared, in words, or nothing.
+    /// Both sides are the same. The text says how much was compared, and may be empty.
     Same(String),
     /// What differs, line by line.
     Differs(Vec<String>),
-    /// The comparison was not made; why not.
+    /// The comparison was not made. The text says why.
     NotCompared(String),
 }
 

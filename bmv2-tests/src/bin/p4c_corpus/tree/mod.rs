@@ -1,8 +1,9 @@
 //! Any tree of P4 programs: compiled, compared with p4c, and run on the switches.
 //!
 //! # Model
-//! Folders -> [`find`] -> programs; with the flags of the command line, of a [`manifest`] or of a [`makefile`] -> [`job`]s. Each job is
-//! a process ([`mod@one`]), of which some run at a time ([`process`]). Its results go into a table, JSON and JUnit ([`report`], [`junit`]).
+//! [`find`] looks for programs in folders. Each program, with flags from the command line, a [`manifest`] or a
+//! [`makefile`], becomes one or more [`job`]s. Each job is a process of its own ([`mod@one`]), and several run at a time
+//! ([`process`]). The results go into a table, JSON and JUnit ([`report`], [`junit`]).
 //!
 //! # What is compared
 //! | | with | where |
@@ -43,7 +44,7 @@ use report::{LeftOut, Report};
 const P4C: &str = "p4c-bm2-ss";
 /// The reference switch.
 const BMV2: &str = "simple_switch_grpc";
-/// Names of our own programs, which the names above may lead to (`cargo xtask shims`).
+/// Names of our own programs. The names above may be links to them (`cargo xtask shims`).
 const OURS: [&str; 2] = ["p4-compiler", "p4-switch"];
 
 /// Flags for other trees than p4c's test data.
@@ -84,7 +85,7 @@ pub(crate) struct Flags {
     resume: Option<PathBuf>,
 }
 
-/// Runs all programs, prints the results; true if nothing differs.
+/// Runs all programs and prints the results. True if nothing differs.
 pub(crate) fn run(cli: &Cli, flags: &Flags) -> Result<bool> {
     let started = Instant::now();
     let (peers, why_not) = peers(cli, flags)?;
@@ -120,12 +121,12 @@ pub(crate) fn run(cli: &Cli, flags: &Flags) -> Result<bool> {
     Ok(report.is_good())
 }
 
-/// What to compare with, and why not with more.
+/// What to compare with, and a reason for each comparison that is not made.
 fn peers(cli: &Cli, flags: &Flags) -> Result<(Peers, Vec<String>)> {
     let mut why_not = Vec::new();
     let mut find = |given: &Option<PathBuf>, name: &str, flag: &str, what: &str| -> Result<Option<PathBuf>> {
         if let Some(given) = given {
-            // A link stays a link: some programs look at the name by which they are called.
+            // Symbolic links are not resolved: some programs look at the name by which they are called.
             let path = std::path::absolute(given)?;
             if !path.is_file() {
                 bail!("{flag} {}: no such program", given.display());
@@ -154,7 +155,7 @@ fn peers(cli: &Cli, flags: &Flags) -> Result<(Peers, Vec<String>)> {
     Ok((peers, why_not))
 }
 
-/// Whether a program is one of this project, under another name.
+/// Whether a program belongs to this project and only has another name.
 fn is_ours(path: &Path) -> bool {
     let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -226,7 +227,7 @@ fn jobs(cli: &Cli, flags: &Flags) -> Result<(Vec<Job>, LeftOut)> {
     Ok((jobs, left_out))
 }
 
-/// Macros, of which the last with a name counts.
+/// Macros. If several have the same name, the last one counts.
 fn defines(lists: [&Vec<String>; 3]) -> Vec<String> {
     let name = |define: &str| define.split('=').next().unwrap_or_default().to_owned();
     let mut all: Vec<String> = Vec::new();

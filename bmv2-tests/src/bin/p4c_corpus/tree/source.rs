@@ -41,7 +41,7 @@ fn included(line: &str) -> Option<(String, bool)> {
     Some((file.to_owned(), quoted))
 }
 
-/// A text without comments, each of which becomes a blank. Strings stay.
+/// The text with each comment replaced by a blank. Comment signs inside strings are left alone.
 fn without_comments(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -65,7 +65,8 @@ fn without_comments(text: &str) -> String {
     out
 }
 
-/// Octets of the string with which a text begins. One that does not end on its line is no string, but a lone quotation mark.
+/// Length in octets of the string at the start of `text`. If it does not end on the same line, it is only a quotation
+/// mark, and the length is 1.
 fn string(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {

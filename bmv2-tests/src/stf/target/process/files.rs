@@ -90,7 +90,7 @@ impl Files {
         let now = self.now;
         let pipe = self.inputs.get_mut(&port);
         let pipe = pipe.ok_or_else(|| format!("port {port} takes no more frames"))?;
-        // In one piece, because the switch may read at any moment.
+        // Write the record in one piece, because the switch may read at any moment.
         let mut record = Vec::with_capacity(frame.len() + 16);
         write_packet(&mut record, now, frame).map_err(|e| e.to_string())?;
         pipe.write_all(&record).map_err(|e| format!("port {port}: {e}"))?;

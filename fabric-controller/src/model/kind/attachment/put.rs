@@ -9,6 +9,7 @@ use super::{At, Attachment, StoredAttachment};
 use crate::ident::{DeviceIndex, HostIndex, NetworkId, Owner, SwitchIndex};
 use crate::model::Model;
 use crate::model::change::Applied;
+use crate::model::fault::{self, Fault};
 use crate::model::kind::network::{give_back, take};
 use crate::model::number::{Number, Uid};
 
@@ -170,7 +171,8 @@ impl Model {
         }
         let uid = net.uid;
         self.leave_attachment(&attachment, uid, next, &knew, applied);
-        for (leaf, at) in &counted {
+        let stays = |at: &At| *at != attachment.at && fault::is_on(Fault::StaysAdmitted);
+        for (leaf, at) in counted.iter().filter(|(_, at)| !stays(at)) {
             self.depart(network, *leaf, at, applied);
         }
     }

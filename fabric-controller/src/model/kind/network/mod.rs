@@ -108,7 +108,7 @@ impl Network {
         self.used.as_deref().unwrap_or(&NOTHING)
     }
 
-    /// The same, to change it.
+    /// As [`Self::used`], to change it.
     pub(in crate::model) fn used_mut(&mut self) -> &mut Used {
         self.parts_mut().1
     }

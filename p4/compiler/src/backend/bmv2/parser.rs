@@ -226,7 +226,7 @@ impl Bmv2<'_> {
             }
             Op::Advance(e) => out.push(p(ParserOpKind::Advance, vec![wrap(data(e))])),
             Op::Verify(c, e) => {
-                // Here, unlike in all other operations, neither operand gets a second wrapping.
+                // Unlike in all other operations, neither operand is wrapped a second time.
                 out.push(p(ParserOpKind::Verify, vec![condition(c), data(e)]));
             }
             other => {
@@ -284,7 +284,8 @@ pub(super) fn prefixes(lo: &BigInt, hi: &BigInt, width: u32) -> Vec<(BigInt, Opt
 mod tests {
     use super::*;
 
-    /// Whether the masked values match exactly the numbers from `lo` to `hi`.
+    /// Checks that each number from `lo` to `hi` fits exactly one masked value, and no other number fits any. Returns
+    /// how many masked values there are.
     fn covers(lo: u32, hi: u32, width: u32) -> usize {
         let parts = prefixes(&lo.into(), &hi.into(), width);
         for v in 0..1u32 << width {

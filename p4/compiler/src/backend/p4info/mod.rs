@@ -70,13 +70,13 @@ const CONSUMED: &[&str] = &[
     "p4runtime_translation",
 ];
 
-/// The same for match fields.
+/// Annotations of match fields that the message expresses in other ways.
 const KEY_CONSUMED: &[&str] = &["name", "id", "brief", "description", "optional"];
 
-/// The same for fields of a value set.
+/// Annotations of a value set's fields that the message expresses in other ways.
 const VALUE_SET_CONSUMED: &[&str] = &["name", "id", "brief", "description", "match"];
 
-/// The same for the package.
+/// Annotations of the package that the message expresses in other ways.
 const PACKAGE_CONSUMED: &[&str] = &["name", "id", "brief", "description", "pkginfo", "platform_property"];
 
 /// Unstructured annotations as text.

@@ -42,7 +42,7 @@ impl Info<'_> {
                 };
                 (bits, name)
             }
-            // Only the type info describes enums; their values are not translated.
+            // Enums are described only in the type info; their values are not translated.
             _ => (width as i32, None),
         }
     }
@@ -108,7 +108,7 @@ impl Info<'_> {
                     Some(t) => R::TranslatedType(t),
                     None => {
                         let mut original = n.ty.clone();
-                        // A new type over a new type is described by the original type of both.
+                        // A `type` whose original is another `type` is described by the innermost original type.
                         while let Type::Newtype(inner) = original {
                             original = self
                                 .ir

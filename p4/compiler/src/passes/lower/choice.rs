@@ -55,7 +55,7 @@ impl Lower<'_> {
         Some(Val::Place(Place::Choice(Box::new(index), items.to_vec())))
     }
 
-    /// After an extraction into `stack.next.member` the next element is the next one.
+    /// Moves `next` on by one element after an extraction into `stack.next.member`.
     pub(super) fn advance_next_index(&mut self, target: &ir::Expr, span: Span) {
         let mut at = target;
         loop {

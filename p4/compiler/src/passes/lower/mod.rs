@@ -103,19 +103,19 @@ pub(crate) struct Lower<'a> {
     /// Tables that some control applies.
     applied: HashSet<ir::TableId>,
     objects: HashMap<(String, InstanceId), String>,
-    /// Path and name of externs that are made as constructor arguments, by the path where they are made.
+    /// Path and name of externs that are constructor arguments, by the path where they are created.
     object_names: HashMap<(String, InstanceId), (String, Rc<str>)>,
     value_sets: HashMap<(String, ir::ValueSetId), String>,
     /// `nextIndex` of stacks of header unions, by the first union's name.
     next_index: HashMap<Rc<str>, lir::Loc>,
-    /// The action that the control plane knows by a name.
+    /// Actions by the name that the control plane uses.
     action_names: HashMap<String, ir::ActionId>,
-    /// Code that runs whenever egress ends, also by `exit`.
+    /// Code that runs whenever egress ends, even if `exit` ends it.
     late: Vec<(Op, Span)>,
     taken: HashSet<Rc<str>>,
-    /// The next number to make a name unique with.
+    /// The next number that is appended to make a name unique.
     suffixes: HashMap<Rc<str>, usize>,
-    /// Statements and expressions that may still be lowered.
+    /// How many more statements and expressions may be lowered.
     budget: usize,
     header_types: HashMap<Type, usize>,
     graph: Graph,
@@ -128,13 +128,14 @@ pub(crate) struct Lower<'a> {
     /// Inside an action's body.
     in_action: bool,
     metadata_ready: bool,
-    /// Places of the `@field_list` and `@alias` that had an effect.
+    /// Where the `@field_list` and `@alias` annotations are that had an effect.
     used_annotations: HashSet<Span>,
 }
 
 /// Deepest nesting of inlined calls.
 const MAX_INLINE_DEPTH: usize = 64;
-/// Most statements and expressions after inlining. Without this limit, calls that double each other would not end.
+/// Most statements and expressions after inlining. Without this limit, inlining would not end for a chain of functions
+/// that each call the next one twice.
 const MAX_STEPS: usize = 1_000_000;
 /// Most blocks of one graph; stops an exponential chain of calls.
 const MAX_BLOCKS: usize = 100_000;

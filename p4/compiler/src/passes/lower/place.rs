@@ -200,7 +200,7 @@ impl Lower<'_> {
         }
     }
 
-    /// Fields of a struct inside a header carry dotted names, elements of an array their index.
+    /// Fields of a struct inside a header get dotted names; elements of an array get their index as the name.
     fn header_member(
         &self,
         h: &HeaderRef,

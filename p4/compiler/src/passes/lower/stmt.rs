@@ -142,7 +142,7 @@ impl Lower<'_> {
         self.end_block(Term::Goto(join), join, span);
     }
 
-    /// A condition as edges: `hit`, `!`, `&&` and `||` with effects need no variable.
+    /// Turns a condition into edges, so that `hit`, `!`, `&&` and `||` with side effects need no variable.
     fn branch(&mut self, c: &ir::Expr, yes: usize, no: usize, span: Span) {
         match &c.kind {
             ir::ExprKind::Apply(t, what) => {

@@ -1,4 +1,4 @@
-//! One tuple: entries by the bits that its mask keeps.
+//! One tuple: entries that are found by the key bits under one mask.
 
 use super::entry::Extra;
 use super::{Links, NO_SLOT, Shared};
@@ -10,24 +10,24 @@ pub(super) struct Tuple {
     pub(super) mask: Box<[u64]>,
     /// The words of the packed mask that are not zero, and where.
     kept: Box<[(u32, u64)]>,
-    /// Ones in the mask.
+    /// Number of ones in the mask.
     pub(super) bits: u32,
     seed: Seed,
     pub(super) index: Index,
-    /// No entry has a higher priority.
+    /// No entry of the tuple has a higher priority than this.
     pub(super) best: i32,
     entries: usize,
     /// Entries removed since `best` was found.
     removed: usize,
 }
 
-/// Ones in a mask.
+/// Number of ones in a mask.
 pub(super) fn count(mask: &[u64]) -> u32 {
     mask.iter().map(|m| m.count_ones()).sum()
 }
 
 impl Tuple {
-    /// A tuple of this mask, which is `packed` as packed keys are.
+    /// A tuple for this mask. `packed` is the same mask in the layout of packed keys.
     pub(super) fn new(mask: &[u64], packed: &[u64]) -> Self {
         let words = packed.iter().enumerate().filter(|(_, m)| **m != 0);
         Self {
@@ -46,12 +46,12 @@ impl Tuple {
         size_of::<Self>() + self.index.bytes() + self.mask.len() * 8 + self.kept.len() * 16
     }
 
-    /// Whether entries with this mask can be in it: they have all its bits.
+    /// Whether entries with this mask can be in the tuple: the mask must have all bits of the tuple's mask.
     pub(super) fn takes(&self, mask: &[u64]) -> bool {
         self.mask.iter().zip(mask).all(|(own, theirs)| own & !theirs == 0)
     }
 
-    /// The hash of the bits that the mask keeps of a packed key or of a packed pattern's values.
+    /// The hash of those bits of a packed key, or of a packed pattern's values, that are under the mask.
     #[inline]
     pub(super) fn hash(&self, key: &[u64]) -> u32 {
         let word = |i: u32| key.get(i as usize).copied().unwrap_or(0);
@@ -126,7 +126,7 @@ impl Tuple {
         true
     }
 
-    /// Lets the list lead to another record of the same entry.
+    /// Puts another record of the same entry into its place in the list.
     pub(super) fn relink(&mut self, records: &Shared, links: &mut Links, old: u32, new: u32) {
         let Some(before) = self.before(records, links, old) else {
             return;

@@ -1,4 +1,4 @@
-//! The same updates against switches in separate processes: ours and simple_switch_grpc.
+//! Equal updates to two switches in separate processes: ours and simple_switch_grpc.
 //!
 //! Both get the same program, the same client and the same batches, once with few entries in the table and once with
 //! many. Figures: updates per second of wall-clock time and of the server's processor time, and growth of its resident

@@ -42,7 +42,7 @@ fn remove_leftovers() {
 }
 
 impl Bed {
-    /// Moves this thread to a namespace of its own, and makes the other.
+    /// Moves this thread to a namespace of its own, and makes the namespace for switches.
     ///
     /// # Errors
     /// Not root, or no iproute2.
@@ -53,7 +53,7 @@ impl Bed {
         let namespace = format!("{PREFIX}{}", std::process::id());
         let dir = std::env::temp_dir().join(&namespace);
         ip(&format!("netns add {namespace}"))?;
-        // From here on, dropping the value removes it.
+        // From here on, dropping `bed` removes the namespace.
         let bed = Self { namespace, dir };
         std::fs::create_dir_all(&bed.dir)?;
         let own = nix::unistd::gettid();
@@ -74,7 +74,7 @@ impl Bed {
     /// Writes a file for switches to read.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub(super) fn file(&self, name: &str, content: &[u8]) -> Result<PathBuf, Error> {
         let path = self.dir.join(name);
         std::fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -1,5 +1,5 @@
-//! The fabric's leaf between two hosts: from the tunnel of one, bridged in a network, into the tunnel of the other.
-//! This is the longest of its paths without copies.
+//! The fabric's leaf between two hosts: a frame comes from the tunnel of one, is bridged in a network, and goes into
+//! the tunnel of the other. This is the longest path through the leaf's program that makes no copies.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Error;
 use super::traffic::udp;
 
-/// Router MAC address that the parser takes for the switch's.
+/// The MAC address that the parser takes for the switch's own router MAC address.
 const ROUTER: &str = "02fab0000003";
 const LEAF: [u8; 4] = [10, 255, 0, 3];
 const HOST1: [u8; 4] = [10, 0, 1, 1];
@@ -22,7 +22,7 @@ fn hex(octets: &[u8]) -> String {
         .fold("0x".to_owned(), |text, octet| format!("{text}{octet:02x}"))
 }
 
-/// An IPv4 address as the leaf has it in 128 bits (RFC 4291 section 2.5.5.2).
+/// An IPv4 address in 128 bits, as the leaf uses it (RFC 4291 section 2.5.5.2).
 fn mapped(address: [u8; 4]) -> String {
     let mut octets = [0; 16];
     octets[10..12].fill(0xff);
@@ -108,7 +108,7 @@ pub(super) fn frame(flow: u16, size: usize) -> Vec<u8> {
     let mut inner = vec![0x08, 0, 0, 0];
     inner.extend([VNI.to_be_bytes()[1], VNI.to_be_bytes()[2], VNI.to_be_bytes()[3], 0]);
     inner.extend(WORKLOAD);
-    // From another workload, of an EtherType for experiments (IEEE 802).
+    // The source is another workload; the EtherType is for experiments (IEEE 802).
     inner.extend([2, 0xaa, 0, 0, 0, 1, 0x88, 0xb5]);
     inner.resize((size - 42).max(inner.len()), 0);
     let mut frame = udp([2, 0xfa, 0xb0, 0, 0, 3], LEAF, (0xc000 + flow, 4789), &inner);

@@ -132,7 +132,7 @@ impl Generator {
         Ok(passed)
     }
 
-    /// The same with a receiver that is already open.
+    /// As [`Self::first`], with a receiver that is already open, and without the pause at the end.
     pub(in crate::bench) fn until_arrival(
         &mut self,
         frames: &[Vec<u8>],

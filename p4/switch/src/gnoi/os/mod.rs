@@ -119,7 +119,7 @@ pub async fn running_version(settings: Option<Settings>) -> String {
 }
 
 impl OsService {
-    /// Of a process. Without settings, nothing can be installed.
+    /// The service for a process. Without settings, nothing can be installed.
     ///
     /// # Errors
     /// The directory cannot be used.

@@ -48,7 +48,7 @@ fn hex(octets: &[u8]) -> String {
 }
 
 impl Spool {
-    /// Opens the directory, or makes it. What a process left half is removed.
+    /// Opens the directory, or makes it. Unfinished files of an earlier process are removed.
     ///
     /// # Errors
     /// Of the file system.

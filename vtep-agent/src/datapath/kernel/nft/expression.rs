@@ -217,8 +217,7 @@ impl Rule {
         self.limit(set, ADD, per_second, burst)
     }
 
-    /// The same with a set whose elements are removed when no packet has used them for a
-    /// while.
+    /// As [`Self::exceeds`], with a set whose elements are removed when no packet has used them for a while.
     pub(in super::super) fn exceeds_lately(self, set: &str, per_second: u32, burst: u32) -> Self {
         self.limit(set, UPDATE, per_second, burst)
     }

@@ -128,7 +128,7 @@ pub(in super::super) enum SetKind {
     Exact,
     /// Exact keys that packets may add, with something to count or to limit by.
     Filled,
-    /// The same; an element that no packet has used for [`UNUSED_MS`] is removed.
+    /// As [`Self::Filled`], but an element that no packet has used for [`UNUSED_MS`] is removed.
     Expiring,
     /// Ranges: the last field of the key has a first and a last value.
     Ranges,

@@ -68,14 +68,6 @@ fn modes(world: &Fast) -> [Option<Mode>; 3] {
     [SOURCE, TARGET, OTHER].map(|device| mode(&world.devices[device]))
 }
 
-async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(tokio::time::Instant::now() < deadline, "not within its time: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 async fn prepared(world: &Fast) {
     let change = Change::Patch(a1(), json!({"migration": {"host": "host2"}}));
     world.applied(vec![change]).await;

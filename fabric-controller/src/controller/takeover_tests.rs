@@ -97,14 +97,6 @@ fn modes(world: &Fast, id: &str) -> [Option<Mode>; 3] {
     })
 }
 
-async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(tokio::time::Instant::now() < deadline, "not within its time: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 async fn settled(world: &Fast) {
     for device in 0..7 {
         world.settled(device).await;

@@ -461,6 +461,15 @@ async fn allowed_addresses_are_checked() {
     world.commit(allowed(None, Some("10.1.0.0/16"), mac)).await.unwrap();
 }
 
+/// Waits until something is so.
+pub(super) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < deadline, "not within its time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Commits only while the gate is open.
 struct Gated {
     inner: MemoryStore,

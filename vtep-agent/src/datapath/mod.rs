@@ -113,7 +113,7 @@ pub enum Scope {
     },
 }
 
-/// What has become of one entry, whoever changed it.
+/// The state of one forwarding or neighbour entry, as a notification reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     /// The entry is this now.

@@ -31,6 +31,7 @@ mod pace;
 mod pauses;
 mod place;
 mod port;
+mod rules;
 mod segment;
 mod shield;
 mod snapshot;
